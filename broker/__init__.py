@@ -1,0 +1,6 @@
+"""The server side: wire protocol, router core, IO shell and supervisor."""
+
+if __name__ != "pronghorn.broker":  # a second copy under another name would have its own classes
+    raise ImportError(
+        "import pronghorn.broker, not broker: this folder is mapped into the pronghorn namespace"
+    )

@@ -1,0 +1,76 @@
+"""Every limit of the wire, with its reason. What happens at a limit is said in PROTOCOL.md, "Limits".
+
+Mirror: tests/broker/wire/test_limits.py.
+"""
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+KINDS_PER_VERSION = (
+    32  # the first element of a frame is version * 32 + kind: one byte up to version 3
+)
+
+KIB = 1024
+MIB = 1024 * KIB
+
+BUFFER_BYTES_MIN = 64 * KIB
+"""Values from this size on travel as frames of their own: below it a copy is cheaper than a frame
+(a further frame costs about 1 us to receive, a copy of 64 KiB about 4 us)."""
+
+ENVELOPE_FRAMES_MAX = 8
+"""REQ adds one or two frames, every ROUTER/DEALER hop in between one more."""
+
+ID_BYTES_MAX = 128
+NODE_NAME_BYTES_MAX = 255
+BUFFERS_PER_REQUEST_MAX = 64
+FRAMES_PER_MESSAGE_MAX = 4096 + ENVELOPE_FRAMES_MAX
+BATCH_REQUESTS_MAX = 1000  # of a JSON-RPC batch, whose replies are collected into one array
+TIMEOUT_MS_MAX = 30 * 24 * 3600 * 1000.0
+"""30 days: beyond it a deadline is a mistake of units."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The limits a broker tells its clients in `welcome`, all configurable.
+
+    Attributes:
+        request_bytes: Largest request: its frame and all its buffers together.
+        result_bytes: Largest result, counted the same way.
+        buffers: Most buffer frames of one request.
+        frames: Most frames of one message.
+        grant_requests: Most requests a client may have open: unanswered, or answered but not acknowledged.
+        grant_bytes: Most bytes of unanswered requests a client may have open.
+        stranger_requests: The same as `grant_requests` for peers that sent no hello.
+    """
+
+    request_bytes: int = 16 * MIB
+    result_bytes: int = 16 * MIB
+    buffers: int = BUFFERS_PER_REQUEST_MAX
+    frames: int = FRAMES_PER_MESSAGE_MAX
+    grant_requests: int = 4096
+    grant_bytes: int = 64 * MIB
+    stranger_requests: int = 256
+
+    def __post_init__(self) -> None:
+        if self.request_bytes < 4 * KIB or self.result_bytes < 4 * KIB:
+            raise ValueError("request_bytes and result_bytes must be at least 4096")
+        if self.grant_bytes < self.request_bytes:
+            raise ValueError(
+                "grant_bytes must be at least request_bytes, or no large request can be sent"
+            )
+        if min(self.buffers, self.frames, self.grant_requests, self.stranger_requests) < 1:
+            raise ValueError("every limit must be at least 1")
+        if self.frames <= ENVELOPE_FRAMES_MAX + 1 + self.buffers:
+            raise ValueError("frames must leave room for an envelope, a request and its buffers")
+
+    @property
+    def socket_message_bytes(self) -> int:
+        """ZMQ_MAXMSGSIZE: far above what a request may have, for libzmq closes the connection in silence."""
+        return 4 * max(self.request_bytes, self.result_bytes)
+
+    @property
+    def socket_high_water_mark(self) -> int:
+        """Above every grant, so that a full pipe means a peer that does not keep to its grant."""
+        return 2 * max(self.grant_requests, self.stranger_requests) + 64
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,213 @@
+"""The private link between broker and worker: messages and framing over a stream socket.
+
+A link is one AF_UNIX stream that the supervisor makes before the worker starts. A frame is a
+little-endian u32 length and that many bytes: a msgpack array whose first element is the kind. A
+message with `buffers` n owns the next n frames, which are raw bytes. The link is not part of the
+public protocol; both ends always come from the same installation.
+
+Why not ZeroMQ here: a ZeroMQ hop adds an I/O thread to each end, so two more wake-ups, and `send()`
+only hands a message to that thread: a worker killed right after it loses the result. Bytes written to
+a socket pair survive their writer. Measured by ``scripts/bench links``.
+
+Mirror: tests/broker/wire/test_link.py.
+"""
+
+from collections.abc import Callable, Sequence
+from struct import Struct as Layout
+from typing import Final, Generic, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from .errors import ErrorDetails
+from .messages import ItemFailure
+
+Buffer = bytes | bytearray | memoryview
+
+CODEC_MSGPACK: Final = 0
+CODEC_JSON: Final = 1
+
+LENGTH: Final = Layout("<I")
+FRAME_BYTES_MAX: Final = 2**32 - 1
+
+
+class RunCall(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Broker to worker: run a node. `node` is its index in the dispatch table, `left_ms` the time left."""
+
+    token: int
+    slot: int
+    node: int
+    codec: int
+    params: Raw
+    left_ms: float | None = None
+    buffers: int = 0
+
+
+class RunChunk(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Broker to worker: run a node once per item, in order."""
+
+    token: int
+    slot: int
+    node: int
+    items: Raw
+    left_ms: float | None = None
+
+
+class CancelRun(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """Broker to worker: cancel a request that has begun; its terminal message still comes."""
+
+    token: int
+
+
+class Stop(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Broker to worker: finish what has begun, then exit."""
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """Worker to broker, first of all: its dispatch table stands."""
+
+    worker_id: int
+    pid: int
+    table_digest: str
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag=17, gc=False):
+    """Worker to broker: the node returned. `run_ns` is its run time alone."""
+
+    token: int
+    value: Raw
+    run_ns: int
+    buffers: int = 0
+
+
+class ChunkDone(msgspec.Struct, frozen=True, array_like=True, tag=18, gc=False):
+    """Worker to broker: a chunk has ended; nil stands in `values` where an item failed."""
+
+    token: int
+    values: Raw
+    run_ns: int
+    item_count: int
+    failures: tuple[ItemFailure, ...] | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=19, gc=False):
+    """Worker to broker: the request failed."""
+
+    token: int
+    code: str
+    message: str
+    details: ErrorDetails
+    run_ns: int = 0
+
+
+class Skipped(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False):
+    """Worker to broker: the request was not begun, because it was revoked."""
+
+    token: int
+
+
+ToWorker = RunCall | RunChunk | CancelRun | Stop
+ToBroker = Ready | Done | ChunkDone | Failed | Skipped
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+_decode_to_broker = msgspec.msgpack.Decoder(ToBroker).decode
+
+
+def pack(message: ToWorker | ToBroker, buffers: Sequence[Buffer] = ()) -> bytes:
+    """Encode one message and its buffers as the bytes to write to the link."""
+    body = _encode(message)
+    if not buffers:
+        return LENGTH.pack(len(body)) + body
+    parts: list[Buffer] = [LENGTH.pack(len(body)), body]
+    for buffer in buffers:
+        parts.append(LENGTH.pack(memoryview(buffer).nbytes))
+        parts.append(buffer)
+    return b"".join(parts)
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; pure, fed by whoever reads the socket.
+
+    Bytes of an unfinished frame are kept until the rest comes; a large frame is collected in pieces
+    and joined once, so that its cost stays linear.
+    """
+
+    __slots__ = ("_missing", "_pieces")
+
+    def __init__(self) -> None:
+        self._pieces: list[
+            bytes
+        ] = []  # what came of an unfinished frame, its length prefix included
+        self._missing = 0  # bytes that the pieces still lack, as far as is known
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take in bytes, give back the frames that are now complete, in order."""
+        if self._pieces:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+        frames: list[bytes] = []
+        position = 0
+        end = len(data)
+        while end - position >= LENGTH.size:
+            body = position + LENGTH.size
+            stop = body + LENGTH.unpack_from(data, position)[0]
+            if stop > end:
+                break
+            frames.append(data[body:stop])
+            position = stop
+        if position < end:
+            rest = data[position:]
+            self._pieces.append(rest)
+            wanted = LENGTH.size
+            if len(rest) >= LENGTH.size:
+                wanted += LENGTH.unpack_from(rest)[0]
+            self._missing = wanted - len(rest)
+        return frames
+
+
+Message = TypeVar("Message")
+
+
+class MessageReader(Generic[Message]):
+    """Cuts a byte stream into messages with their buffers."""
+
+    __slots__ = ("_buffers", "_decode", "_frames", "_owner")
+
+    def __init__(self, decode: Callable[[bytes], Message]) -> None:
+        self._decode = decode
+        self._frames = FrameReader()
+        self._owner: Message | None = None  # a message whose buffers have not all come
+        self._buffers: list[bytes] = []  # those that have
+
+    def feed(self, data: bytes) -> list[tuple[Message, list[bytes]]]:
+        """Take in bytes, give back the messages that are now complete, in order."""
+        messages: list[tuple[Message, list[bytes]]] = []
+        for frame in self._frames.feed(data):
+            if self._owner is not None:
+                self._buffers.append(frame)
+                message = self._owner
+            else:
+                message = self._decode(frame)
+            if len(self._buffers) < getattr(message, "buffers", 0):
+                self._owner = message
+                continue
+            messages.append((message, self._buffers))
+            if self._owner is not None:
+                self._owner = None
+                self._buffers = []
+        return messages
+
+
+def broker_end() -> MessageReader[ToBroker]:
+    """Make the reader for the broker's end of a link."""
+    return MessageReader(_decode_to_broker)
+
+
+def worker_end() -> MessageReader[ToWorker]:
+    """Make the reader for the worker's end of a link."""
+    return MessageReader(_decode_to_worker)

@@ -1,0 +1,234 @@
+"""The messages between clients and broker, as values. Specified in PROTOCOL.md, "Messages".
+
+Each is a msgpack array whose first element, the kind, is ``version * 32 + number``. Parameters and
+results stay raw bytes (`msgspec.Raw`): the broker routes on the header and never decodes a body.
+
+Mirror: tests/broker/wire/test_messages.py.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Raw
+
+from .errors import ErrorDetails
+from .limits import KINDS_PER_VERSION, PROTOCOL_VERSION, Limits
+
+_V1 = PROTOCOL_VERSION * KINDS_PER_VERSION
+NIL = Raw(b"\xc0")
+
+RequestId = int | str | None
+"""Chosen by the client, unique among its open requests; `None` only where no reply is expected."""
+
+Durability = Literal["none", "batched", "sync"]
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The optional header fields of a request; a map, unknown keys are ignored.
+
+    Attributes:
+        timeout_ms: Time left until the caller gives up, milliseconds; no deadline when absent.
+        buffers: Number of buffer frames that follow the request's frame and belong to it.
+        durability: Reserved: how a result is kept. Only ``none`` is served yet.
+        key: Reserved: idempotency key.
+        priority: Reserved: band 0 (first) to 3.
+        affinity: Reserved: requests with the same affinity go to the same worker.
+        trace: Reserved: W3C traceparent, handed to the node.
+        value_ref: Reserved: parameters by reference instead of by value.
+        stream: Reserved: initial credit ``[items, bytes]`` of a stream of parts.
+    """
+
+    timeout_ms: float | None = None
+    buffers: int = 0
+    durability: Durability | None = None
+    key: str | None = None
+    priority: int | None = None
+    affinity: str | None = None
+    trace: str | None = None
+    value_ref: str | None = None
+    stream: tuple[int, int] | None = None
+
+
+NO_OPTIONS = Options()
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 1):
+    """``[33, id, client, session]``: opens a session. Answered by `Welcome`.
+
+    `client` names the peer's program and version, for people; `session` is reserved for taking up an
+    earlier session again.
+    """
+
+    id: RequestId
+    client: str = ""
+    session: bytes | None = None
+
+
+class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 2):
+    """``[34, id]``: ends the session; what is open is cancelled. Not answered."""
+
+    id: RequestId = None
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 3, gc=False):
+    """``[35, id, node, params, options]``: run a node once. Answered by `Result` or `Error`.
+
+    `params` is a map (by name), an array (by position) or nil.
+    """
+
+    id: RequestId
+    node: str
+    params: Raw = NIL
+    options: Options | None = None
+
+
+class MapChunk(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 4, gc=False):
+    """``[36, id, node, items, options]``: run a node once per item of an array of params.
+
+    Runs in one worker, in order. Answered by `MapResult` or `Error`.
+    """
+
+    id: RequestId
+    node: str
+    items: Raw
+    options: Options | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 5, gc=False):
+    """``[37, id]``: cancel that open request, which still gets its one terminal reply."""
+
+    id: RequestId
+
+
+class Credit(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 6, gc=False):
+    """``[38, id, items, bytes]``: reserved: more credit for a stream of parts."""
+
+    id: RequestId
+    items: int
+    bytes: int
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 7, gc=False):
+    """``[39, replies]``: how many terminal replies the client has read since its hello. Not answered."""
+
+    replies: int
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 8, gc=False):
+    """``[40, id]``: answered at once by `Pong`, by the broker itself."""
+
+    id: RequestId
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 9, gc=False):
+    """``[41, id, workflow, input, options]``: reserved: start a workflow."""
+
+    id: RequestId
+    workflow: str
+    input: Raw = NIL
+    options: Options | None = None
+
+
+class Subscribe(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 10, gc=False):
+    """``[42, id, topic, from_seq]``: reserved: events of a run."""
+
+    id: RequestId
+    topic: str
+    from_seq: int = 0
+
+
+class WelcomeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of `Welcome`.
+
+    Attributes:
+        version: Protocol version the broker speaks.
+        epoch: Changes with every start of the broker: what was open under another epoch is gone.
+        server: Program and version, for people.
+        pid: Process id of the broker, 0 when not told (over tcp).
+        limits: See `Limits`.
+    """
+
+    version: int
+    epoch: str
+    server: str
+    pid: int
+    limits: Limits
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 16):
+    """``[48, id, info]``: answers `Hello` (its id) and probes (id nil)."""
+
+    id: RequestId
+    info: WelcomeInfo
+
+
+class Result(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 17, gc=False):
+    """``[49, id, value, buffers]``: the node returned `value`; the next `buffers` frames belong to it."""
+
+    id: RequestId
+    value: Raw
+    buffers: int = 0
+
+
+class ItemFailure(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``[index, code, message, details]``: one failed item of a chunk."""
+
+    index: int
+    code: str
+    message: str
+    details: ErrorDetails
+
+
+class MapResult(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 18, gc=False):
+    """``[50, id, values, failures]``: results in item order, nil at the places listed in `failures`."""
+
+    id: RequestId
+    values: Raw
+    failures: tuple[ItemFailure, ...] | None = None
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 19, gc=False):
+    """``[51, id, seq, value, buffers]``: reserved: a numbered part of a stream."""
+
+    id: RequestId
+    seq: int
+    value: Raw
+    buffers: int = 0
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 20, gc=False):
+    """``[52, id, done, total, message]``: reserved: progress of a running call."""
+
+    id: RequestId
+    done: float
+    total: float | None = None
+    message: str = ""
+
+
+class Error(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 21, gc=False):
+    """``[53, id, code, message, details]``: the request failed or could not be processed."""
+
+    id: RequestId
+    code: str
+    message: str
+    details: ErrorDetails
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 22, gc=False):
+    """``[54, id, epoch]``: answers `Ping`."""
+
+    id: RequestId
+    epoch: str
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 23, gc=False):
+    """``[55, id, seq, name, value]``: reserved: an event of a run or call."""
+
+    id: RequestId
+    seq: int
+    name: str
+    value: Raw
+
+
+ClientMessage = Hello | Goodbye | Call | MapChunk | Cancel | Credit | Ack | Ping | Run | Subscribe
+BrokerMessage = Welcome | Result | MapResult | Part | Progress | Error | Pong | Event

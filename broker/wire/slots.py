@@ -1,0 +1,115 @@
+"""The page of slots that a worker shares with the broker: who has begun what, readable after a crash.
+
+One page per worker, one slot per request it holds, all words unsigned 64-bit in native order. Each
+word has one writer. A request is named by its *token*, never used twice in an epoch, so nothing needs
+to be reset between requests.
+
+=============  ======  ======================================================================
+word           writer  meaning
+=============  ======  ======================================================================
+STARTED        worker  token of the request whose node it began last in this slot
+REVOKED        broker  token of the request it has taken back
+STARTED_NS     worker  monotonic clock when it began, ns
+FINISHED       worker  token of the request whose node ended last in this slot
+ITEM           worker  index of the chunk's item being run
+=============  ======  ======================================================================
+
+**Starting is a claim.** The worker writes STARTED, then reads REVOKED; the broker writes REVOKED, then
+reads STARTED. With a full fence between the two steps on both sides at least one of them sees the
+other, so a request that was taken back never runs. When both see each other neither runs it: the
+worker reports it as skipped and the broker, which waited for that report, gives it to another worker.
+
+Mirror: tests/broker/wire/test_slots.py.
+"""
+
+from enum import Enum
+from threading import Lock
+from typing import Final
+
+SLOTS_PER_WORKER: Final = 64
+"""Most requests a worker holds, async ones included; a deeper window does not raise throughput
+(bench/micro/links.py), and every request here is one that may have to be taken back."""
+
+_WORDS_PER_SLOT: Final = 8  # one cache line each: neighbours do not slow each other down
+_WORD_BYTES: Final = 8
+PAGE_BYTES: Final = SLOTS_PER_WORKER * _WORDS_PER_SLOT * _WORD_BYTES
+
+_STARTED, _REVOKED, _STARTED_NS, _FINISHED, _ITEM = range(5)
+
+
+class SlotState(Enum):
+    """How far the worker came with a request, as the page tells it."""
+
+    HELD = "held"
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+class SlotsPage:
+    """One worker's page over a shared buffer of `PAGE_BYTES` bytes.
+
+    Both sides make one over the same memory; the methods say which side may call them.
+    """
+
+    __slots__ = ("_acquire", "_release", "_words")
+
+    def __init__(self, memory: memoryview) -> None:
+        if memory.nbytes < PAGE_BYTES:
+            raise ValueError(f"a page of slots needs {PAGE_BYTES} bytes, got {memory.nbytes}")
+        self._words = memory[:PAGE_BYTES].cast("B").cast("Q")
+        # Acquiring an uncontended lock is an atomic exchange, which is a full fence on every machine
+        # CPython runs on; Python has no fence of its own. Guarded by bench/micro/claims.py.
+        fence = Lock()
+        self._acquire = fence.acquire
+        self._release = fence.release
+
+    def claim(self, slot: int, token: int, now_ns: int) -> bool:
+        """Worker: begin a request; `False` means it was taken back and must not run."""
+        words = self._words
+        base = slot * _WORDS_PER_SLOT
+        words[base + _STARTED_NS] = now_ns
+        words[base + _ITEM] = 0
+        words[base + _STARTED] = token
+        self._acquire()
+        self._release()
+        return words[base + _REVOKED] != token
+
+    def finish(self, slot: int, token: int) -> None:
+        """Worker: the node has ended; to be called before the result is sent."""
+        self._words[slot * _WORDS_PER_SLOT + _FINISHED] = token
+
+    def mark_item(self, slot: int, item: int) -> None:
+        """Worker: the node begins with that item of a chunk."""
+        self._words[slot * _WORDS_PER_SLOT + _ITEM] = item
+
+    def revoke(self, slot: int, token: int) -> bool:
+        """Broker: take a request back; `True` means the worker will not run it.
+
+        On `False` it has begun, or is just being skipped; the worker tells which by its next message.
+        """
+        words = self._words
+        base = slot * _WORDS_PER_SLOT
+        words[base + _REVOKED] = token
+        self._acquire()
+        self._release()
+        return words[base + _STARTED] != token
+
+    def state(self, slot: int, token: int) -> SlotState:
+        """Broker: how far the worker came with the request."""
+        words = self._words
+        base = slot * _WORDS_PER_SLOT
+        if words[base + _STARTED] != token:
+            return SlotState.HELD
+        return SlotState.FINISHED if words[base + _FINISHED] == token else SlotState.STARTED
+
+    def started_ns(self, slot: int) -> int:
+        """Broker: monotonic clock at the last claim in this slot, ns."""
+        return self._words[slot * _WORDS_PER_SLOT + _STARTED_NS]
+
+    def item(self, slot: int) -> int:
+        """Broker: index of the chunk's item that was begun last."""
+        return self._words[slot * _WORDS_PER_SLOT + _ITEM]
+
+    def close(self) -> None:
+        """Let go of the memory, so that the mapping can be closed."""
+        self._words.release()

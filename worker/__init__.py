@@ -1,0 +1,6 @@
+"""Where users' code runs: the node decorator, the dispatch table and the worker process."""
+
+if __name__ != "pronghorn.worker":  # a second copy under another name would have its own classes
+    raise ImportError(
+        "import pronghorn.worker, not worker: this folder is mapped into the pronghorn namespace"
+    )
