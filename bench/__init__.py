@@ -1,6 +1,4 @@
 """Benchmarks: floors, ratios and the guard that holds them."""
 
 if __name__ != "pronghorn.bench":  # a second copy under another name would have its own classes
-    raise ImportError(
-        "import pronghorn.bench, not bench: this folder is mapped into the pronghorn namespace"
-    )
+    raise ImportError("import pronghorn.bench: this folder is mapped into that namespace")

@@ -1,6 +1,72 @@
 """Clients: sync, async, embedded pool, in-process pool, executor and command line."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 if __name__ != "pronghorn.client":  # a second copy under another name would have its own classes
-    raise ImportError(
-        "import pronghorn.client, not client: this folder is mapped into the pronghorn namespace"
-    )
+    raise ImportError("import pronghorn.client: this folder is mapped into that namespace")
+
+from pronghorn.broker.wire.errors import (
+    BrokerLostError,
+    CancelledError,
+    DeadlineExceededError,
+    InternalError,
+    InterruptedRunError,
+    InvalidArgumentError,
+    JournalError,
+    NodeError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    PronghornError,
+    ProtocolError,
+    UnimplementedError,
+    WorkerLostError,
+)
+
+if TYPE_CHECKING:
+    from pronghorn.worker.local import LocalPool
+
+    from .aio import AsyncClient
+    from .launch import PoolStartError
+    from .pool import Pool
+    from .sync import Client
+
+__all__ = [
+    "AsyncClient",
+    "BrokerLostError",
+    "CancelledError",
+    "Client",
+    "DeadlineExceededError",
+    "InternalError",
+    "InterruptedRunError",
+    "InvalidArgumentError",
+    "JournalError",
+    "LocalPool",
+    "NodeError",
+    "NotFoundError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "Pool",
+    "PoolStartError",
+    "PronghornError",
+    "ProtocolError",
+    "UnimplementedError",
+    "WorkerLostError",
+]
+
+# Loaded when first used, so that each program pays only for what it uses; the in-process pool lives
+# with the workers, whose code it runs.
+_LAZY = {
+    "AsyncClient": "pronghorn.client.aio",
+    "Client": "pronghorn.client.sync",
+    "LocalPool": "pronghorn.worker.local",
+    "Pool": "pronghorn.client.pool",
+    "PoolStartError": "pronghorn.client.launch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

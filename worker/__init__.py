@@ -4,3 +4,8 @@ if __name__ != "pronghorn.worker":  # a second copy under another name would hav
     raise ImportError(
         "import pronghorn.worker, not worker: this folder is mapped into the pronghorn namespace"
     )
+
+from .context import Context
+from .node import NodeDefinitionError, node
+
+__all__ = ["Context", "NodeDefinitionError", "node"]

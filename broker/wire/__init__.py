@@ -1,1 +1,1 @@
-"""The shared protocol: messages, frames, codecs, errors, limits and the slots page (stdlib and msgspec only)."""
+"""The shared protocol: messages, framing, codecs, errors, limits and slots (stdlib, msgspec)."""

@@ -1,4 +1,4 @@
-"""All errors of Pronghorn, their codes on the wire, and what is known of the effect of a failed call.
+"""All errors of Pronghorn, their codes on the wire, and what is known of a failed call's effect.
 
 The tree, by who can act on it::
 
@@ -30,7 +30,7 @@ Outcome = Literal["not_started", "maybe_executed", "executed"]
 
 
 class ErrorDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Everything an error says besides code and message; a map on the wire, absent keys are unknown.
+    """What an error says besides code and message; a map on the wire, absent keys are unknown.
 
     Attributes:
         outcome: What is known of the node's effects.
@@ -42,6 +42,7 @@ class ErrorDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         field: JSONPath of the offending field, such as ``$.a``.
         limit: The limit that was passed, in the unit the message names.
         cause: How a worker ended, such as ``signal 9 (SIGKILL)``.
+        item: Index of the chunk's item concerned; those before it ran, those after it did not.
     """
 
     outcome: Outcome | None = None
@@ -53,6 +54,7 @@ class ErrorDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     field: str | None = None
     limit: int | None = None
     cause: str | None = None
+    item: int | None = None
 
 
 NO_DETAILS = ErrorDetails()
@@ -96,7 +98,7 @@ class PronghornError(Exception):
 
 
 class ProtocolError(PronghornError):
-    """A peer sent what the protocol does not allow: unreadable frame, unknown version, broken limit."""
+    """A peer sent what the protocol does not allow: an unreadable frame, a broken limit."""
 
     code = "PROTOCOL_ERROR"
     default_outcome = "not_started"

@@ -1,4 +1,4 @@
-"""Every limit of the wire, with its reason. What happens at a limit is said in PROTOCOL.md, "Limits".
+"""Every limit of the wire, with its reason. PROTOCOL.md, "Limits", says what happens at each.
 
 Mirror: tests/broker/wire/test_limits.py.
 """
@@ -37,8 +37,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         result_bytes: Largest result, counted the same way.
         buffers: Most buffer frames of one request.
         frames: Most frames of one message.
-        grant_requests: Most requests a client may have open: unanswered, or answered but not acknowledged.
-        grant_bytes: Most bytes of unanswered requests a client may have open.
+        grant_requests: Most requests a client may have open: unanswered, or answered and not
+            acknowledged.
+        grant_bytes: Most bytes of unanswered requests that a client may have open.
         stranger_requests: The same as `grant_requests` for peers that sent no hello.
     """
 
@@ -64,7 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def socket_message_bytes(self) -> int:
-        """ZMQ_MAXMSGSIZE: far above what a request may have, for libzmq closes the connection in silence."""
+        """ZMQ_MAXMSGSIZE; above it libzmq closes the connection in silence, so it is far off."""
         return 4 * max(self.request_bytes, self.result_bytes)
 
     @property

@@ -6,8 +6,8 @@ message with `buffers` n owns the next n frames, which are raw bytes. The link i
 public protocol; both ends always come from the same installation.
 
 Why not ZeroMQ here: a ZeroMQ hop adds an I/O thread to each end, so two more wake-ups, and `send()`
-only hands a message to that thread: a worker killed right after it loses the result. Bytes written to
-a socket pair survive their writer. Measured by ``scripts/bench links``.
+only hands a message to that thread: a worker killed right after it loses the result. Bytes written
+to a socket pair survive their writer. Measured by ``scripts/bench links``.
 
 Mirror: tests/broker/wire/test_link.py.
 """
@@ -32,7 +32,7 @@ FRAME_BYTES_MAX: Final = 2**32 - 1
 
 
 class RunCall(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """Broker to worker: run a node. `node` is its index in the dispatch table, `left_ms` the time left."""
+    """Broker to worker: run the node of that index in the table; `left_ms` is the time left."""
 
     token: int
     slot: int
@@ -109,14 +109,14 @@ class Skipped(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False):
 ToWorker = RunCall | RunChunk | CancelRun | Stop
 ToBroker = Ready | Done | ChunkDone | Failed | Skipped
 
-_encode = msgspec.msgpack.Encoder().encode
+encode_link = msgspec.msgpack.Encoder().encode
 _decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 _decode_to_broker = msgspec.msgpack.Decoder(ToBroker).decode
 
 
 def pack(message: ToWorker | ToBroker, buffers: Sequence[Buffer] = ()) -> bytes:
     """Encode one message and its buffers as the bytes to write to the link."""
-    body = _encode(message)
+    body = encode_link(message)
     if not buffers:
         return LENGTH.pack(len(body)) + body
     parts: list[Buffer] = [LENGTH.pack(len(body)), body]
@@ -136,9 +136,7 @@ class FrameReader:
     __slots__ = ("_missing", "_pieces")
 
     def __init__(self) -> None:
-        self._pieces: list[
-            bytes
-        ] = []  # what came of an unfinished frame, its length prefix included
+        self._pieces: list[bytes] = []  # of an unfinished frame, with its length prefix
         self._missing = 0  # bytes that the pieces still lack, as far as is known
 
     def feed(self, data: bytes) -> list[bytes]:

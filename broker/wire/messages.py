@@ -55,8 +55,8 @@ NO_OPTIONS = Options()
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 1):
     """``[33, id, client, session]``: opens a session. Answered by `Welcome`.
 
-    `client` names the peer's program and version, for people; `session` is reserved for taking up an
-    earlier session again.
+    `client` names the peer's program and version, for people; `session` is reserved for taking up
+    an earlier session again.
     """
 
     id: RequestId
@@ -109,7 +109,7 @@ class Credit(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 6, gc=False
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 7, gc=False):
-    """``[39, replies]``: how many terminal replies the client has read since its hello. Not answered."""
+    """``[39, replies]``: number of terminal replies read since the hello. Not answered."""
 
     replies: int
 
@@ -163,7 +163,7 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 16):
 
 
 class Result(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 17, gc=False):
-    """``[49, id, value, buffers]``: the node returned `value`; the next `buffers` frames belong to it."""
+    """``[49, id, value, buffers]``: what the node returned; owns the next `buffers` frames."""
 
     id: RequestId
     value: Raw
@@ -180,11 +180,15 @@ class ItemFailure(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class MapResult(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 18, gc=False):
-    """``[50, id, values, failures]``: results in item order, nil at the places listed in `failures`."""
+    """``[50, id, values, failures, run_ms]``: results in item order, nil where `failures` has it.
+
+    `run_ms` is the run time of all items together, by which a client sizes its next chunks.
+    """
 
     id: RequestId
     values: Raw
     failures: tuple[ItemFailure, ...] | None = None
+    run_ms: float = 0.0
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 19, gc=False):

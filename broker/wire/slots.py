@@ -1,8 +1,8 @@
-"""The page of slots that a worker shares with the broker: who has begun what, readable after a crash.
+"""The page of slots a worker shares with the broker: who has begun what, readable after a crash.
 
 One page per worker, one slot per request it holds, all words unsigned 64-bit in native order. Each
-word has one writer. A request is named by its *token*, never used twice in an epoch, so nothing needs
-to be reset between requests.
+word has one writer. A request is named by its *token*, never used twice in an epoch, so nothing
+needs to be reset between requests.
 
 =============  ======  ======================================================================
 word           writer  meaning
@@ -14,10 +14,13 @@ FINISHED       worker  token of the request whose node ended last in this slot
 ITEM           worker  index of the chunk's item being run
 =============  ======  ======================================================================
 
-**Starting is a claim.** The worker writes STARTED, then reads REVOKED; the broker writes REVOKED, then
-reads STARTED. With a full fence between the two steps on both sides at least one of them sees the
-other, so a request that was taken back never runs. When both see each other neither runs it: the
-worker reports it as skipped and the broker, which waited for that report, gives it to another worker.
+**Starting is a claim.** The worker writes STARTED, then reads REVOKED; the broker writes REVOKED,
+then reads STARTED. With a full fence between the two steps on both sides at least one of them sees
+the other, so a request that was taken back never runs. When both see each other neither runs it:
+the worker reports it as skipped and the broker, which waited for that report, gives it to another.
+
+A slot is used again only after the worker's last word on its request (result, failure or skipped),
+so that a REVOKED word is never overwritten before the worker could read it.
 
 Mirror: tests/broker/wire/test_slots.py.
 """
@@ -27,8 +30,8 @@ from threading import Lock
 from typing import Final
 
 SLOTS_PER_WORKER: Final = 64
-"""Most requests a worker holds, async ones included; a deeper window does not raise throughput
-(bench/micro/links.py), and every request here is one that may have to be taken back."""
+"""Most requests a worker holds, async ones included: deep enough to fill it between two wake-ups of
+the broker, and each request here is one that may have to be taken back."""
 
 _WORDS_PER_SLOT: Final = 8  # one cache line each: neighbours do not slow each other down
 _WORD_BYTES: Final = 8
@@ -57,8 +60,8 @@ class SlotsPage:
         if memory.nbytes < PAGE_BYTES:
             raise ValueError(f"a page of slots needs {PAGE_BYTES} bytes, got {memory.nbytes}")
         self._words = memory[:PAGE_BYTES].cast("B").cast("Q")
-        # Acquiring an uncontended lock is an atomic exchange, which is a full fence on every machine
-        # CPython runs on; Python has no fence of its own. Guarded by bench/micro/claims.py.
+        # Acquiring an uncontended lock is an atomic exchange, a full fence on every machine that
+        # CPython runs on; Python has no fence of its own (80 ns together).
         fence = Lock()
         self._acquire = fence.acquire
         self._release = fence.release
@@ -85,7 +88,7 @@ class SlotsPage:
     def revoke(self, slot: int, token: int) -> bool:
         """Broker: take a request back; `True` means the worker will not run it.
 
-        On `False` it has begun, or is just being skipped; the worker tells which by its next message.
+        On `False` it has begun or is just being skipped; the worker's next message tells which.
         """
         words = self._words
         base = slot * _WORDS_PER_SLOT

@@ -1,0 +1,104 @@
+"""Every budget in one place: what a figure must reach, and what it should.
+
+The scenarios' budgets are ratios of figures measured in one run, or absolute where that is the
+promise made to users (start, idle). The guard's are set from measured ratios (bench/README.md,
+"The guard"): above what a noisy machine shows, below 1.5 times what is usual.
+
+Mirror: tests/bench/test_budgets.py.
+"""
+
+from typing import Literal
+
+import msgspec
+
+GUARD_MARGIN = 1.25
+"""Between what noise does to the guard's medians (a tenth) and the 1.5 that has to be noticed."""
+
+assert 1.1 < GUARD_MARGIN < 1.4, "above the noise and clearly below a regression by half"
+
+Verdict = Literal["aim", "must", "missed", "printed"]
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a figure must reach.
+
+    Attributes:
+        figure: What is compared, for people.
+        unit: ``x`` for a ratio.
+        must: The figure fails beyond it; `None`: it is only printed.
+        aim: What it should be.
+        at_most: Whether less is better.
+    """
+
+    figure: str
+    unit: str = "x"
+    must: float | None = None
+    aim: float | None = None
+    at_most: bool = True
+
+    def judge(self, value: float) -> Verdict:
+        """Say how the value stands against this budget."""
+        if self.must is None:
+            return "printed"
+        if self.aim is not None and self._reaches(value, self.aim):
+            return "aim"
+        return "must" if self._reaches(value, self.must) else "missed"
+
+    def _reaches(self, value: float, bound: float) -> bool:
+        return value <= bound if self.at_most else value >= bound
+
+
+def _most(figure: str, must: float, aim: float, unit: str = "x") -> Budget:
+    return Budget(figure=figure, must=must, aim=aim, unit=unit)
+
+
+def _least(figure: str, must: float, aim: float, unit: str = "x") -> Budget:
+    return Budget(figure=figure, must=must, aim=aim, unit=unit, at_most=False)
+
+
+def _printed(figure: str, unit: str = "x") -> Budget:
+    return Budget(figure=figure, unit=unit)
+
+
+def _guarded(figure: str, usual: float) -> Budget:
+    """Make a budget of the guard from what the guard usually shows; less is better."""
+    return Budget(figure=figure, must=usual * GUARD_MARGIN)
+
+
+BUDGETS: dict[str, Budget] = {
+    "rtt.sync": _most("sync client p50 / C proxy", 1.5, 1.2),
+    "rtt.async": _most("async client p50 / C proxy", 1.9, 1.5),
+    "rtt.sync_pinned": _most("sync client p50 / C proxy, one core", 1.5, 1.2),
+    "rtt.async_pinned": _most("async client p50 / C proxy, one core", 2.0, 1.2),
+    "rtt.executor_p50": _most("sync client p50 / ProcessPoolExecutor", 1.2, 0.8),
+    "rtt.executor_p99": _most("sync client p99 / ProcessPoolExecutor", 1.2, 0.8),
+    "rtt.apply": _printed("sync client p50 / Pool.apply"),
+    "rtt.pyro": _printed("sync client p50 / Pyro5"),
+    "rtt.direct": _printed("sync client p50 / DEALER-ROUTER direct"),
+    "rtt.bytes_64k": _most("64 KiB echo p50 / C proxy", 1.6, 1.2),
+    "rtt.bytes_64k_pinned": _printed("64 KiB echo p50 / C proxy, one core"),
+    "throughput.executor": _least("10,000 calls/s / ProcessPoolExecutor", 5.0, 8.0),
+    "throughput.apply_async": _least("10,000 calls/s / Pool.apply_async", 1.3, 2.0),
+    "map.starmap": _least("map items/s / Pool.starmap", 0.5, 1.5),
+    "start.first_call": _most("serve to first answered call", 0.6, 0.3, "s"),
+    "start.waiting_client": _printed("the same, client waits since before", "s"),
+    "start.help": _most("pronghorn --help", 0.3, 0.2, "s"),
+    "idle.switches": _most("voluntary switches of the busiest thread, 10 s", 10, 0, ""),
+    "scale.cpu": _least("CPU-bound 1 ms node, 2 workers / 1", 1.8, 1.95),
+    "scale.sleep_4": _least("sleeping 2 ms node, 4 workers / linear", 0.9, 0.95),
+    "scale.sleep_16": _least("sleeping 2 ms node, 16 workers / linear", 0.9, 0.95),
+    "scale.sleep_32": Budget(
+        figure="sleeping 2 ms node, 32 workers / linear", must=0.0, aim=0.9, at_most=False
+    ),
+    "scale.waited_paced": _most("quick calls over 50 ms, 800 calls/s planned", 0, 0, "calls"),
+    "scale.waited_full": _most("quick calls over 50 ms, 64 outstanding", 0, 0, "calls"),
+    "links.free": _printed("socket pair p50 / ZeroMQ"),
+    "links.pinned": _printed("socket pair p50 / ZeroMQ, one core"),
+    "links.calls": _printed("socket pair calls/s / ZeroMQ, 1,000 outstanding"),
+    "links.calls_pinned": _printed("socket pair calls/s / ZeroMQ, one core"),
+    "claims.both": _most("races in which claim and revoke both went on", 0, 0, ""),
+    "guard.sync": _guarded("sync client p50 / C proxy", 2.1),
+    "guard.async": _guarded("async client p50 / C proxy", 2.25),
+    "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 1.0),
+    "guard.instructions": _printed("instructions per call / C proxy and worker"),
+}

@@ -1,0 +1,110 @@
+"""The command line: ``python -m pronghorn.bench SCENARIO [--json] [--rounds N] [--quick]``.
+
+Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 measured;
+1 the guard found a figure over its budget, or its proof found a budget that notices nothing; 2
+wrong usage.
+
+Mirror: tests/bench/test_cli.py.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from . import guard
+from .environment import collect, repository
+from .output import (
+    as_json,
+    keep,
+    print_environment,
+    print_report,
+    stderr_progress,
+    stdout_console,
+)
+from .report import Report
+from .rounds import ROUNDS_MIN
+from .scenarios import claims, idle, links, maps, rtt, scale, start, throughput
+from .scenarios.options import QUICK_ROUNDS, Options
+
+SCENARIOS: dict[str, Callable[[Options], Report]] = {
+    "rtt": rtt.measure,
+    "throughput": throughput.measure,
+    "map": maps.measure,
+    "start": start.measure,
+    "idle": idle.measure,
+    "scale": scale.measure,
+    "links": links.measure,
+    "claims": claims.measure,
+}
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run and return the exit status."""
+    chosen = parser().parse_args(arguments)
+    if chosen.scenario == "guard":
+        return _guard(as_text=not chosen.json, prove=chosen.prove)
+    rounds = chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS_MIN)
+    options = Options(progress=stderr_progress, rounds=rounds, quick=chosen.quick)
+    names = list(SCENARIOS) if chosen.scenario == "all" else [chosen.scenario]
+    environment = collect()
+    reports = []
+    for name in names:
+        report = SCENARIOS[name](options)
+        reports.append(report)
+        if not chosen.json:
+            print_report(report, stdout_console())
+        root = repository()
+        if chosen.scenario == "all" and root is not None and not chosen.quick:
+            stderr_progress(f"kept {keep(report, environment, root / 'bench' / 'results')}")
+    if chosen.json:
+        print(as_json(reports, environment).decode())
+    else:
+        print_environment(environment, stdout_console())
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    described = argparse.ArgumentParser(
+        prog="bench", description="Measure Pronghorn against its floors, interleaved in one run."
+    )
+    described.add_argument(
+        "scenario",
+        choices=[*SCENARIOS, "all", "guard"],
+        help="what to measure; 'all' also keeps the raw results in bench/results/",
+    )
+    described.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    described.add_argument("--rounds", type=_positive, help="fresh starts of every subject")
+    described.add_argument("--quick", action="store_true", help="less of everything: a trial run")
+    described.add_argument(
+        "--prove", action="store_true", help="guard: make calls slower by half, all must be noticed"
+    )
+    return described
+
+
+def _guard(*, as_text: bool, prove: bool) -> int:
+    environment = collect()
+    report = guard.prove(stderr_progress) if prove else guard.guard(stderr_progress)
+    if as_text:
+        print_report(report, stdout_console())
+        print_environment(environment, stdout_console())
+    else:
+        print(as_json([report], environment).decode())
+    bad = guard.unnoticed(report) if prove else report.missed
+    if bad:
+        stderr_progress(f"{'NOT NOTICED' if prove else 'OVER BUDGET'}: {', '.join(bad)}")
+    elif prove:
+        stderr_progress("proven: calls slower by half break every budget of the guard")
+    return 1 if bad else 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number

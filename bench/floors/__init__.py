@@ -1,0 +1,1 @@
+"""What the same work costs without Pronghorn: bare transports, codecs, and other pools."""

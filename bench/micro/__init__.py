@@ -1,0 +1,1 @@
+"""Micro-benchmarks: each guards one decision or one hot path."""

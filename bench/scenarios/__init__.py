@@ -1,0 +1,1 @@
+"""The scenarios: each answers one question of the budget table."""

@@ -1,0 +1,1 @@
+"""Pronghorn as the subject: what is called, and how, in each scenario."""

@@ -1,0 +1,106 @@
+"""From `Send` commands to the messages for clients. Pure.
+
+Replies of a burst for one client are put into one message where the client said that it can read
+that; replies of a JSON-RPC batch are collected into one array.
+
+Mirror: tests/broker/test_egress.py.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from .events import Origin, Send
+from .wire import jsonrpc
+from .wire.codec import encode_message
+from .wire.errors import ErrorDetails
+from .wire.limits import Limits
+from .wire.link import CODEC_JSON, Buffer
+from .wire.messages import Error
+
+Frames = Sequence[Buffer]
+
+
+class _Batch(msgspec.Struct):
+    """Replies of one JSON-RPC batch that have come so far."""
+
+    missing: int
+    size: int = 0
+    replies: list[bytes] = []
+
+
+class Egress:
+    """Turns commands into messages, each a list of frames without the routing id."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._frames_max = limits.frames
+        self._result_bytes = limits.result_bytes
+        # (peer, number of the batch) -> its replies; a key is here iff some have come, not all
+        self._batches: dict[tuple[bytes, int], _Batch] = {}
+
+    def messages(self, peer: bytes, sends: Sequence[Send]) -> list[Frames]:
+        """Make the messages for one client out of what a burst produced for it, in order."""
+        messages: list[Frames] = []
+        together: list[Buffer] = []  # plain replies that share a message
+        for send in sends:
+            if send.origin is None:
+                frame = encode_message(send.message)
+                if send.batched:
+                    together.append(frame)
+                    together.extend(send.buffers)
+                    if len(together) >= self._frames_max // 2:
+                        messages.append(together)
+                        together = []
+                else:
+                    messages.append([frame, *send.buffers])
+            else:
+                frames = self._enveloped(send, send.origin)
+                if frames is not None:
+                    messages.append(frames)
+        if together:
+            messages.append(together)
+        return messages
+
+    def forget(self, peer: bytes) -> None:
+        """Drop what was collected for a client that is gone."""
+        for key in [key for key in self._batches if key[0] == peer]:
+            del self._batches[key]
+
+    def _enveloped(self, send: Send, origin: Origin) -> Frames | None:
+        """Make the message for a request that came in an envelope or as JSON; `None` for none."""
+        if origin.codec != CODEC_JSON:
+            if not origin.silent:
+                return [*origin.envelope, encode_message(send.message), *send.buffers]
+            # A REQ socket waits for a message, whatever it holds.
+            return [*origin.envelope, b""] if origin.envelope else None
+        reply = b"" if origin.silent else jsonrpc.encode_reply(send.message)
+        if origin.batch:
+            complete = self._collect(send.peer, origin, reply)
+            if complete is None:
+                return None
+            reply = complete
+        return [*origin.envelope, reply] if reply or origin.envelope else None
+
+    def _collect(self, peer: bytes, origin: Origin, reply: bytes) -> bytes | None:
+        """Add a reply to its batch; returns the array once it is complete."""
+        key = (peer, origin.batch)
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = self._batches[key] = _Batch(origin.batch_size)
+        batch.missing -= 1
+        batch.size += len(reply)
+        if batch.size > self._result_bytes and batch.replies:
+            batch.replies.clear()
+            batch.replies.append(self._too_large())
+        elif reply and batch.size <= self._result_bytes:
+            batch.replies.append(reply)
+        if batch.missing:
+            return None
+        del self._batches[key]
+        return jsonrpc.join_batch(batch.replies)
+
+    def _too_large(self) -> bytes:
+        limit = self._result_bytes
+        message = f"the replies of the batch have more than {limit} bytes together, the limit"
+        details = ErrorDetails(outcome="executed", limit=limit)
+        return jsonrpc.encode_error(Error(None, "RESOURCE_EXHAUSTED", message, details))

@@ -1,0 +1,147 @@
+"""What goes into the broker's core and what comes out, as values.
+
+Events come from the shell (server.py), from clients, workers and the supervisor; commands are for
+the shell to carry out. Neither has behaviour.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from .wire.jsonrpc import JsonRequest
+from .wire.link import Buffer, CancelRun, RunCall, RunChunk, Stop, ToBroker
+from .wire.messages import BrokerMessage, ClientMessage, Error
+from .wire.slots import SlotsPage
+from .wire.table import NodeTable
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """How a request came, where that is not the plain case of one msgpack frame of a DEALER.
+
+    Attributes:
+        envelope: Frames to echo before the reply, the empty one included.
+        codec: `CODEC_MSGPACK` or `CODEC_JSON`.
+        silent: A notification: it gets no reply, over an envelope an empty one.
+        batch: Number of the JSON-RPC batch that it is part of, 0 for none.
+        batch_size: Number of requests in that batch.
+    """
+
+    envelope: tuple[bytes, ...]
+    codec: int
+    silent: bool
+    batch: int
+    batch_size: int = 0
+
+
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """A client's request has come; `size` is the bytes of its frame and buffers."""
+
+    peer: bytes
+    message: ClientMessage
+    size: int
+    origin: Origin | None = None
+    buffers: Sequence[bytes] = ()
+
+
+class ReceivedJson(msgspec.Struct, frozen=True):
+    """A JSON-RPC request has come."""
+
+    peer: bytes
+    request: JsonRequest
+    size: int
+    origin: Origin
+
+
+class Malformed(msgspec.Struct, frozen=True):
+    """A client sent what can't be processed; `error` says so."""
+
+    peer: bytes
+    error: Error
+    origin: Origin | None = None
+
+
+class Probed(msgspec.Struct, frozen=True):
+    """A client has connected, or connected again (PROBE_ROUTER)."""
+
+    peer: bytes
+
+
+class PeerGone(msgspec.Struct, frozen=True):
+    """A client is gone, or broke its grant (`banned`) and is ignored until it connects anew."""
+
+    peer: bytes
+    banned: bool = False
+
+
+class TableKnown(msgspec.Struct, frozen=True):
+    """The nodes that are served."""
+
+    table: NodeTable
+
+
+class WorkerStarting(msgspec.Struct, frozen=True):
+    """A worker was started; its page is mapped, its link open."""
+
+    worker_id: int
+    page: SlotsPage
+
+
+class WorkerSent(msgspec.Struct, frozen=True, gc=False):
+    """A worker's message has come."""
+
+    worker_id: int
+    message: ToBroker
+    buffers: Sequence[bytes] = ()
+
+
+class WorkerGone(msgspec.Struct, frozen=True):
+    """A worker has ended and all that it wrote has been read."""
+
+    worker_id: int
+    cause: str
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """The time that `BrokerCore.next_due` named has come."""
+
+
+Event = (
+    Received
+    | ReceivedJson
+    | Malformed
+    | Probed
+    | PeerGone
+    | TableKnown
+    | WorkerStarting
+    | WorkerSent
+    | WorkerGone
+    | Tick
+)
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Send a message to a client; `batched` with others, if it said that it can read batches."""
+
+    peer: bytes
+    message: BrokerMessage
+    origin: Origin | None = None
+    buffers: Sequence[Buffer] = ()
+    batched: bool = False
+
+
+class Assign(msgspec.Struct, frozen=True, gc=False):
+    """Write a message to a worker's link."""
+
+    worker_id: int
+    message: RunCall | RunChunk | CancelRun | Stop
+    buffers: Sequence[bytes] = ()
+
+
+class Kill(msgspec.Struct, frozen=True):
+    """Have the supervisor end a worker that does not do what it should."""
+
+    worker_id: int
+    reason: str
+
+
+Command = Send | Assign | Kill

@@ -1,0 +1,202 @@
+"""The broker's ROUTER socket towards clients. An IO shell: knows frames and routing ids only.
+
+The traps of ZeroMQ that are handled here: ROUTER drops silently unless MANDATORY; a blocking send
+would stop the broker, so every send has NOBLOCK; MAXMSGSIZE and the high-water mark have to be set
+before bind; the descriptor is edge-triggered, so whoever polls it asks `readable` after every send.
+
+Mirror: tests/broker/test_frontend.py.
+"""
+
+import ctypes
+import ipaddress
+import os
+import secrets
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import zmq
+from zmq.backend import Socket as BackendSocket
+
+from .wire.errors import InvalidArgumentError
+from .wire.limits import Limits
+from .wire.link import Buffer
+from .wire.places import check_ipc_path
+
+BURST_MESSAGES = 256
+"""Most messages taken in before the broker turns to its workers again."""
+
+_HANDSHAKE_MS = 3000  # a mute peer is dropped after it; libzmq's 30 s let 2,000 of them sit there
+_BACKLOG = 4096  # at libzmq's 100, 3,000 connects took 23.5 s; now 0.07 s
+_LINGER_MS = 200  # what is in the pipes at shutdown gets so long to leave
+_HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells of ipc peers
+# libzmq's own default; the copy of a smaller frame is cheaper than keeping track of its buffer.
+_ZERO_COPY_BYTES = 65536
+
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE) | _NOBLOCK
+_RCVMORE = int(zmq.RCVMORE)
+
+
+class Delivery(Enum):
+    """What became of a message for a client."""
+
+    SENT = "sent"
+    GONE = "gone"  # no such peer any more
+    FULL = "full"  # its pipe is full: it has more open than it was granted
+
+
+class Frontend:
+    """Owns the ZeroMQ context and the ROUTER socket."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._frames_max = limits.frames + 1  # one more, so that the parser sees the excess
+        self._context = zmq.Context()
+        _seed_routing_ids(self._context)
+        self._socket = socket = self._context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        socket.setsockopt(zmq.MAXMSGSIZE, limits.socket_message_bytes)
+        socket.setsockopt(zmq.SNDHWM, limits.socket_high_water_mark)
+        socket.setsockopt(zmq.RCVHWM, limits.socket_high_water_mark)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        socket.setsockopt(zmq.BACKLOG, _BACKLOG)
+        # The backend's own methods: the wrappers around them cost as much again.
+        self._recv = BackendSocket.recv.__get__(socket)
+        self._send = BackendSocket.send.__get__(socket)
+        self._get = BackendSocket.get.__get__(socket)
+        self._ipc_paths: list[Path] = []
+
+    def bind(self, endpoints: Sequence[str], *, insecure: bool) -> tuple[str, ...]:
+        """Bind all endpoints and return them as clients have to name them.
+
+        Raises:
+            InvalidArgumentError: An endpoint is malformed, in use, or not allowed.
+        """
+        bound: list[str] = []
+        # ipc first: options are copied at bind, and heartbeats are for tcp only.
+        for endpoint in sorted(endpoints, key=lambda one: not one.startswith("ipc://")):
+            check_endpoint(endpoint, insecure=insecure)
+            if endpoint.startswith("tcp://"):
+                self._socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+                self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+            umask = os.umask(0o177)  # a socket file gets its rights from it
+            try:
+                self._socket.bind(endpoint)
+            except zmq.ZMQError as error:
+                raise InvalidArgumentError(f"can't bind {endpoint}: {error}") from error
+            finally:
+                os.umask(umask)
+            last = self._socket.getsockopt(zmq.LAST_ENDPOINT)
+            assert isinstance(last, bytes)
+            bound.append(last.rstrip(b"\0").decode())
+            if endpoint.startswith("ipc://"):
+                self._ipc_paths.append(Path(endpoint.removeprefix("ipc://")))
+        return tuple(bound)
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll: edge-triggered, see the module's docstring."""
+        descriptor = self._socket.getsockopt(zmq.FD)
+        assert isinstance(descriptor, int)
+        return descriptor
+
+    def readable(self) -> bool:
+        """Whether a message waits; to be asked after every send and before every poll."""
+        return bool(self._get(_EVENTS) & _POLLIN)
+
+    def receive_burst(self) -> list[list[bytes]]:
+        """Take in what waits, up to `BURST_MESSAGES`: each the routing id and the frames.
+
+        Guarded by ``scripts/bench guard``. To be called when `readable`.
+        """
+        messages = [self._receive()]
+        if not self._get(_EVENTS) & _POLLIN:
+            return messages
+        try:
+            # More than one: from here the exception at the end is cheaper than asking each time.
+            while len(messages) < BURST_MESSAGES:
+                messages.append(self._receive())
+        except zmq.Again:
+            return messages
+        return messages
+
+    def send(self, peer: bytes, frames: Sequence[Buffer]) -> Delivery:
+        """Send one message to a client, or not at all; never blocks."""
+        send = self._send
+        last = len(frames) - 1
+        try:
+            send(peer, _SNDMORE)
+            for index, frame in enumerate(frames):
+                copy = len(frame) < _ZERO_COPY_BYTES
+                send(frame, _SNDMORE if index < last else _NOBLOCK, copy)
+        except zmq.Again:
+            return Delivery.FULL
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                return Delivery.GONE
+            raise
+        return Delivery.SENT
+
+    def close(self) -> None:
+        """Let what was sent leave within the linger time, then remove the socket files."""
+        self._socket.close()
+        self._context.term()
+        for path in self._ipc_paths:
+            path.unlink(missing_ok=True)
+
+    def _receive(self) -> list[bytes]:
+        recv, get = self._recv, self._get
+        frames: list[bytes] = [recv(_NOBLOCK), recv(_NOBLOCK)]  # a routing id is never alone
+        while get(_RCVMORE):
+            frame = recv(_NOBLOCK)
+            if len(frames) <= self._frames_max:
+                frames.append(frame)
+        return frames
+
+
+def check_endpoint(endpoint: str, *, insecure: bool) -> None:
+    """Refuse an endpoint that can't be bound or would be open to the network.
+
+    Raises:
+        InvalidArgumentError: The message says what is wrong and what to do.
+    """
+    if endpoint.startswith("ipc://"):
+        path = endpoint.removeprefix("ipc://")
+        if not path.startswith("/"):
+            raise InvalidArgumentError(f"{endpoint}: an ipc endpoint needs an absolute path")
+        check_ipc_path(path)
+        return
+    if not endpoint.startswith("tcp://"):
+        raise InvalidArgumentError(f"{endpoint}: an endpoint begins with ipc:// or tcp://")
+    try:
+        parts = urlsplit(endpoint)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise InvalidArgumentError(f"{endpoint}: {error}") from error
+    if not insecure and not _is_loopback(host):
+        raise InvalidArgumentError(
+            f"{endpoint} can be reached from the network, and whoever reaches it can run the "
+            "nodes: bind 127.0.0.1, or give --insecure if you mean it"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, an interface or *: what it stands for may change
+
+
+def _seed_routing_ids(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    """Make the routing ids that libzmq gives out unpredictable.
+
+    It counts up from a number of libc's rand(), which it seeds with time and pid when the first
+    socket is made; so make one, seed anew, then make the ROUTER.
+    """
+    context.socket(zmq.PAIR).close(linger=0)
+    ctypes.CDLL(None).srand(secrets.randbits(32))

@@ -1,0 +1,109 @@
+"""The broker's ends of the links to its workers. An IO shell.
+
+Mirror: tests/broker/test_links.py.
+"""
+
+import socket
+from collections.abc import Sequence
+
+from .wire.link import (
+    LENGTH,
+    Buffer,
+    ToBroker,
+    ToWorker,
+    broker_end,
+    encode_link,
+)
+
+_READ_BYTES = 128 * 1024
+_VECTOR_MAX = 512  # buffers of one sendmsg, below the system's IOV_MAX of 1024
+
+
+class WorkerLink:
+    """One link: reads whole messages, writes without blocking and keeps what does not fit.
+
+    What is kept is bounded by what the core gives to one worker (window.py).
+    """
+
+    __slots__ = ("_pending", "_reader", "_recv", "_socket", "_writable", "alive", "worker_id")
+
+    def __init__(self, worker_id: int, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.worker_id = worker_id
+        self.alive = True  # until all that the other end wrote before it closed was read
+        self._writable = True  # until a write failed
+        self._socket = sock
+        self._recv = sock.recv
+        self._reader = broker_end()
+        self._pending: list[Buffer] = []  # to be written, oldest first
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._socket.fileno()
+
+    def receive(self) -> list[tuple[ToBroker, list[bytes]]]:
+        """Read once: the messages that are complete now, with their buffers."""
+        try:
+            data = self._recv(_READ_BYTES)
+        except BlockingIOError:
+            return []
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.alive = False
+            return []
+        return self._reader.feed(data)
+
+    def drain(self) -> list[tuple[ToBroker, list[bytes]]]:
+        """Read all that a dead worker has written."""
+        messages: list[tuple[ToBroker, list[bytes]]] = []
+        while self.alive:
+            try:
+                data = self._recv(_READ_BYTES)
+            except (BlockingIOError, ConnectionResetError):
+                break
+            if not data:
+                break
+            messages += self._reader.feed(data)
+        return messages
+
+    def put(self, message: ToWorker, buffers: Sequence[bytes]) -> None:
+        """Add a message to what the next `flush` writes."""
+        body = encode_link(message)
+        self._pending.append(LENGTH.pack(len(body)) + body)
+        for buffer in buffers:
+            self._pending.append(LENGTH.pack(len(buffer)))
+            self._pending.append(buffer)
+
+    def flush(self) -> bool:
+        """Write what is pending; `False` if the socket is full and the rest has to wait."""
+        pending = self._pending
+        while pending and self._writable:
+            try:
+                if len(pending) == 1:
+                    sent = self._socket.send(pending[0])
+                else:
+                    sent = self._socket.sendmsg(pending[:_VECTOR_MAX])
+            except BlockingIOError:
+                return False
+            except OSError:  # the worker is gone; its exit is reported by the supervisor
+                self._writable = False
+                pending.clear()
+                break
+            self._drop(sent)
+        return True
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _drop(self, sent: int) -> None:
+        """Take out the bytes that were written."""
+        pending = self._pending
+        done = 0
+        while done < len(pending) and sent >= len(pending[done]):
+            sent -= len(pending[done])
+            done += 1
+        del pending[:done]
+        if sent:
+            pending[0] = memoryview(pending[0])[sent:]

@@ -1,0 +1,324 @@
+"""The broker process: sockets, poll and time around the core. An IO shell; `main` is its entry.
+
+One thread, one blocking epoll over the ROUTER's descriptor, the links of the workers and the
+supervisor's channel. Each turn takes in what is there, results first, hands it to the core as
+events and carries out its commands; replies for one client and requests for one worker leave
+together.
+
+A plain epoll and not an event loop, because one call's round trip is mostly wake-ups and every
+layer between them shows (measured with ``scripts/bench links``).
+
+Mirror: tests/broker/test_server.py.
+"""
+
+import logging
+import mmap
+import os
+import select
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from math import inf
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+
+from .core import BrokerCore, CoreConfig
+from .egress import Egress
+from .events import (
+    Assign,
+    Command,
+    Event,
+    Kill,
+    PeerGone,
+    Send,
+    TableKnown,
+    Tick,
+    WorkerGone,
+    WorkerSent,
+    WorkerStarting,
+)
+from .frontend import Delivery, Frontend
+from .ingress import Ingress
+from .links import WorkerLink
+from .wire.channel import ControlChannel
+from .wire.control import (
+    BrokerBound,
+    BrokerConfig,
+    BrokerFailed,
+    ControlMessage,
+    KillWorker,
+    ServeTable,
+    Shutdown,
+    WorkerExited,
+    WorkerReady,
+    WorkerStarted,
+)
+from .wire.errors import InvalidArgumentError
+from .wire.link import Ready
+from .wire.slots import PAGE_BYTES, SlotsPage
+from .wire.version import SERVER_NAME
+
+_log = logging.getLogger(__name__)
+
+
+class _Worker(msgspec.Struct):
+    """What the shell holds of a worker."""
+
+    link: WorkerLink
+    page: SlotsPage
+    memory: mmap.mmap
+    waits_to_write: bool = False
+
+
+class BrokerServer:
+    """The running broker. Owns all its descriptors."""
+
+    def __init__(self, config: BrokerConfig, channel: ControlChannel) -> None:
+        self._channel = channel
+        self._frontend = Frontend(config.limits)
+        self.endpoints = self._frontend.bind(config.endpoints, insecure=config.insecure)
+        self._core = BrokerCore(
+            CoreConfig(
+                epoch=config.epoch,
+                server=SERVER_NAME,
+                pid=os.getpid(),
+                limits=config.limits,
+            )
+        )
+        self._ingress = Ingress(config.limits)
+        self._egress = Egress(config.limits)
+        self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
+        self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
+        self._serving = False  # clients are read from the moment the nodes are known
+        self._stopping = False
+        self.orphaned = False  # whether the supervisor went without a word
+        self._epoll = select.epoll()
+        self._on_ready: dict[int, Callable[[], None]] = {}  # descriptor -> what to do
+        self._front_fd = self._frontend.fileno()
+        self._watch(channel.fileno(), self._read_supervisor)
+
+    def run(self) -> None:
+        """Serve until the supervisor says stop or is gone. Guarded by ``scripts/bench guard``."""
+        core, frontend, poll = self._core, self._frontend, self._epoll.poll
+        on_ready = self._on_ready
+        timeout: float | None = None
+        while not self._stopping:
+            for fd, _ in poll(timeout):
+                if fd != self._front_fd:  # results first: they free workers
+                    on_ready[fd]()
+            now = monotonic()
+            if core.next_due() <= now:
+                core.handle(Tick(), now)
+            self._carry_out(core.settle(now))
+            more = False
+            if self._serving and frontend.readable():
+                self._read_clients()
+                more = frontend.readable()
+            timeout = 0.0 if more else self._time_left()
+
+    def close(self) -> None:
+        """Close everything; replies that were sent leave within the linger time."""
+        self._frontend.close()
+        for worker in self._workers.values():
+            self._release(worker)
+        self._epoll.close()
+        self._channel.close()
+
+    # --- what comes in --------------------------------------------------------------------------
+
+    def _read_clients(self) -> None:
+        parse, handle = self._ingress.parse, self._core.handle
+        messages = self._frontend.receive_burst()
+        now = monotonic()
+        for frames in messages:
+            for event in parse(frames[0], frames[1:]):
+                handle(event, now)
+        self._carry_out(self._core.settle(now))
+
+    def _read_worker(self, worker: _Worker) -> None:
+        link = worker.link
+        messages = link.receive()
+        if not link.alive:
+            self._unwatch(link.fileno())  # its end is reported by the supervisor
+        now = monotonic()
+        for message, buffers in messages:
+            self._core.handle(WorkerSent(link.worker_id, message, buffers), now)
+            if type(message) is Ready:
+                self._channel.send(WorkerReady(link.worker_id))
+
+    def _read_supervisor(self) -> None:
+        received = self._channel.receive()
+        if received is None:
+            _log.error("the supervisor is gone; the broker ends")
+            self.orphaned = self._stopping = True
+            return
+        for message, descriptors in received:
+            self._on_control(message, descriptors)
+
+    def _on_control(self, message: ControlMessage, descriptors: tuple[int, ...]) -> None:
+        match message:
+            case ServeTable(table):
+                self._core.handle(TableKnown(table), monotonic())
+                self._serving = True
+                self._watch(self._front_fd, _nothing)
+            case WorkerStarted(worker_id):
+                self._add_worker(worker_id, *descriptors)
+            case WorkerExited(worker_id, cause):
+                self._remove_worker(worker_id, cause)
+            case Shutdown():
+                self._stopping = True
+            case _:
+                raise AssertionError(f"not for the broker: {message!r}")
+
+    def _add_worker(self, worker_id: int, link_fd: int, page_fd: int) -> None:
+        memory = mmap.mmap(page_fd, PAGE_BYTES)
+        os.close(page_fd)
+        page = SlotsPage(memoryview(memory))
+        worker = _Worker(WorkerLink(worker_id, socket.socket(fileno=link_fd)), page, memory)
+        self._workers[worker_id] = worker
+        self._watch(link_fd, lambda: self._read_worker(worker))
+        self._core.handle(WorkerStarting(worker_id, page), monotonic())
+
+    def _remove_worker(self, worker_id: int, cause: str) -> None:
+        """Let go of a reaped worker; what it wrote before its end is read first."""
+        worker = self._workers.pop(worker_id, None)
+        if worker is None:
+            return
+        now = monotonic()
+        for message, buffers in worker.link.drain():
+            self._core.handle(WorkerSent(worker_id, message, buffers), now)
+        self._core.handle(WorkerGone(worker_id, cause), now)
+        self._dirty.pop(worker_id, None)
+        if worker.link.alive:
+            self._unwatch(worker.link.fileno())
+        self._release(worker)
+
+    @staticmethod
+    def _release(worker: _Worker) -> None:
+        worker.link.close()
+        worker.page.close()
+        worker.memory.close()
+
+    # --- what goes out --------------------------------------------------------------------------
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        """Carry out commands, and those that follow from peers found gone."""
+        while commands:
+            sends: dict[bytes, list[Send]] = {}
+            for command in commands:
+                if type(command) is Assign:
+                    self._write(command)
+                elif type(command) is Send:
+                    if command.peer in sends:
+                        sends[command.peer].append(command)
+                    else:
+                        sends[command.peer] = [command]
+                elif type(command) is Kill:
+                    self._channel.send(KillWorker(command.worker_id, command.reason))
+            self._flush()
+            lost: list[Event] = []
+            for peer, of_peer in sends.items():
+                lost += self._deliver(peer, of_peer)
+            if not lost:
+                return
+            now = monotonic()
+            for event in lost:
+                self._core.handle(event, now)
+            commands = self._core.settle(now)
+
+    def _write(self, command: Assign) -> None:
+        worker = self._workers.get(command.worker_id)
+        if worker is not None:
+            worker.link.put(command.message, command.buffers)
+            self._dirty[command.worker_id] = worker
+
+    def _flush(self) -> None:
+        """Write to the links what this turn produced; what does not fit waits for the poll."""
+        for worker in self._dirty.values():
+            self._flush_worker(worker)
+        self._dirty.clear()
+
+    def _flush_worker(self, worker: _Worker) -> None:
+        link = worker.link
+        waits = not link.flush()
+        if waits == worker.waits_to_write or not link.alive:
+            return
+        worker.waits_to_write = waits
+        fd = link.fileno()
+        if waits:
+            self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+            self._on_ready[fd] = lambda: self._write_and_read(worker)
+        else:
+            self._epoll.modify(fd, select.EPOLLIN)
+            self._on_ready[fd] = lambda: self._read_worker(worker)
+
+    def _write_and_read(self, worker: _Worker) -> None:
+        self._flush_worker(worker)
+        self._read_worker(worker)
+
+    def _deliver(self, peer: bytes, sends: list[Send]) -> list[Event]:
+        """Send to one client what there is for it; returns the event of its loss, if any."""
+        for frames in self._egress.messages(peer, sends):
+            delivery = self._frontend.send(peer, frames)
+            if delivery is not Delivery.SENT:
+                self._egress.forget(peer)
+                return [PeerGone(peer, banned=delivery is Delivery.FULL)]
+        return []
+
+    # --- polling --------------------------------------------------------------------------------
+
+    def _time_left(self) -> float | None:
+        due = self._core.next_due()
+        return None if due == inf else max(0.0, due - monotonic())
+
+    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
+        self._on_ready[fd] = handler
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        self._epoll.unregister(fd)
+        del self._on_ready[fd]
+
+
+def _nothing() -> None:
+    """Stand for the ROUTER's descriptor, which only wakes the poll."""
+
+
+def _remove(paths: Sequence[str]) -> None:
+    """Remove what the supervisor would have removed."""
+    for path in paths:
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            Path(path).unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Run the broker over the channel whose descriptor is the first argument."""
+    channel = ControlChannel.inherited(int(sys.argv[1]))
+    first = channel.receive()
+    if first is None:
+        return 1
+    config = first[0][0]
+    assert isinstance(config, BrokerConfig)
+    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        server = BrokerServer(config, channel)
+    except InvalidArgumentError as error:
+        channel.send(BrokerFailed(str(error)))
+        return 1
+    channel.send(BrokerBound(server.endpoints))
+    try:
+        server.run()
+    finally:
+        server.close()
+        if server.orphaned:
+            _remove(config.files)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Snapshots of what the broker counts, as told by ``pronghorn.status``.
+
+Mirror: tests/broker/test_statistics.py.
+"""
+
+import msgspec
+
+
+class Counters(msgspec.Struct):
+    """Counts since the broker's start.
+
+    Attributes:
+        accepted: Requests admitted, a chunk counting as one.
+        completed: Those that ended with a result.
+        failed: Those that ended with an error.
+        refused: Requests that were not admitted.
+        malformed: Frames that were no request.
+        late_results: Results that came after their request had ended.
+        taken_back: Requests taken back from blocked workers.
+        workers_lost: Workers that ended unasked.
+        banned: Clients that broke their grant.
+    """
+
+    accepted: int = 0
+    completed: int = 0
+    failed: int = 0
+    refused: int = 0
+    malformed: int = 0
+    late_results: int = 0
+    taken_back: int = 0
+    workers_lost: int = 0
+    banned: int = 0
+
+
+class NodeStatistics(msgspec.Struct, frozen=True):
+    """One node: results, failures and the estimated run time in ns, `None` before the first."""
+
+    name: str
+    calls: int
+    failures: int
+    estimate_ns: float | None
+
+
+class WorkerStatistics(msgspec.Struct, frozen=True):
+    """One worker and how many requests it holds."""
+
+    id: int
+    pid: int
+    state: str
+    held: int
+
+
+class BrokerStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of one broker."""
+
+    epoch: str
+    pid: int
+    sessions: int
+    queued: int
+    queued_bytes: int
+    counters: dict[str, int]
+    nodes: list[NodeStatistics]
+    workers: list[WorkerStatistics]

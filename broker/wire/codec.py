@@ -1,0 +1,133 @@
+"""From the frames of one ZeroMQ message to requests, and from messages to frames.
+
+Specified in PROTOCOL.md, "Grammar". Pure; knows nothing of sockets or of routing ids. Whatever the
+bytes are, the only error that leaves here is a `ProtocolError` or `UnimplementedError`.
+
+Mirror: tests/broker/wire/test_codec.py.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from .errors import NO_DETAILS, PronghornError, ProtocolError, UnimplementedError
+from .limits import ENVELOPE_FRAMES_MAX, KINDS_PER_VERSION, PROTOCOL_VERSION
+from .messages import BrokerMessage, ClientMessage, RequestId
+
+JSON_FIRST_BYTES = b"{["  # both are small integers in msgpack, which no request begins with
+
+# A body that can't be decoded raises one of these: msgspec's own errors are ValueErrors (as are bad
+# UTF-8 and the rest), deep nesting is a RecursionError.
+DECODE_ERRORS = (ValueError, RecursionError, OverflowError)
+
+encode_message = msgspec.msgpack.Encoder().encode
+_client_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
+_broker_decoder: msgspec.msgpack.Decoder[BrokerMessage] = msgspec.msgpack.Decoder(BrokerMessage)
+_decode_client = _client_decoder.decode
+_decode_broker = _broker_decoder.decode
+
+
+def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], Sequence[bytes]]:
+    """Split a message's frames into its envelope, empty frame included, and the rest.
+
+    Requests and buffers are never empty, so an empty frame can only end an envelope.
+
+    Raises:
+        ProtocolError: The empty frame comes later than an envelope may be long.
+    """
+    try:
+        end = frames.index(b"") + 1
+    except ValueError:
+        return (), frames
+    if end > ENVELOPE_FRAMES_MAX:
+        raise ProtocolError(
+            f"frame {end - 1} is empty: requests and buffers never are, and an envelope "
+            f"has at most {ENVELOPE_FRAMES_MAX} frames"
+        )
+    return tuple(frames[:end]), frames[end:]
+
+
+def decode_request(frame: bytes) -> ClientMessage:
+    """Decode one msgpack request.
+
+    Raises:
+        ProtocolError: The frame can't be read, or a header field is of the wrong type.
+        UnimplementedError: It is of another protocol version or of an unknown kind.
+    """
+    try:
+        return _decode_client(frame)
+    except DECODE_ERRORS as error:
+        raise _explain(frame, error) from error
+
+
+def decode_reply(frame: bytes) -> BrokerMessage:
+    """Decode one msgpack message of a broker; errors as in `decode_request`."""
+    try:
+        return _decode_broker(frame)
+    except DECODE_ERRORS as error:
+        raise _explain(frame, error) from error
+
+
+def peek_id(frame: bytes) -> RequestId:
+    """Read the id of a request whose frame can't be decoded; `None` where there is none to be read.
+
+    It is the second element of the array, so it can be read of a frame that is cut off or whose
+    params are damaged; that makes the error reply find its request.
+    """
+    return _peek(frame)[1]
+
+
+def _explain(frame: bytes, error: Exception) -> PronghornError:
+    kind, _ = _peek(frame)
+    if isinstance(error, RecursionError):
+        return ProtocolError("the frame is nested too deeply")
+    if kind is None:
+        return ProtocolError(
+            "not a request: a frame is a msgpack array [kind, id, ...] or JSON-RPC 2.0"
+        )
+    version, number = divmod(kind, KINDS_PER_VERSION)
+    if version != PROTOCOL_VERSION:
+        return UnimplementedError(
+            f"unknown protocol version {version} (kind {kind}): "
+            f"this side speaks version {PROTOCOL_VERSION}",
+            NO_DETAILS,
+        )
+    if "$[0]" in str(error):
+        return UnimplementedError(f"unknown message kind {kind} (number {number})")
+    return ProtocolError(f"malformed message of kind {kind}: {error}")
+
+
+def _peek(frame: bytes) -> tuple[int | None, RequestId]:
+    """Read kind and id by hand from the first bytes of a msgpack array."""
+    if not frame or not (0x92 <= frame[0] <= 0x9F or frame[0] == 0xDC):
+        return None, None
+    kind, position = _peek_scalar(frame, 3 if frame[0] == 0xDC else 1)
+    if not isinstance(kind, int):
+        return None, None
+    return kind, _peek_scalar(frame, position)[0]
+
+
+def _peek_scalar(frame: bytes, position: int) -> tuple[int | str | None, int]:
+    """Read an unsigned integer or a string; `None` for all else and where the frame ends."""
+    first = frame[position] if position < len(frame) else 0xC1
+    start = position + 1
+    if first <= 0x7F:
+        return first, start
+    if 0xA0 <= first <= 0xBF:
+        return _peek_text(frame, start, first & 0x1F)
+    if 0xCC <= first <= 0xCF:
+        stop = start + (1 << (first - 0xCC))
+        return (int.from_bytes(frame[start:stop], "big") if stop <= len(frame) else None), stop
+    if first == 0xD9 and start < len(frame):
+        return _peek_text(frame, start + 1, frame[start])
+    return None, start
+
+
+def _peek_text(frame: bytes, start: int, length: int) -> tuple[str | None, int]:
+    stop = start + length
+    if stop > len(frame):
+        return None, stop
+    try:
+        return frame[start:stop].decode(), stop
+    except UnicodeDecodeError:
+        return None, stop

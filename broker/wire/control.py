@@ -1,0 +1,182 @@
+"""Messages between host, supervisor, broker, template and workers' launch, over control channels.
+
+Private to one installation, like the link. A message's file descriptors travel beside it
+(`channel.ControlChannel`), in the order its docstring names.
+
+Mirror: tests/broker/wire/test_control.py.
+"""
+
+import msgspec
+
+from .limits import Limits
+from .table import NodeTable
+
+
+class ModuleFailure(msgspec.Struct, frozen=True):
+    """A module, or one node of it, that can't be served, and why (a formatted traceback)."""
+
+    module: str
+    reason: str
+
+
+class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
+    """Host to supervisor, first of all: what to serve and how.
+
+    Attributes:
+        modules: Files, package names or entry points.
+        sys_path: The host's ``sys.path``, so that the same names import the same modules.
+        workers: Number of worker processes.
+        folder: Runtime folder; made, locked and removed by the supervisor.
+        endpoints: Endpoints to bind besides the one in the folder.
+        insecure: Whether tcp endpoints other than loopback are allowed.
+        cpus: CPUs that all processes of the tree may use; all when empty.
+        limits: Limits towards clients.
+        host_pid: The host's process, whose end ends the tree.
+        grace_s: Seconds that running nodes get to finish at shutdown before they are killed.
+        log_level: Name of the level for all processes of the tree.
+    """
+
+    modules: tuple[str, ...]
+    sys_path: tuple[str, ...]
+    workers: int
+    folder: str
+    endpoints: tuple[str, ...] = ()
+    insecure: bool = False
+    cpus: tuple[int, ...] = ()
+    limits: Limits = Limits()
+    host_pid: int = 0
+    grace_s: float = 0.3
+    log_level: str = "WARNING"
+
+
+class PoolReady(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to host: all workers are ready, or `endpoints` are those of a new broker."""
+
+    endpoints: tuple[str, ...]
+    epoch: str
+    table: NodeTable
+    failures: tuple[ModuleFailure, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class PoolFailed(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to host: the pool can't be started; the supervisor ends after it."""
+
+    message: str
+    failures: tuple[ModuleFailure, ...] = ()
+
+
+class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Supervisor to broker, first of all."""
+
+    endpoints: tuple[str, ...]
+    epoch: str
+    limits: Limits
+    insecure: bool
+    files: tuple[str, ...]  # what to remove if the supervisor is gone without a word
+    log_level: str = "WARNING"
+
+
+class BrokerBound(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: it is bound to these endpoints."""
+
+    endpoints: tuple[str, ...]
+
+
+class BrokerFailed(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: it can't serve, and why."""
+
+    message: str
+
+
+class ServeTable(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: the nodes that are served; from now on it reads clients."""
+
+    table: NodeTable
+
+
+class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: a worker is being started. Descriptors: link, page."""
+
+    worker_id: int
+
+
+class WorkerReady(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: a worker takes requests."""
+
+    worker_id: int
+
+
+class WorkerExited(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: a worker was reaped; `cause` says how it ended."""
+
+    worker_id: int
+    cause: str
+
+
+class KillWorker(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: end that worker."""
+
+    worker_id: int
+    reason: str
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: send what is to be sent, remove the socket files, exit."""
+
+
+class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Supervisor to template, first of all."""
+
+    modules: tuple[str, ...]
+    sys_path: tuple[str, ...]
+    supervisor_pid: int
+    result_bytes: int
+    log_level: str = "WARNING"
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """Template to supervisor: what the modules hold; `unsafe` says why it must not be forked."""
+
+    table: NodeTable
+    failures: tuple[ModuleFailure, ...]
+    unsafe: tuple[str, ...]
+
+
+class StartWorker(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to template: fork a worker. Descriptors: link, page."""
+
+    worker_id: int
+
+
+class WorkerForked(msgspec.Struct, frozen=True, tag=True):
+    """Template to supervisor: the worker's process, now a child of the supervisor."""
+
+    worker_id: int
+    pid: int
+
+
+ControlMessage = (
+    PoolConfig
+    | PoolReady
+    | PoolFailed
+    | BrokerConfig
+    | BrokerBound
+    | BrokerFailed
+    | ServeTable
+    | WorkerStarted
+    | WorkerReady
+    | WorkerExited
+    | KillWorker
+    | Shutdown
+    | TemplateConfig
+    | Loaded
+    | StartWorker
+    | WorkerForked
+)
+
+DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2}
+"""How many file descriptors travel beside a message; none for all others."""
+
+encode_control = msgspec.msgpack.Encoder().encode
+decode_control: msgspec.msgpack.Decoder[ControlMessage] = msgspec.msgpack.Decoder(ControlMessage)

@@ -1,0 +1,65 @@
+"""Where a broker and its clients meet: runtime folders and endpoints.
+
+Mirror: tests/broker/wire/test_places.py.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from .errors import InvalidArgumentError
+
+ENDPOINT_VARIABLE = "PRONGHORN_ENDPOINT"
+DEFAULT_NAME = "default"
+SOCKET_NAME = "broker.sock"
+IPC_PATH_BYTES_MAX = 107
+"""sizeof(sun_path) - 1 on Linux; libzmq would fail with no more than "File name too long"."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def runtime_root() -> Path:
+    """Return the folder that holds the runtime folders of this user's brokers."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and os.path.isabs(base) and os.access(base, os.W_OK):
+        return Path(base, "pronghorn")
+    return Path("/tmp", f"pronghorn-{os.getuid()}")
+
+
+def runtime_folder(name: str) -> Path:
+    """Return the runtime folder of a broker by its name.
+
+    Raises:
+        InvalidArgumentError: The name can't be a folder's name, or its path would be too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidArgumentError(
+            f"{name!r} is no broker name: letters, digits, '.', '_' and '-', at most 64"
+        )
+    folder = runtime_root() / name
+    check_ipc_path(str(folder / SOCKET_NAME))
+    return folder
+
+
+def endpoint_in(folder: Path | str) -> str:
+    """Return the endpoint of the broker whose runtime folder that is."""
+    return f"ipc://{Path(folder) / SOCKET_NAME}"
+
+
+def default_endpoint() -> str:
+    """Return the endpoint a client uses when it is given none."""
+    return os.environ.get(ENDPOINT_VARIABLE) or endpoint_in(runtime_folder(DEFAULT_NAME))
+
+
+def check_ipc_path(path: str) -> None:
+    """Refuse a socket path that the kernel would refuse.
+
+    Raises:
+        InvalidArgumentError: It is too long; the message says what to do.
+    """
+    length = len(os.fsencode(path))
+    if length > IPC_PATH_BYTES_MAX:
+        raise InvalidArgumentError(
+            f"the socket path {path} has {length} bytes, the system's limit is "
+            f"{IPC_PATH_BYTES_MAX}: use a shorter name or set XDG_RUNTIME_DIR to a shorter path"
+        )

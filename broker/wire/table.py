@@ -1,0 +1,61 @@
+"""What the broker knows of the nodes: names, kinds and which bare names are unique.
+
+Made by the worker side from its dispatch table and handed to the broker at start.
+
+Mirror: tests/broker/wire/test_table.py.
+"""
+
+from difflib import get_close_matches
+from typing import Literal
+
+import msgspec
+
+from .errors import ErrorDetails, NotFoundError
+
+NodeKind = Literal["inline", "thread", "async"]
+"""`def` on the worker's loop, `def` in the worker's threads, `async def` on the loop."""
+
+
+class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
+    """One node: its full name and its kind; its index is its place in the table."""
+
+    name: str
+    kind: NodeKind
+
+
+class NodeTable(msgspec.Struct, frozen=True):
+    """All nodes that are served.
+
+    Attributes:
+        nodes: In the order of their indexes.
+        digest: Equal for two processes that have the same nodes with the same signatures.
+    """
+
+    nodes: tuple[NodeInfo, ...]
+    digest: str
+
+    def names(self) -> dict[str, int]:
+        """Map every name a caller may use to the node's index: full names and unique bare names."""
+        indexes = {node.name: index for index, node in enumerate(self.nodes)}
+        for bare, full in self._by_bare_name().items():
+            if len(full) == 1:
+                indexes.setdefault(bare, indexes[full[0]])
+        return indexes
+
+    def not_found(self, name: str) -> NotFoundError:
+        """Make the error for a name that `names` does not have, with what may have been meant."""
+        same = self._by_bare_name().get(name, [])
+        if len(same) > 1:
+            message = f"node name {name!r} is ambiguous: {', '.join(same)}"
+        else:
+            message = f"no node named {name!r}"
+            close = get_close_matches(name, self.names(), n=3)
+            if close:
+                message += f"; did you mean {' or '.join(repr(other) for other in close)}?"
+        return NotFoundError(message, ErrorDetails(outcome="not_started", node=name[:255]))
+
+    def _by_bare_name(self) -> dict[str, list[str]]:
+        by_bare: dict[str, list[str]] = {}
+        for node in self.nodes:
+            by_bare.setdefault(node.name.rpartition(".")[2], []).append(node.name)
+        return by_bare

@@ -1,0 +1,303 @@
+"""One connection's state: what is pending, what waits for the grant, what is acknowledged. Pure.
+
+Contract: `open` and `cancel` as the program asks, `receive` for each message that came; after each
+of them the shell sends `outgoing` until it is empty, and hands each `Completion` to whoever waits.
+`lost` when the connection broke. `Handle` is whatever the shell knows a waiting call by.
+
+Rules: a request is sent only within the broker's grant and waits here otherwise; each gets exactly
+one completion; replies that were read are acknowledged before the grant runs out.
+
+Mirror: tests/client/test_core.py; joined with the other cores in tests/sim/.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from msgspec import Raw
+
+from pronghorn.broker.wire.codec import decode_reply, encode_message
+from pronghorn.broker.wire.errors import (
+    BrokerLostError,
+    ErrorDetails,
+    InvalidArgumentError,
+    Outcome,
+    PronghornError,
+)
+from pronghorn.broker.wire.limits import DEFAULT_LIMITS, Limits
+from pronghorn.broker.wire.link import Buffer
+from pronghorn.broker.wire.messages import (
+    Ack,
+    Call,
+    Cancel,
+    Error,
+    Goodbye,
+    Hello,
+    MapChunk,
+    MapResult,
+    Options,
+    Ping,
+    Pong,
+    Result,
+    Welcome,
+    WelcomeInfo,
+)
+
+Handle = TypeVar("Handle")
+
+BATCH_FRAMES = 512
+"""Most frames that one message gets; the broker handles a message in one go."""
+
+Reply = Result | MapResult | Error | Pong
+
+
+class Completion(NamedTuple, Generic[Handle]):
+    """The one end of a request."""
+
+    handle: Handle
+    reply: Reply
+    buffers: Sequence[bytes]
+
+
+class _Pending(NamedTuple, Generic[Handle]):
+    handle: Handle
+    size: int
+
+
+class ClientCore(Generic[Handle]):
+    """The state of one connection."""
+
+    def __init__(self, client: str) -> None:
+        self._client = client
+        self.info: WelcomeInfo | None = None  # None until the broker's first welcome
+        self.limits: Limits = DEFAULT_LIMITS
+        # request id -> who waits for it and its size; a key is here iff it was sent, not answered
+        self._pending: dict[int, _Pending[Handle]] = {}
+        self._pending_bytes = 0
+        # frames of requests beyond the grant, oldest first: (request id, handle, frames, size)
+        self._waiting: deque[tuple[int, Handle, list[Buffer], int]] = deque()
+        self._given_up: set[int] = set()  # waiting ids that were cancelled before they were sent
+        self._urgent: list[Buffer] = []  # frames that need no grant
+        self._ids = 0  # the request id given out last
+        self._read = 0  # terminal replies read since the hello
+        self._acknowledged = 0  # of them, those the broker was told of
+        self._ready: list[Buffer] = []  # frames of requests within the grant, to be sent
+
+    # --- the program's side ---------------------------------------------------------------------
+
+    def hello(self) -> None:
+        """Begin a session; what was pending before has to be given up first."""
+        self._read = self._acknowledged = 0
+        self._urgent.append(encode_message(Hello(0, self._client)))
+
+    def goodbye(self) -> None:
+        """End the session."""
+        self._urgent.append(encode_message(Goodbye()))
+
+    def call(
+        self,
+        handle: Handle,
+        node: str,
+        params: tuple[bytes, Sequence[Buffer]],
+        timeout_ms: float | None,
+    ) -> int:
+        """Open a call and return its request id.
+
+        Raises:
+            InvalidArgumentError: It is over the broker's limits.
+        """
+        body, buffers = params
+        self._ids = request_id = self._ids + 1
+        options = None
+        if timeout_ms is not None or buffers:
+            options = Options(timeout_ms=timeout_ms, buffers=len(buffers))
+        frame = encode_message(Call(request_id, node, Raw(body), options))
+        self._open(handle, request_id, frame, buffers)
+        return request_id
+
+    def chunk(self, handle: Handle, node: str, items: bytes, timeout_ms: float | None) -> int:
+        """Open a chunk of a map and return its request id; errors as in `call`."""
+        self._ids = request_id = self._ids + 1
+        options = None if timeout_ms is None else Options(timeout_ms=timeout_ms)
+        self._open(
+            handle, request_id, encode_message(MapChunk(request_id, node, Raw(items), options)), ()
+        )
+        return request_id
+
+    def ping(self, handle: Handle) -> int:
+        """Open a ping and return its request id."""
+        self._ids = request_id = self._ids + 1
+        self._pending[request_id] = _Pending(handle, 0)
+        self._urgent.append(encode_message(Ping(request_id)))
+        return request_id
+
+    def cancel(self, request_id: int) -> Handle | None:
+        """Cancel a request; its completion still comes, unless it was not sent yet.
+
+        Returns:
+            The handle of a request that was not sent: it has ended with this call.
+        """
+        if request_id in self._pending:
+            self._urgent.append(encode_message(Cancel(request_id)))
+            return None
+        for waiting_id, handle, _, _ in self._waiting:
+            if waiting_id == request_id and request_id not in self._given_up:
+                self._given_up.add(request_id)
+                return handle
+        return None
+
+    # --- the wire's side ------------------------------------------------------------------------
+
+    def outgoing(self) -> list[Buffer]:
+        """Return the frames of the next message to send, empty when there is none."""
+        if self._waiting:
+            self._release()
+        frames = self._urgent
+        if self._ready:
+            frames += self._ready
+            self._ready = []
+        self._urgent = []
+        return frames
+
+    def receive(self, frames: Sequence[bytes]) -> list[Completion[Handle]]:
+        """Take in one message of the broker and return the requests it ends.
+
+        Raises:
+            ProtocolError: The broker sent what the protocol does not allow.
+        """
+        completions: list[Completion[Handle]] = []
+        position = 0
+        while position < len(frames):
+            reply = decode_reply(frames[position])
+            position += 1
+            if isinstance(reply, Result):
+                buffers = frames[position : position + reply.buffers]
+                position += reply.buffers
+                self._complete(completions, reply, buffers)
+            elif isinstance(reply, MapResult | Error):
+                self._complete(completions, reply, ())
+            elif isinstance(reply, Pong):
+                pending = self._pending.pop(reply.id, None) if type(reply.id) is int else None
+                if pending is not None:
+                    completions.append(Completion(pending.handle, reply, ()))
+            elif isinstance(reply, Welcome):
+                self._welcome(completions, reply)
+        if self._read - self._acknowledged >= self.limits.grant_requests // 4:
+            self._acknowledged = self._read
+            self._urgent.append(encode_message(Ack(self._read)))
+        return completions
+
+    def lost(self, why: str) -> list[Completion[Handle]]:
+        """Give up all that is open: the connection broke.
+
+        What was not sent yet is given up too, as ``not_started``; the caller may send it again.
+        """
+        completions = [
+            Completion(pending.handle, _lost(request_id, why, "maybe_executed"), ())
+            for request_id, pending in self._pending.items()
+        ]
+        for request_id, handle, _, _ in self._waiting:
+            if request_id not in self._given_up:
+                reply = _lost(request_id, why, "not_started")
+                completions.append(Completion(handle, reply, ()))
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._waiting.clear()
+        self._given_up.clear()
+        self._urgent.clear()
+        self._ready.clear()
+        self.info = None
+        return completions
+
+    @property
+    def open_requests(self) -> int:
+        """Number of requests that have not got their completion."""
+        return len(self._pending) + len(self._waiting) - len(self._given_up)
+
+    def check_invariants(self) -> None:
+        """Check that the parts of the state agree; for tests."""
+        assert self._pending_bytes == sum(pending.size for pending in self._pending.values())
+        assert len(self._pending) <= self.limits.grant_requests
+        assert self._given_up <= {waiting[0] for waiting in self._waiting}
+        assert self._acknowledged <= self._read
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _open(
+        self, handle: Handle, request_id: int, frame: bytes, buffers: Sequence[Buffer]
+    ) -> None:
+        size = len(frame)
+        frames: list[Buffer] = [frame]
+        if buffers:
+            size += sum(memoryview(buffer).nbytes for buffer in buffers)
+            frames += buffers
+        limits = self.limits
+        if size > limits.request_bytes or len(buffers) > limits.buffers:
+            raise _too_large(size, len(buffers), limits)
+        if not self._waiting and self._may_send(size):
+            self._pending[request_id] = _Pending(handle, size)
+            self._pending_bytes += size
+            self._ready += frames
+        else:
+            self._waiting.append((request_id, handle, frames, size))
+
+    def _may_send(self, size: int) -> bool:
+        limits = self.limits
+        unacknowledged = self._read - self._acknowledged
+        return (
+            len(self._pending) + unacknowledged < limits.grant_requests
+            and self._pending_bytes + size <= limits.grant_bytes
+            and len(self._ready) < BATCH_FRAMES
+        )
+
+    def _release(self) -> None:
+        """Move requests from those that wait to those that are sent, as the grant allows."""
+        waiting = self._waiting
+        while waiting:
+            request_id, handle, frames, size = waiting[0]
+            if request_id in self._given_up:
+                self._given_up.remove(request_id)
+            elif self._may_send(size):
+                self._pending[request_id] = _Pending(handle, size)
+                self._pending_bytes += size
+                self._ready += frames
+            else:
+                return
+            waiting.popleft()
+
+    def _complete(
+        self,
+        completions: list[Completion[Handle]],
+        reply: Result | MapResult | Error,
+        buffers: Sequence[bytes],
+    ) -> None:
+        self._read += 1
+        request_id = reply.id
+        pending = self._pending.pop(request_id, None) if type(request_id) is int else None
+        if pending is not None:
+            self._pending_bytes -= pending.size
+            completions.append(Completion(pending.handle, reply, buffers))
+
+    def _welcome(self, completions: list[Completion[Handle]], reply: Welcome) -> None:
+        if reply.id is not None:
+            self.info = reply.info
+            self.limits = reply.info.limits
+        elif self.info is not None:
+            # It answers the probe of a new connection: the broker does not know us any more. The
+            # first connection's comes before our hello is answered and means nothing.
+            completions += self.lost("the connection to the broker was lost and made anew")
+            self.hello()
+
+
+def _lost(request_id: int, why: str, outcome: Outcome) -> Error:
+    error = BrokerLostError(why)
+    details = ErrorDetails(outcome=outcome, retryable=outcome == "not_started")
+    return Error(request_id, error.code, why, details)
+
+
+def _too_large(size: int, buffers: int, limits: Limits) -> PronghornError:
+    if buffers > limits.buffers:
+        message = f"the request has {buffers} buffers, the broker's limit is {limits.buffers}"
+        return InvalidArgumentError(message, ErrorDetails(limit=limits.buffers))
+    message = f"the request has {size} bytes, the broker's limit is {limits.request_bytes}"
+    return InvalidArgumentError(message, ErrorDetails(limit=limits.request_bytes))

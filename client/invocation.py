@@ -1,0 +1,181 @@
+"""From what a program passes to `call` to a node's name, its params and the type of its result.
+
+Mirror: tests/client/test_invocation.py.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import msgspec
+
+from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.errors import (
+    InvalidArgumentError,
+    PronghornError,
+    ProtocolError,
+    error_from_wire,
+)
+from pronghorn.broker.wire.link import Buffer
+from pronghorn.broker.wire.messages import Error, Result
+from pronghorn.broker.wire.values import decode_value, encode_params
+
+Params = tuple[bytes, Sequence[Buffer]]
+"""Encoded params and their buffers."""
+
+NodeLike = str | Callable[..., Any]
+
+
+LIST_NODES = "pronghorn.nodes"
+
+
+class Target(NamedTuple):
+    """A node as a caller names it, and the type its results are decoded to."""
+
+    name: str
+    result_type: Any
+    signature: inspect.Signature | None
+
+
+def target_of(node: NodeLike) -> Target:
+    """Find the name of a node given by name or as the decorated function.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    if isinstance(node, str):
+        return Target(node, Any, None)
+    return _target_of_function(node)
+
+
+@lru_cache(maxsize=1024)
+def _target_of_function(function: Callable[..., Any]) -> Target:
+    spec = getattr(function, "__pronghorn_node__", None)
+    if spec is None:
+        raise InvalidArgumentError(
+            f"{function!r} is not a node: mark it with @node and serve its module, or give a name"
+        )
+    module = function.__module__
+    if module == "__main__":  # served under its file's name
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        module = Path(file).stem if file else module
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except (NameError, TypeError):
+        hints = {}
+    result_type = hints.get("return", Any)
+    if result_type is not Any and not _can_decode(result_type):
+        result_type = Any
+    return Target(f"{module}.{spec.name}", result_type, inspect.signature(function))
+
+
+def _can_decode(annotation: Any) -> bool:
+    try:
+        msgspec.msgpack.Decoder(annotation)
+    except TypeError:
+        return False
+    return True
+
+
+def take_options(named: dict[str, Any]) -> tuple[float | None, Mapping[str, Any] | None]:
+    """Take the call's options, ``timeout_s`` and ``params``, out of its named arguments."""
+    if not named:
+        return None, None
+    return named.pop("timeout_s", None), named.pop("params", None)
+
+
+def encode_arguments(
+    target: Target,
+    arguments: Sequence[Any],
+    named: Mapping[str, Any],
+    params: Mapping[str, Any] | None,
+) -> Params:
+    """Encode the arguments of a call: all by position or all by name.
+
+    With a function the two may be mixed, for then the names of its parameters are known.
+
+    Raises:
+        InvalidArgumentError: They are mixed for a node known by name only, or can't be encoded.
+    """
+    if params is not None:
+        if arguments or named:
+            raise InvalidArgumentError("give params=… or arguments, not both")
+        named = params
+    elif arguments and named:
+        if target.signature is None:
+            raise InvalidArgumentError(
+                f"{target.name}: give all arguments by position or all by name; only a call by "
+                "function object may mix them"
+            )
+        return _encode(target, _bound(target, arguments, named))
+    return _encode(target, arguments if arguments else named)
+
+
+def check_arguments(target: Target, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
+    """Refuse arguments that the function's signature does not take, if it is known.
+
+    Raises:
+        TypeError: As calling the function itself would.
+    """
+    if target.signature is not None and not _takes_context(target.signature):
+        target.signature.bind(*arguments, **named)
+
+
+def result_of(target: Target, reply: object, buffers: Sequence[bytes]) -> Any:
+    """Decode the value of a reply, or raise the error that it is.
+
+    Raises:
+        PronghornError: The reply is an error, or can't be decoded.
+    """
+    if isinstance(reply, Result):
+        return decode_value(reply.value, buffers, target.result_type)
+    if isinstance(reply, Error):
+        raise error_of(reply)
+    raise ProtocolError(f"{target.name}: unexpected reply {type(reply).__name__}")
+
+
+def check_pong(reply: object) -> None:
+    """Raise the error that a reply to a ping is, if it is one."""
+    if isinstance(reply, Error):
+        raise error_of(reply)
+
+
+def error_of(reply: Error) -> PronghornError:
+    """Make the exception for an error reply."""
+    return error_from_wire(reply.code, reply.message, reply.details)
+
+
+def timeout_ms_of(timeout_s: float | None) -> float | None:
+    """Turn a timeout into the header field.
+
+    Raises:
+        InvalidArgumentError: It is not above 0.
+    """
+    if timeout_s is None:
+        return None
+    if not timeout_s > 0:
+        raise InvalidArgumentError(f"timeout_s is {timeout_s}; it must be above 0, or None")
+    return timeout_s * 1000
+
+
+def _takes_context(signature: inspect.Signature) -> bool:
+    """Whether a parameter is injected by the worker, so that the caller's arguments bind not."""
+    return any("Context" in str(one.annotation) for one in signature.parameters.values())
+
+
+def _bound(target: Target, arguments: Sequence[Any], named: Mapping[str, Any]) -> Mapping[str, Any]:
+    assert target.signature is not None
+    try:
+        return target.signature.bind_partial(*arguments, **named).arguments
+    except TypeError as error:
+        raise InvalidArgumentError(f"{target.name}: {error}") from error
+
+
+def _encode(target: Target, values: Mapping[str, Any] | Sequence[Any]) -> Params:
+    try:
+        return encode_params(values)
+    except (TypeError, *DECODE_ERRORS) as error:
+        raise InvalidArgumentError(f"{target.name}: can't encode the arguments: {error}") from error

@@ -1,0 +1,135 @@
+"""Starting a process tree and keeping hold of it: what `Pool` and ``pronghorn serve`` share.
+
+Only names of modules are known here: the tree is started by exec, so no main guard is needed, and
+the client imports nothing of the server side. An IO shell.
+
+Mirror: tests/client/test_launch.py.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pronghorn.broker.wire.channel import ControlChannel, make_pair
+from pronghorn.broker.wire.control import ModuleFailure, PoolConfig, PoolFailed, PoolReady
+from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
+from pronghorn.broker.wire.limits import Limits
+from pronghorn.broker.wire.linux import require_linux
+
+_END_WAIT_S = 5.0  # the tree's own grace time and kills take less than a second
+
+
+class PoolStartError(PronghornError):
+    """The pool could not be started; the message and `failures` say why."""
+
+    code = "POOL_START"
+
+    def __init__(self, message: str, failures: Sequence[ModuleFailure] = ()) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
+
+    def __str__(self) -> str:
+        parts = [self.message, *(f"{one.module}: {one.reason}" for one in self.failures)]
+        return "\n\n".join(parts)
+
+
+class ProcessTree:
+    """A running process tree, from the supervisor down; ends with `close` or with this process."""
+
+    def __init__(
+        self,
+        modules: Sequence[str | os.PathLike[str]],
+        *,
+        workers: int | None,
+        folder: Path,
+        endpoints: Sequence[str] = (),
+        insecure: bool = False,
+        cpus: Sequence[int] = (),
+        limits: Limits | None = None,
+        log_level: str = "WARNING",
+    ) -> None:
+        require_linux()
+        count = len(os.sched_getaffinity(0)) if workers is None else workers
+        if count < 1:
+            raise InvalidArgumentError(f"workers is {count}; a pool needs at least 1")
+        if not modules:
+            raise InvalidArgumentError("name at least one module of nodes: a file, a package, …")
+        config = PoolConfig(
+            modules=tuple(os.fspath(module) for module in modules),
+            sys_path=_absolute(sys.path),
+            workers=count,
+            folder=str(folder),
+            endpoints=tuple(endpoints),
+            insecure=insecure,
+            cpus=tuple(cpus),
+            limits=limits or Limits(),
+            host_pid=os.getpid(),
+            log_level=log_level,
+        )
+        ours, theirs = make_pair()
+        self._pid = os.getpid()
+        # -P keeps the current folder off sys.path: a user's file must not stand in for our imports.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "pronghorn.broker.supervisor", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        self._channel = ControlChannel(ours)
+        try:
+            self._channel.send(config)
+            self.ready = self._wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def supervisor_pid(self) -> int:
+        """Process id of the supervisor."""
+        return self._process.pid
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the tree has news, its end included."""
+        return self._channel.fileno()
+
+    def read_news(self) -> PoolReady | None:
+        """Read what the tree has to say: a new epoch, or `None` for its end."""
+        received = self._channel.receive()
+        if received is None:
+            return None
+        for message, _ in received:
+            if isinstance(message, PoolReady):
+                self.ready = message
+        return self.ready
+
+    def close(self) -> None:
+        """End the tree and wait for its end; in a forked child only let go of it."""
+        self._channel.close()
+        if self._pid != os.getpid():
+            return
+        try:
+            self._process.wait(_END_WAIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # the kernel then ends the workers, the broker ends itself
+            self._process.wait()
+
+    def _wait_until_ready(self) -> PoolReady:
+        while True:
+            received = self._channel.receive()
+            if received is None:
+                raise BrokerLostError(
+                    f"the supervisor ended with status {self._process.wait()} before it was ready"
+                )
+            for message, _ in received:
+                if isinstance(message, PoolFailed):
+                    raise PoolStartError(message.message, message.failures)
+                if isinstance(message, PoolReady):
+                    return message
+
+
+def _absolute(paths: Sequence[str]) -> tuple[str, ...]:
+    """Make the entries of ``sys.path`` absolute; the empty one stands for the current folder."""
+    return tuple(os.path.abspath(path) for path in paths)

@@ -1,0 +1,199 @@
+"""How `map` cuts items into chunks, keeps them in flight and puts results in order. Pure.
+
+A chunk should run for `TARGET_MS`: short enough that the workers end together and a slow item holds
+up few others, long enough that a message's cost vanishes. The size follows the run time that the
+worker measured; it starts at one item, for nothing is known of a node before it has run.
+
+Mirror: tests/client/test_mapping.py.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.errors import (
+    InvalidArgumentError,
+    PronghornError,
+    WorkerLostError,
+    error_from_wire,
+)
+from pronghorn.broker.wire.limits import MIB
+from pronghorn.broker.wire.messages import Error, MapResult
+from pronghorn.broker.wire.values import decode_value, encode_inline
+
+TARGET_MS = 4.0
+CHUNK_ITEMS_MAX = 20_000
+CHUNK_BYTES_MAX = 1 * MIB
+IN_FLIGHT_MAX = 64
+"""Chunks in flight: at least one for each of so many workers while a node is not yet known."""
+
+AHEAD_ITEMS = 60_000
+"""Items in flight: enough chunks of quick nodes for all workers, at bounded memory."""
+
+_GROWTH = 16  # a chunk has at most so many times the items of the largest one that came back
+
+
+class Chunk(msgspec.Struct):
+    """Consecutive items on their way, by the number of the first."""
+
+    first: int
+    items: list[Any]
+    body: bytes
+
+
+class MapPlan:
+    """The state of one `map`.
+
+    Contract: send each chunk of `next_chunks`; hand each reply to `replied`; yield what `results`
+    gives; until `finished`.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        items: Iterable[Any],
+        *,
+        ordered: bool,
+        chunk_size: int | None,
+        result_type: Any,
+    ) -> None:
+        if chunk_size is not None and chunk_size < 1:
+            raise InvalidArgumentError(f"chunk_size is {chunk_size}; it must be at least 1")
+        self._node = node
+        self._items = iter(items)
+        self._exhausted = False
+        self._ordered = ordered
+        self._fixed_size = chunk_size
+        self._size = chunk_size or 1  # items of the next chunk
+        self._result_type = result_type
+        self._taken = 0  # items taken from the iterable
+        self._in_flight = 0  # chunks
+        self._items_in_flight = 0
+        self._again: deque[Chunk] = deque()  # to be sent (again) before new ones
+        # first item's number -> results of a chunk that can't be given out yet; only if ordered
+        self._done: dict[int, list[Any]] = {}
+        self._next = 0  # number of the item that is given out next; only if ordered
+        self._results: deque[list[Any]] = deque()  # to be given out
+
+    @property
+    def finished(self) -> bool:
+        """Whether every item's result was given out."""
+        return (
+            self._exhausted
+            and not self._in_flight
+            and not self._again
+            and not self._results
+            and not self._done
+        )
+
+    def next_chunks(self) -> Iterator[Chunk]:
+        """Give the chunks that may be sent now; each counts as in flight when it is given.
+
+        Raises:
+            InvalidArgumentError: An item can't be encoded.
+        """
+        while self._in_flight < IN_FLIGHT_MAX and self._items_in_flight < AHEAD_ITEMS:
+            if not self._again and not self._take():
+                return
+            chunk = self._again.popleft()
+            self._in_flight += 1
+            self._items_in_flight += len(chunk.items)
+            yield chunk
+
+    def replied(self, chunk: Chunk, reply: object) -> None:
+        """Take in the reply to a chunk."""
+        self._in_flight -= 1
+        self._items_in_flight -= len(chunk.items)
+        if isinstance(reply, MapResult):
+            self._adapt(len(chunk.items), reply)
+            self._finish(chunk.first, self._values(chunk, reply))
+        elif isinstance(reply, Error):
+            self._failed(chunk, reply)
+
+    def results(self) -> Iterator[list[Any]]:
+        """Give out what can be given out now, in lists; failed items are exceptions in them."""
+        while self._results:
+            yield self._results.popleft()
+
+    def _take(self) -> bool:
+        """Cut the next chunk from the items; `False` when there are none left."""
+        items = list(islice(self._items, self._size))
+        if not items:
+            self._exhausted = True
+            return False
+        first = self._taken
+        self._taken += len(items)
+        self._again.extend(self._encode(first, items))
+        return True
+
+    def _encode(self, first: int, items: list[Any]) -> list[Chunk]:
+        """Encode items as one chunk, or as several if they have too many bytes."""
+        try:
+            body = encode_inline(items)
+        except (TypeError, *DECODE_ERRORS) as error:
+            if len(items) == 1:
+                raise InvalidArgumentError(
+                    f"{self._node}: can't encode item {first}: {error}"
+                ) from error
+            body = b""
+        if (body and len(body) <= CHUNK_BYTES_MAX) or len(items) == 1:
+            return [Chunk(first, items, body)]
+        half = len(items) // 2
+        if self._fixed_size is None:
+            self._size = max(1, min(self._size, half))
+        return self._encode(first, items[:half]) + self._encode(first + half, items[half:])
+
+    def _adapt(self, count: int, reply: MapResult) -> None:
+        """Choose the size of the next chunks by the run time and the bytes of this one."""
+        if self._fixed_size is not None or not count:
+            return
+        wanted = int(TARGET_MS / max(reply.run_ms / count, 1e-5))
+        result_bytes = max(1, memoryview(reply.values).nbytes)
+        by_bytes = count * CHUNK_BYTES_MAX // result_bytes
+        # A small chunk that comes back late must not shrink what larger ones have shown since.
+        grown = max(self._size, count * _GROWTH)
+        self._size = max(1, min(wanted, by_bytes, grown, CHUNK_ITEMS_MAX))
+
+    def _values(self, chunk: Chunk, reply: MapResult) -> list[Any]:
+        failures = reply.failures or ()
+        if not failures:
+            type_ = Any if self._result_type is Any else list[self._result_type]  # type: ignore[name-defined]
+            return list(decode_value(reply.values, (), type_))
+        # Typed decoding of the list would not take the nils that stand for failed items.
+        values: list[Any] = decode_value(reply.values)
+        for failure in failures:
+            values[failure.index] = error_from_wire(failure.code, failure.message, failure.details)
+        if self._result_type is Any:
+            return values
+        convert, type_ = msgspec.convert, self._result_type
+        return [one if isinstance(one, PronghornError) else convert(one, type_) for one in values]
+
+    def _failed(self, chunk: Chunk, reply: Error) -> None:
+        """Deal with a chunk that failed as a whole."""
+        error = error_from_wire(reply.code, reply.message, reply.details)
+        item = reply.details.item
+        if not isinstance(error, WorkerLostError) or item is None:
+            self._finish(chunk.first, [error] * len(chunk.items))
+            return
+        # The items before the marked one ran and their results are lost; those after it did not.
+        executed = msgspec.structs.replace(reply.details, outcome="executed")
+        lost: list[Any] = [WorkerLostError(reply.message, executed)] * item
+        self._finish(chunk.first, [*lost, error])
+        rest = chunk.items[item + 1 :]
+        if rest:
+            first = chunk.first + item + 1
+            self._again.extendleft(reversed(self._encode(first, rest)))
+
+    def _finish(self, first: int, values: list[Any]) -> None:
+        if not self._ordered:
+            self._results.append(values)
+            return
+        self._done[first] = values
+        while self._next in self._done:
+            ready = self._done.pop(self._next)
+            self._next += len(ready)
+            self._results.append(ready)

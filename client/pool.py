@@ -1,0 +1,118 @@
+"""The embedded pool: a process tree that this program starts and stops.
+
+Mirror: tests/client/test_pool.py.
+"""
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pronghorn.broker.wire.control import ModuleFailure
+from pronghorn.broker.wire.embedding import StopImport, importing_nodes
+from pronghorn.broker.wire.limits import Limits
+from pronghorn.broker.wire.places import endpoint_in, runtime_folder
+
+from .aio import AsyncClient
+from .launch import ProcessTree
+from .sync import Client
+
+POOL_PREFIX = "pool-"
+
+
+class Pool:
+    """A broker and its workers, for as long as this object is open.
+
+    Works in a script without a main guard, in a notebook, in a thread. ``Pool(__file__)`` serves
+    the nodes that the script has defined above it: where a worker imports the script, its import
+    ends at that line.
+
+    Args:
+        *modules: What to serve: files, package or module names, entry points.
+        workers: Number of worker processes; by default one for each CPU this process may use.
+        name: A name for others to find it by, as with ``pronghorn serve --name``; by default it is
+            private to whoever is told its `endpoint`.
+        bind: Endpoints to bind besides its own.
+        insecure: Allow tcp endpoints other than loopback.
+        cpus: CPUs that all its processes may use; all by default.
+        limits: Limits towards clients.
+
+    Raises:
+        PoolStartError: No node can be served, or something it needs can't be had.
+        InvalidArgumentError: An argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *modules: str | os.PathLike[str],
+        workers: int | None = None,
+        name: str | None = None,
+        bind: Sequence[str] = (),
+        insecure: bool = False,
+        cpus: Sequence[int] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        if importing_nodes():
+            raise StopImport("a pool is started below: the module's nodes are those above")
+        folder = _private_folder() if name is None else runtime_folder(name)
+        self.endpoint = endpoint_in(folder)
+        self._clients: list[Client] = []
+        self._tree = ProcessTree(
+            modules,
+            workers=workers,
+            folder=folder,
+            endpoints=bind,
+            insecure=insecure,
+            cpus=cpus,
+            limits=limits,
+        )
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All endpoints that clients may connect to."""
+        return self._tree.ready.endpoints
+
+    @property
+    def failures(self) -> tuple[ModuleFailure, ...]:
+        """The modules and nodes that can't be served, and why."""
+        return self._tree.ready.failures
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why workers are spawned instead of forked, if they are."""
+        return self._tree.ready.warnings
+
+    def client(self) -> Client:
+        """Make a client; it is closed with the pool at the latest."""
+        client = Client(self.endpoint)
+        self._clients.append(client)
+        return client
+
+    def async_client(self) -> AsyncClient:
+        """Make a client for asyncio; close it with ``async with`` or `AsyncClient.aclose`."""
+        return AsyncClient(self.endpoint)
+
+    def close(self) -> None:
+        """Close the clients made here, then end all processes."""
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+        self._tree.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _private_folder() -> Path:
+    """Choose a runtime folder that nobody else uses."""
+    return runtime_folder(f"{POOL_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")

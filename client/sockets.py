@@ -1,0 +1,111 @@
+"""The ZeroMQ socket of one connection to a broker. An IO shell.
+
+Mirror: tests/client/test_sockets.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import zmq
+from zmq.backend import Socket as BackendSocket
+from zmq.utils.monitor import recv_monitor_message
+
+from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails, InvalidArgumentError
+from pronghorn.broker.wire.link import Buffer
+
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+_POLLOUT = int(zmq.POLLOUT)
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE) | _NOBLOCK
+_RCVMORE = int(zmq.RCVMORE)
+
+_RECONNECT_MS, _RECONNECT_MAX_MS = 10, 100
+_LINGER_MS = 200  # for the goodbye
+_HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells of ipc peers
+_ZERO_COPY_BYTES = 65536
+
+
+class BrokerSocket:
+    """A DEALER with the options the protocol wants, and a monitor that tells of a lost connection.
+
+    ``IMMEDIATE`` keeps requests from being queued for a broker that is not there, ``PROBE_ROUTER``
+    makes a new connection known to both sides.
+    """
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+        self._socket = socket = context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.PROBE_ROUTER, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
+        socket.setsockopt(zmq.SNDHWM, 0)  # what is in flight is bounded by the broker's grant
+        socket.setsockopt(zmq.RCVHWM, 0)
+        if endpoint.startswith("tcp://"):
+            socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+        self._recv = BackendSocket.recv.__get__(socket)
+        self._send = BackendSocket.send.__get__(socket)
+        self._get = BackendSocket.get.__get__(socket)
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self.monitor_fd = cast(int, self._monitor.getsockopt(zmq.FD))
+        self.fd = cast(int, socket.getsockopt(zmq.FD))
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise InvalidArgumentError(f"{endpoint!r} is no endpoint: {error}") from error
+        # For zmq_poll. A plain descriptor stands for the monitor: its events are all alike, and
+        # asking the socket itself would cost 1.4 us per poll.
+        self.poll_items: list[tuple[Any, int]] = [(socket, _POLLIN), (self.monitor_fd, _POLLIN)]
+        self.poll_writable: list[tuple[Any, int]] = [(socket, _POLLOUT)]
+
+    def readable(self) -> bool:
+        """Whether a message waits; to be asked after each send before the descriptor is polled."""
+        return bool(self._get(_EVENTS) & _POLLIN)
+
+    def writable(self) -> bool:
+        """Whether there is a connection to send on."""
+        return bool(self._get(_EVENTS) & _POLLOUT)
+
+    def disconnected(self) -> bool:
+        """Whether the connection was lost since this was asked last."""
+        lost = False
+        while self._monitor.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            recv_monitor_message(self._monitor)
+            lost = True
+        return lost
+
+    def send(self, frames: Sequence[Buffer]) -> None:
+        """Send one message.
+
+        Raises:
+            BrokerLostError: There is no connection at the moment; nothing was sent.
+        """
+        send = self._send
+        last = len(frames) - 1
+        try:
+            for index, frame in enumerate(frames):
+                copy = len(frame) < _ZERO_COPY_BYTES
+                send(frame, _SNDMORE if index < last else _NOBLOCK, copy)
+        except zmq.Again:
+            raise BrokerLostError(
+                "there is no connection to the broker", ErrorDetails(outcome="not_started")
+            ) from None
+
+    def receive(self) -> list[bytes] | None:
+        """Receive one message without waiting, `None` when there is none."""
+        try:
+            frames = [self._recv(_NOBLOCK)]
+        except zmq.Again:
+            return None
+        while self._get(_RCVMORE):
+            frames.append(self._recv(_NOBLOCK))
+        return frames
+
+    def close(self) -> None:
+        """Close the socket; a goodbye that was sent leaves within the linger time."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close()

@@ -1,0 +1,223 @@
+"""What Pronghorn is for, on real input: tiny calls, then a census of Python source on all cores.
+
+Run it with ``./scripts/demo [FOLDER]``. The times are of this machine at this moment; for figures
+that mean something see ``./scripts/bench``.
+"""
+
+import argparse
+import gc
+import os
+import statistics
+import sys
+import sysconfig
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from census import Function, Measure, longest, measure
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from tiny import add, concat
+
+from pronghorn.client import Client, Pool, PronghornError
+
+HERE = Path(__file__).resolve().parent
+NODES = (str(HERE / "tiny.py"), str(HERE / "census.py"))
+NOT_SOURCE = frozenset({"site-packages", "dist-packages", "__pycache__"})
+WARM_UP_CALLS = 300
+TIMED_CALLS = 2_000
+ROWS = 10
+NOTES_SHOWN = 5
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    folder: Path = arguments.folder
+    if not folder.is_dir():
+        errors.print(f"{folder} is no folder", markup=False)
+        return EXIT_USAGE
+    try:
+        paths = find_source(folder)
+        if not paths:
+            errors.print(f"no .py files in {folder}", markup=False)
+            return EXIT_USAGE
+        return run(folder, paths)
+    except PronghornError as error:
+        errors.print(f"{type(error).__name__}: {error}", markup=False)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        errors.print("Interrupted.")
+        return EXIT_INTERRUPTED
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        type=Path,
+        default=Path(sysconfig.get_path("stdlib")),
+        help="Python source to measure (default: the standard library of this Python)",
+    )
+    return parser.parse_args()
+
+
+def find_source(folder: Path) -> list[str]:
+    """List the Python files below a folder, installed packages and hidden folders left out."""
+    paths: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if name not in NOT_SOURCE and not name.startswith(".")
+        )
+        found = (os.path.join(parent, name) for name in sorted(files) if name.endswith(".py"))
+        paths.extend(path for path in found if os.path.isfile(path))
+    return paths
+
+
+def run(folder: Path, paths: list[str]) -> int:
+    with Pool(*NODES) as pool, pool.client() as client:
+        workers = pool.workers
+        time_tiny_calls(client, workers)
+        read_all(paths)
+        console.print(f"Census of {folder}: {len(paths):,} files", markup=False)
+        in_pool, pool_s = measure_all(
+            f"{workers} workers",
+            client.map(measure, [(path,) for path in paths], ordered=False),
+            len(paths),
+        )
+    gc.freeze()  # as workers start: what is there already is not looked through again and again
+    alone, alone_s = measure_all("one process", map(measure, paths), len(paths))
+    if sorted(in_pool, key=by_path) != sorted(alone, key=by_path):
+        errors.print("The two runs disagree: were files changed meanwhile?")
+        return EXIT_FAILED
+    show_census(folder, alone)
+    show_times(alone, {f"{workers} workers": pool_s, "one process": alone_s})
+    return 0
+
+
+def time_tiny_calls(client: Client, workers: int) -> None:
+    """Make one call after the other and print how long the caller waited for each."""
+    calls = {
+        "add(1, 2)": lambda: client.call(add, 1, 2),
+        "concat('prong', 'horn')": lambda: client.call(concat, "prong", "horn"),
+    }
+    table = Table(title=f"Tiny calls, one after the other, {workers} workers", title_justify="left")
+    table.add_column("call")
+    for heading in ("calls", "p50 us", "p99 us"):
+        table.add_column(heading, justify="right")
+    for name, call in calls.items():
+        for _ in range(WARM_UP_CALLS):
+            call()
+        waits_us: list[float] = []
+        for _ in range(TIMED_CALLS):
+            begin = time.perf_counter_ns()
+            call()
+            waits_us.append((time.perf_counter_ns() - begin) / 1_000)
+        percentiles = statistics.quantiles(waits_us, n=100)
+        table.add_row(name, f"{TIMED_CALLS:,}", f"{percentiles[49]:.0f}", f"{percentiles[98]:.0f}")
+    console.print(table, "")
+
+
+def read_all(paths: list[str]) -> None:
+    """Bring the files into memory: the first run shall not pay for the disk and the second not."""
+    for path in paths:
+        try:
+            Path(path).read_bytes()
+        except OSError:
+            continue  # the census has a note for it
+
+
+def measure_all(title: str, results: Iterable[Measure], count: int) -> tuple[list[Measure], float]:
+    """Collect the results behind a progress bar, and the seconds that took."""
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    measures: list[Measure] = []
+    begin = time.perf_counter()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=count)
+        for result in results:
+            measures.append(result)
+            progress.advance(task)
+        elapsed_s = time.perf_counter() - begin
+    return measures, elapsed_s
+
+
+def by_path(result: Measure) -> str:
+    return result.path
+
+
+def show_census(folder: Path, measures: list[Measure]) -> None:
+    readable = [each for each in measures if each.problem is None]
+    totals = Table(title="Totals", title_justify="left", show_header=False)
+    totals.add_column()
+    totals.add_column(justify="right")
+    totals.add_row("files", f"{len(measures):,}")
+    totals.add_row("megabytes", f"{megabytes(measures):,.1f}")
+    totals.add_row("lines", f"{sum(each.lines for each in readable):,}")
+    totals.add_row("functions", f"{sum(each.functions for each in readable):,}")
+    totals.add_row("classes", f"{sum(each.classes for each in readable):,}")
+    console.print("", totals, "")
+
+    places = {id(function): each.path for each in readable for function in each.longest}
+    functions: list[Function] = [function for each in readable for function in each.longest]
+    table = Table(title="Longest functions", title_justify="left")
+    table.add_column("lines", justify="right")
+    table.add_column("function", overflow="fold")
+    table.add_column("where", overflow="fold")
+    for function in longest(functions)[:ROWS]:
+        where = f"{os.path.relpath(places[id(function)], folder)}:{function.first_line}"
+        table.add_row(f"{function.lines:,}", function.name, where)
+    console.print(table, "")
+
+    importers = Counter(module for each in readable for module in each.imports)
+    table = Table(title="Most imported modules", title_justify="left")
+    table.add_column("module")
+    table.add_column("in files", justify="right")
+    for module, count in importers.most_common(ROWS):
+        table.add_row(module, f"{count:,}")
+    console.print(table, "")
+
+    unreadable = [each for each in measures if each.problem is not None]
+    if unreadable:
+        console.print(f"{len(unreadable)} files could not be parsed, for example:")
+        for each in unreadable[:NOTES_SHOWN]:
+            note = f"  {os.path.relpath(each.path, folder)}: {each.problem}"
+            console.print(note, markup=False, soft_wrap=True)
+        console.print()
+
+
+def show_times(measures: list[Measure], seconds: dict[str, float]) -> None:
+    """Print the rates; the last entry of `seconds` is what the others are compared with."""
+    table = Table(title="Time", title_justify="left")
+    table.add_column("where")
+    for heading in ("seconds", "files/s", "MB/s", "speed-up"):
+        table.add_column(heading, justify="right")
+    base_s = list(seconds.values())[-1]
+    for where, elapsed_s in seconds.items():
+        table.add_row(
+            where,
+            f"{elapsed_s:.2f}",
+            f"{len(measures) / elapsed_s:,.0f}",
+            f"{megabytes(measures) / elapsed_s:.1f}",
+            f"{base_s / elapsed_s:.2f}x",
+        )
+    console.print(table, "")
+
+
+def megabytes(measures: list[Measure]) -> float:
+    return sum(each.size for each in measures) / 1_000_000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

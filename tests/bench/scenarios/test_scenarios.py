@@ -1,0 +1,28 @@
+"""Every scenario end to end, with next to no calls: its parts fit, and its budgets are all held."""
+
+import msgspec
+import pytest
+
+from pronghorn.bench.budgets import BUDGETS
+from pronghorn.bench.cli import SCENARIOS
+from pronghorn.bench.environment import collect
+from pronghorn.bench.floors import pyro
+from pronghorn.bench.output import as_json
+from pronghorn.bench.rounds import Plan
+from pronghorn.bench.scenarios.options import Options
+
+CALLS = {"idle": 1, "start": 1, "claims": 200}  # idle counts seconds, start counts servers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_a_trial_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = Plan(rounds=1, calls=CALLS.get(name, 20), slices=1, warm_up=1)
+    monkeypatch.setattr(Options, "plan", lambda options, **asked: tiny)
+    report = SCENARIOS[name](Options(progress=lambda message: None))
+    assert report.scenario == name
+    held = {budget for budget in BUDGETS if budget.startswith(f"{name}.")}
+    optional = set() if pyro.AVAILABLE else {"rtt.pyro"}
+    assert {found.budget for found in report.comparisons} == held - optional
+    assert report.tables
+    assert msgspec.json.decode(as_json([report], collect()))["scenarios"][0]["raw"]

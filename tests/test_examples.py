@@ -1,0 +1,152 @@
+"""Every program in scripts/examples runs, and the demo does what its users may do to it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pronghorn.client import Pool
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "scripts" / "examples"
+MARK = "PRONGHORN_TEST_MARK"
+TIMEOUT_S = 60.0
+
+
+@contextmanager
+def started(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start an example with pipes, and see that at its end no process of its tree is left."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / program), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {MARK: mark, "PYTHONUNBUFFERED": "1", "COLUMNS": "100"},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+    assert marked(mark) == []
+
+
+def marked(mark: str) -> list[str]:
+    """List the command lines of the processes that inherited the mark."""
+    sought = f"{MARK}={mark}".encode()
+    found: list[str] = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if sought in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # gone meanwhile, or another user's
+            continue
+    return found
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    with started(program, *arguments) as process:
+        output, errors = process.communicate(timeout=TIMEOUT_S)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Make a folder with one good file, one that can't be parsed, and some that don't count."""
+    folder = tmp_path / "source"
+    for name in ("deep/er", ".hidden", "site-packages"):
+        (folder / name).mkdir(parents=True)
+    (folder / "good.py").write_text(
+        "import os\nimport sys.x\n\n\ndef long():\n    a = 1\n    return a\n"
+    )
+    (folder / "deep/er/latin.py").write_bytes(b"# coding: latin-1\nfrom os import path  # \xe9\n")
+    (folder / "deep/bad.py").write_text("def broken(:\n")
+    (folder / "deep/null.py").write_bytes(b"a = 1\0\n")
+    for ignored in (".hidden/a.py", "site-packages/b.py", "deep/notes.txt"):
+        (folder / ignored).write_text("import never\n")
+    return folder
+
+
+def test_quickstart_shows_each_way_to_call() -> None:
+    done = run("quickstart.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "call by name: 3",
+        "call by function: pronghorn",
+        "submit: [0, 2, 4, 6, 8]",
+        "map: 50005000",
+        "executor: [0, 2, 4, 6, 8]",
+        "an error of the node: ZeroDivisionError - float division by zero",
+    ]
+
+
+def test_async_client_shows_each_way_to_call() -> None:
+    done = run("async_client.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "call: 3",
+        "gather: 500500",
+        "map: ['a b', 'c d', 'e f']",
+    ]
+
+
+def test_plain_socket_calls_a_node() -> None:
+    with Pool(str(EXAMPLES / "tiny.py"), workers=1) as pool:
+        done = run("req_json.py", pool.endpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"jsonrpc": "2.0", "id": 1, "result": 3}
+
+
+def test_plain_socket_needs_an_endpoint() -> None:
+    done = run("req_json.py")
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage:")
+
+
+def test_demo_measures_a_folder(source: Path) -> None:
+    done = run("demo.py", str(source))
+    assert (done.returncode, done.stderr) == (0, "")
+    text = re.sub(r"[^\S\n]+", " ", re.sub("[^\x00-\x7f]", " ", done.stdout))
+    assert f"Census of {source}: 4 files" in text
+    for row in (" lines 9 ", " functions 1 ", " 3 long good.py:5 ", " os 2 ", " sys 1 "):
+        assert row in text
+    assert "2 files could not be parsed" in text
+    assert "deep/bad.py: line 1: invalid syntax" in text
+    assert "never" not in text
+    assert re.search(r"add\(1, 2\) 2,000 \d+ \d+ ", text)
+    assert re.search(r"\d+ workers \d+\.\d\d \d", text)
+    assert re.search(r"one process \d+\.\d\d \S+ \S+ 1\.00x", text)
+
+
+def test_demo_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    done = run("demo.py", str(tmp_path / "nowhere"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{tmp_path / 'nowhere'} is no folder\n"
+
+
+def test_demo_refuses_a_folder_without_source(tmp_path: Path) -> None:
+    done = run("demo.py", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"no .py files in {tmp_path}\n"
+
+
+def test_demo_ends_with_one_line_when_interrupted() -> None:
+    with started("demo.py") as process:
+        assert process.stdout is not None
+        assert any(line.startswith("Census of") for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+        assert (process.returncode, errors) == (130, "Interrupted.\n")

@@ -1,0 +1,220 @@
+"""Who may import what, read off the syntax trees: layers, pure modules, users of ZeroMQ.
+
+Imports that only a type checker sees count too. A module that starts another by its name (``python
+-m pronghorn...``) does not import it.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("broker", "worker", "client", "bench")
+
+# layer -> the layers it may import besides itself. A module is of the first layer that matches.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "broker.wire": (),
+    "broker": ("broker.wire",),
+    "client.cli": ("broker", "broker.wire", "client", "worker"),
+    "client": ("broker.wire",),
+    "worker": ("broker.wire", "client"),
+    "bench": ("broker", "broker.wire", "client", "client.cli", "worker"),
+}
+# What a module may import all the same.
+ACROSS_LAYERS = {
+    # The in-process pool runs nodes, so it lives with the workers. Type checkers are told its name;
+    # at run time it is imported when somebody asks for it.
+    "client/__init__.py": {"pronghorn.worker.local.LocalPool"},
+}
+
+# Modules of the shared protocol that act: they are shared because both of their ends are ours.
+WIRE_SHELLS = (
+    "broker/wire/channel.py",  # sockets that carry file descriptors between our processes
+    "broker/wire/linux.py",  # calls of the kernel's for which Python has no name
+    "broker/wire/places.py",  # where a broker's files are, from environment and file system
+)
+
+# Pure modules decide and do nothing: what happens, and when, comes in as arguments.
+PURE = (
+    "broker/core.py",
+    "broker/deadlines.py",
+    "broker/restart.py",
+    "broker/window.py",
+    "broker/wire/*.py",
+    "client/core.py",
+    "worker/core.py",
+    "worker/dispatch.py",
+    "worker/signature.py",
+)
+IMPURE_IMPORTS = frozenset(
+    {"asyncio", "lmdb", "logging", "os", "socket", "threading", "time", "uvloop", "zmq"}
+)
+EXCEPTIONS = {
+    # An uncontended lock is the only fence that Python has; nothing ever waits for it.
+    "broker/wire/slots.py": {"threading.Lock"},
+    # Pure modules only name the class; what acts in it is for the nodes that are handed one.
+    "worker/context.py": {"logging", "logging.Logger", "logging.LoggerAdapter", "time.monotonic"},
+}
+
+# The IO shells that hold a ZeroMQ socket. The benchmarks drive bare sockets as well.
+ZMQ_SHELLS = (
+    "broker/frontend.py",
+    "client/aio.py",
+    "client/aioconnection.py",
+    "client/background.py",
+    "client/connection.py",
+    "client/sockets.py",
+    "client/sync.py",
+)
+
+
+class Import(NamedTuple):
+    """One imported name: `pronghorn.broker.core.Core` where it says ``from .core import Core``."""
+
+    name: str
+    relative: bool
+    line: int
+
+
+def imports(path: Path) -> Iterator[Import]:
+    package = ["pronghorn", *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, False, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield Import(f"{module}.{alias.name}", node.level > 0, node.lineno)
+
+
+def modules() -> list[str]:
+    return sorted(
+        path.relative_to(ROOT).as_posix()
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+    )
+
+
+def expand(patterns: tuple[str, ...]) -> list[str]:
+    """Give the files that a list of names stands for; a name of no file stands for itself."""
+    return [
+        file
+        for pattern in patterns
+        for file in (
+            sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)) or [pattern]
+        )
+    ]
+
+
+def layer_of(module: str) -> str:
+    for layer in LAYERS:
+        if f"{module}.".startswith(f"pronghorn.{layer}."):
+            return layer
+    raise AssertionError(f"{module} is of no layer")
+
+
+def file_of(name: str) -> str | None:
+    """Find the file of an imported module or of the module that an imported name is from."""
+    parts = name.split(".")[1:]
+    while parts:
+        path = ROOT.joinpath(*parts)
+        if path.with_suffix(".py").is_file():
+            return path.with_suffix(".py").relative_to(ROOT).as_posix()
+        if (path / "__init__.py").is_file():
+            return (path / "__init__.py").relative_to(ROOT).as_posix()
+        parts.pop()
+    return None
+
+
+def is_ours(name: str) -> bool:
+    return name.split(".")[0] == "pronghorn"
+
+
+def module_name(file: str) -> str:
+    return "pronghorn." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@pytest.mark.parametrize("file", modules())
+def test_module_imports_only_the_layers_below_it(file: str) -> None:
+    layer = layer_of(module_name(file))
+    allowed = {layer, *LAYERS[layer]}
+    exceptions = ACROSS_LAYERS.get(file, set())
+    assert [
+        f"{file}:{each.line} imports {each.name}"
+        for each in imports(ROOT / file)
+        if is_ours(each.name) and layer_of(each.name) not in allowed and each.name not in exceptions
+    ] == []
+
+
+@pytest.mark.parametrize("file", modules())
+def test_imports_are_relative_within_a_package_and_absolute_across(file: str) -> None:
+    own = f"pronghorn.{file.split('/')[0]}"
+    assert [
+        f"{file}:{each.line} imports {each.name}"
+        for each in imports(ROOT / file)
+        if each.relative != f"{each.name}.".startswith(f"{own}.")
+    ] == []
+
+
+@pytest.mark.parametrize("file", expand(("broker/wire/*.py",)))
+def test_wire_imports_only_the_standard_library_and_msgspec(file: str) -> None:
+    assert [
+        f"{file}:{each.line} imports {each.name}"
+        for each in imports(ROOT / file)
+        if each.name.split(".")[0] not in {*sys.stdlib_module_names, "msgspec", "pronghorn"}
+    ] == []
+
+
+@pytest.mark.parametrize("file", [file for file in expand(PURE) if file not in WIRE_SHELLS])
+def test_pure_module_reaches_nothing_that_acts(file: str) -> None:
+    seen = {file}
+    pending = [file]  # the module and the modules of ours that it imports, directly or not
+    found: list[str] = []
+    while pending:
+        reached = pending.pop()
+        exceptions = EXCEPTIONS.get(reached, set())
+        for each in imports(ROOT / reached):
+            if each.name.split(".")[0] in IMPURE_IMPORTS and each.name not in exceptions:
+                found.append(f"{reached}:{each.line} imports {each.name}")
+            target = file_of(each.name) if is_ours(each.name) else None
+            if target is not None and target not in seen:
+                seen.add(target)
+                pending.append(target)
+    assert found == []
+
+
+@pytest.mark.parametrize("file", WIRE_SHELLS)
+def test_shells_in_the_wire_are_shells(file: str) -> None:
+    roots = {each.name.split(".")[0] for each in imports(ROOT / file)}
+    assert roots & IMPURE_IMPORTS
+
+
+@pytest.mark.parametrize("file", sorted(EXCEPTIONS | ACROSS_LAYERS))
+def test_exceptions_are_needed(file: str) -> None:
+    exceptions = EXCEPTIONS.get(file, set()) | ACROSS_LAYERS.get(file, set())
+    assert exceptions <= {each.name for each in imports(ROOT / file)}
+
+
+def test_zmq_is_imported_in_the_named_shells_only() -> None:
+    users = {
+        file
+        for file in modules()
+        if not file.startswith("bench/")
+        and any(each.name.split(".")[0] == "zmq" for each in imports(ROOT / file))
+    }
+    assert sorted(users) == sorted(ZMQ_SHELLS)
+
+
+def test_lmdb_is_imported_nowhere_yet() -> None:
+    users = {
+        file
+        for file in modules()
+        if any(each.name.split(".")[0] == "lmdb" for each in imports(ROOT / file))
+    }
+    assert users == set()

@@ -1,0 +1,47 @@
+"""Mirror of worker/context.py."""
+
+import logging
+from time import monotonic
+
+import pytest
+
+from pronghorn.worker import Context
+
+
+def make(deadline: float | None = None) -> Context:
+    return Context(request_id="17", node="nodes.add", worker_id=3, deadline=deadline)
+
+
+def test_attributes() -> None:
+    context = make(deadline=5.0)
+    assert (context.request_id, context.node, context.worker_id) == ("17", "nodes.add", 3)
+    assert context.deadline == 5.0
+    assert repr(context) == "<Context of nodes.add, request 17, worker 3>"
+
+
+def test_time_left() -> None:
+    assert make().time_left() is None
+    assert make(deadline=0.0).time_left() == 0.0
+    left = make(deadline=monotonic() + 60).time_left()
+    assert left is not None
+    assert 59 < left <= 60
+
+
+def test_cancelled_is_for_good_and_read_only() -> None:
+    context = make()
+    assert not context.cancelled
+    context.mark_cancelled()
+    assert context.cancelled
+    with pytest.raises(AttributeError):
+        context.cancelled = False  # type: ignore[misc]
+
+
+def test_log_records_carry_the_ids(caplog: pytest.LogCaptureFixture) -> None:
+    context = make()
+    assert context.log is context.log
+    with caplog.at_level(logging.INFO, "nodes.add"):
+        context.log.info("adding %d", 5)
+    (record,) = caplog.records
+    assert (record.name, record.getMessage()) == ("nodes.add", "adding 5")
+    carried = vars(record)
+    assert (carried["request_id"], carried["node"], carried["worker_id"]) == ("17", "nodes.add", 3)

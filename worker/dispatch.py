@@ -1,0 +1,306 @@
+"""The dispatch table: every node that a worker serves, compiled once, found by index or by name.
+
+An `Entry` is all that is needed to run one node: bytes to params, params to result, result to
+bytes. A `DispatchTable` is sealed: it is built once at start, and all workers of one generation
+have equal ones, which their digest proves. The broker knows names, kinds and digest (`NodeTable`).
+
+Mirror: tests/worker/test_dispatch.py.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from pronghorn.broker.wire.errors import InvalidArgumentError, NodeError
+from pronghorn.broker.wire.table import NodeInfo, NodeKind, NodeTable
+from pronghorn.broker.wire.values import (
+    NEVER_LIFTED,
+    NO_BUFFERS,
+    Buffer,
+    NodeDescription,
+    encode_inline,
+    encode_json,
+    encode_value,
+)
+
+from .codec import ParamsCodec
+from .description import describe
+from .failures import node_error, refusal, result_error
+from .invoker import compile_invoker
+from .node import NodeDefinitionError
+from .signature import Signature, read_signature
+
+BUILTIN_PREFIX: Final = "pronghorn."
+
+_NIL: Final = b"\xc0"
+
+
+class Entry:
+    """One node, compiled.
+
+    Attributes:
+        index: Its place in the table.
+        name: Full name, ``module.function``.
+        kind: ``inline``, ``thread`` or ``async``.
+        function: What the user marked.
+        takes_context: Whether `invoke` and `invoke_items` want a `Context` as their last argument.
+        invoke: ``invoke(params)`` calls the node with decoded params. Gives its result, or for an
+            ``async`` node a coroutine. Raises what the node raises.
+        invoke_items: ``invoke_items(params, values)`` calls it for each of an iterable of params,
+            appending each result to `values` as it comes. Given an iterator it can be taken up
+            again after an exception, behind the item that failed: its index is ``len(values)``.
+    """
+
+    __slots__ = (
+        "_codec",
+        "_decode_list",
+        "_decode_msgpack",
+        "function",
+        "index",
+        "invoke",
+        "invoke_items",
+        "kind",
+        "name",
+        "signature",
+        "takes_context",
+    )
+
+    def __init__(self, index: int, signature: Signature) -> None:
+        self.index = index
+        self.name = signature.name
+        self.kind: NodeKind = signature.kind
+        self.function = signature.function
+        self.takes_context = signature.takes_context
+        self.signature = signature
+        self._codec = ParamsCodec(signature)
+        self._decode_msgpack = self._codec.decode_msgpack
+        self._decode_list = self._codec.decode_list
+        invoker = compile_invoker(signature)
+        self.invoke: Callable[..., Any] = invoker.invoke
+        self.invoke_items: Callable[..., None] = invoker.invoke_items
+
+    @classmethod
+    def of(cls, index: int, name: str, function: Callable[..., Any]) -> "Entry":
+        """Compile a marked function under its full name.
+
+        Raises:
+            NodeDefinitionError: It can't be served as it is defined.
+        """
+        signature = read_signature(name, function)
+        try:
+            return cls(index, signature)
+        except Exception as error:  # such as a default that msgspec takes for mutable
+            raise NodeDefinitionError(f"node {name} can't be compiled: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.index} {self.name} ({self.kind})>"
+
+    def decode(self, raw: Any) -> Any:
+        """Decode params from msgpack: a map, an array, nil, or nothing at all.
+
+        Args:
+            raw: Bytes, memoryview or `msgspec.Raw`; parameters of type memoryview are views of it.
+
+        Raises:
+            InvalidArgumentError: They don't fit the signature, or are no msgpack; never any other.
+        """
+        try:  # hot: guarded by `scripts/bench rtt`
+            params = self._decode_msgpack(raw)
+            return params if params is not None else self._codec.defaults()
+        except Exception as error:  # users' types raise what they like while they are decoded
+            if not len(raw):
+                return self.decode(_NIL)
+            raise refusal(error, self.signature) from error
+
+    def decode_json(self, raw: Any) -> Any:
+        """Decode params from JSON: an object, an array, null, or nothing; errors as in `decode`."""
+        try:
+            params = self._codec.decode_json(raw) if len(raw) else None
+            return params if params is not None else self._codec.defaults()
+        except Exception as error:
+            raise refusal(error, self.signature) from error
+
+    def decode_with_buffers(self, raw: Any, buffers: Sequence[Buffer]) -> Any:
+        """Decode params from msgpack, of which some lie in buffers; errors as in `decode`.
+
+        A parameter that lies in a buffer is a view of it where its type is memoryview or ndarray.
+        """
+        if not buffers:
+            return self.decode(raw)
+        try:
+            params = self._codec.decode_with_buffers(raw, buffers)
+            return params if params is not None else self._codec.defaults()
+        except Exception as error:
+            raise refusal(error, self.signature) from error
+
+    def decode_items(self, raw: Any) -> list[Any]:
+        """Decode a msgpack array of params, maps and arrays mixed as they come, in one go.
+
+        Raises:
+            InvalidArgumentError: At least one is refused; `decode_items_singly` tells which.
+        """
+        try:  # hot: guarded by `scripts/bench map`
+            return self._decode_list(raw)
+        except Exception as error:
+            raise refusal(error, self.signature, of_items=True) from error
+
+    def decode_items_singly(self, raw: Any) -> list[Any]:
+        """Decode a msgpack array of params one by one, each to its params or its own error.
+
+        Three times slower than `decode_items`, for when that has raised.
+
+        Raises:
+            InvalidArgumentError: `raw` as a whole is no array.
+        """
+        try:
+            items = _decode_raw_items(raw)
+        except Exception as error:
+            raise refusal(error, self.signature, of_items=True) from error
+        return [self._decode_or_error(item) for item in items]
+
+    def encode(self, value: Any) -> tuple[bytes, Sequence[Buffer]]:
+        """Encode a result as msgpack and buffers.
+
+        Raises:
+            NodeError: It can't be encoded; never any other.
+        """
+        try:  # hot: guarded by `scripts/bench rtt`, so the usual branch of encode_value is here
+            if type(value) in NEVER_LIFTED:
+                return encode_inline(value), NO_BUFFERS
+            return encode_value(value)
+        except Exception as error:
+            raise self._result_error(error, value, encode_inline) from error
+
+    def encode_json(self, value: Any) -> bytes:
+        """Encode a result as JSON; errors as in `encode`."""
+        try:
+            return encode_json(value)
+        except Exception as error:
+            raise self._result_error(error, value, encode_json) from error
+
+    def encode_items(self, values: list[Any]) -> tuple[bytes, list[tuple[int, NodeError]]]:
+        """Encode the results of a chunk as one array, nil where one can't be encoded.
+
+        Nothing is lifted into buffers. The failures come with their indexes, in order.
+        """
+        try:
+            return encode_inline(values), []
+        except Exception:  # find out which
+            return self._encode_items_singly(values)
+
+    def node_error(self, error: BaseException) -> NodeError:
+        """Make the caller's error of an exception that the node raised."""
+        return node_error(error, node=self.name)
+
+    def describe(self, aliases: tuple[str, ...] = ()) -> NodeDescription:
+        """Describe the node; not kept, some 100 us."""
+        return describe(self.signature, self._codec, aliases)
+
+    def _decode_or_error(self, raw: Raw) -> Any:
+        try:
+            return self.decode(raw)
+        except InvalidArgumentError as error:
+            return error
+
+    def _encode_items_singly(self, values: list[Any]) -> tuple[bytes, list[tuple[int, NodeError]]]:
+        encoded: list[Raw] = []
+        failures: list[tuple[int, NodeError]] = []
+        for index, value in enumerate(values):
+            try:
+                encoded.append(Raw(encode_inline(value)))
+            except Exception as error:
+                encoded.append(Raw(_NIL))
+                failures.append((index, self._result_error(error, value, encode_inline)))
+        return encode_inline(encoded), failures
+
+    def _result_error(
+        self, error: Exception, value: Any, encode: Callable[[Any], bytes]
+    ) -> NodeError:
+        return result_error(error, value=value, node=self.name, encode=encode)
+
+
+class DispatchTable:
+    """All entries of a worker, sealed.
+
+    Attributes:
+        entries: By index; the users' nodes, then the builtin ones.
+        node_table: What the broker is told.
+        digest: Equal for two processes that have the same nodes with the same signatures.
+    """
+
+    __slots__ = ("_descriptions", "_indexes", "digest", "entries", "node_table")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        """Seal entries whose indexes count from 0, with full names that differ."""
+        users = tuple(entries)
+        assert [entry.index for entry in users] == list(range(len(users)))
+        assert not any(entry.name.startswith(BUILTIN_PREFIX) for entry in users)
+        assert len({entry.name for entry in users}) == len(users)
+        listing = Entry.of(len(users), f"{BUILTIN_PREFIX}nodes", self._list_nodes)
+        self.entries: Final = (*users, listing)
+        self.digest: Final = _digest(self.entries)
+        self.node_table: Final = NodeTable(
+            nodes=tuple(NodeInfo(entry.name, entry.kind) for entry in self.entries),
+            digest=self.digest,
+        )
+        # Every name a caller may use -> index.
+        self._indexes: Final = self.node_table.names()
+        self._descriptions: list[NodeDescription] | None = None  # made when first asked for
+
+    @classmethod
+    def of(cls, functions: Mapping[str, Callable[..., Any]]) -> "DispatchTable":
+        """Compile marked functions, given by their full names, and seal them.
+
+        Raises:
+            NodeDefinitionError: One of them can't be served.
+        """
+        for name in functions:
+            if name.startswith(BUILTIN_PREFIX):
+                raise NodeDefinitionError(f"{name}: names that begin with pronghorn. are our own")
+        return cls(
+            Entry.of(index, name, function)
+            for index, (name, function) in enumerate(functions.items())
+        )
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def lookup(self, name: str) -> Entry:
+        """Find a node by its full name or by its bare name where that is unique.
+
+        Raises:
+            NotFoundError: There is none, or more than one; says what may have been meant.
+        """
+        index = self._indexes.get(name)
+        if index is None:
+            raise self.node_table.not_found(name)
+        return self.entries[index]
+
+    def descriptions(self) -> list[NodeDescription]:
+        """Describe the users' nodes, by index; made once."""
+        if self._descriptions is None:
+            aliases: dict[int, list[str]] = {}
+            for name, index in self._indexes.items():
+                if name != self.entries[index].name:
+                    aliases.setdefault(index, []).append(name)
+            self._descriptions = [
+                entry.describe(tuple(aliases.get(entry.index, ())))
+                for entry in self.entries
+                if not entry.name.startswith(BUILTIN_PREFIX)
+            ]
+        return self._descriptions
+
+    def _list_nodes(self) -> list[NodeDescription]:
+        """List the nodes that are served, with their signatures and JSON Schemas."""
+        return self.descriptions()
+
+
+def _digest(entries: Sequence[Entry]) -> str:
+    text = "\n".join(entry.signature.identity for entry in entries)
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_decode_raw_items = msgspec.msgpack.Decoder(list[Raw]).decode
