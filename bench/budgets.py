@@ -85,6 +85,7 @@ BUDGETS: dict[str, Budget] = {
     "start.help": _most("pronghorn --help", 0.3, 0.2, "s"),
     "idle.switches": _most("voluntary switches of the busiest thread, 10 s", 10, 0, ""),
     "scale.cpu": _least("CPU-bound 1 ms node, 2 workers / 1", 1.8, 1.95),
+    "scale.machine": _printed("the same by Pool.map: what the machine gives"),
     "scale.sleep_4": _least("sleeping 2 ms node, 4 workers / linear", 0.9, 0.95),
     "scale.sleep_16": _least("sleeping 2 ms node, 16 workers / linear", 0.9, 0.95),
     "scale.sleep_32": Budget(

@@ -2,7 +2,7 @@
 
 Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 measured;
 1 the guard found a figure over its budget, or its proof found a budget that notices nothing; 2
-wrong usage.
+wrong usage; 3 a subject failed.
 
 Mirror: tests/bench/test_cli.py.
 """
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from . import guard
+from .children import ChildError
 from .environment import collect, repository
 from .output import (
     as_json,
@@ -40,7 +41,11 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
 
 def main() -> None:
     """Run what the command line asks for."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except ChildError as error:  # what went wrong there has been printed by the child
+        stderr_progress(f"not measured: {error}")
+        sys.exit(3)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ Mirror: tests/bench/test_nodes.py.
 
 import time
 
+from pronghorn.bench.floors.functions import count
 from pronghorn.worker import node
 
 
@@ -37,7 +38,7 @@ def concat(a: str, b: str) -> str:
 
 @node
 def cpu_1ms(loops: int) -> int:
-    """Count that far: CPU-bound, 1 ms when `loops` comes from `calibrate`."""
+    """Count that far: CPU-bound, 1 ms when `loops` comes from `calibrate_count`."""
     return count(loops)
 
 
@@ -53,24 +54,3 @@ def quick_or_slow(slow_s: float = 0.0) -> float:
     if slow_s:
         time.sleep(slow_s)
     return slow_s
-
-
-def count(loops: int) -> int:
-    """Count up to `loops`, holding the interpreter lock all the time."""
-    total = 0
-    for _ in range(loops):
-        total += 1
-    return total
-
-
-def calibrate(seconds: float = 0.001, samples: int = 50) -> int:
-    """Return how far `count` comes in that time on this machine, at its best of several samples."""
-    probe = 10_000
-    best = min(_timed(probe) for _ in range(samples))
-    return round(probe * seconds / best)
-
-
-def _timed(loops: int) -> float:
-    begin = time.perf_counter()
-    count(loops)
-    return time.perf_counter() - begin

@@ -14,7 +14,7 @@ import msgspec
 
 from .processes import command_line, cpu_ns, descendants, memory, started_at
 
-Role = Literal["supervisor", "broker", "template", "worker"]
+Role = Literal["client", "supervisor", "broker", "template", "worker"]
 
 _MODULES: dict[str, Role] = {
     "pronghorn.broker.supervisor": "supervisor",
@@ -25,14 +25,15 @@ _MODULES: dict[str, Role] = {
 
 
 class Tree(msgspec.Struct, frozen=True):
-    """Who is who below one host process; workers in the order of their start."""
+    """Who is who around one pool; its host is the client. Workers in the order of their start."""
 
     pids: dict[Role, list[int]]
 
     @classmethod
     def below(cls, host: int) -> "Tree":
         """Find the tree of the only pool that this host process has."""
-        pids: dict[Role, list[int]] = {"supervisor": [], "broker": [], "template": [], "worker": []}
+        pids: dict[Role, list[int]] = {"client": [host], "broker": [], "worker": []}
+        pids |= {"supervisor": [], "template": []}
         for pid in sorted(descendants(host), key=started_at):
             role = _role(pid)
             if role == "template" and pids["template"]:

@@ -74,6 +74,8 @@ from .wire.link import (
     RunCall,
     RunChunk,
     Skipped,
+    unwrap_json,
+    wrap_json,
 )
 from .wire.messages import (
     NO_OPTIONS,
@@ -517,12 +519,13 @@ class BrokerCore:
                 request.token, request.slot, request.node.index, request.params, left_ms
             )
         else:
+            params = request.params
             message = RunCall(
                 request.token,
                 request.slot,
                 request.node.index,
                 request.codec,
-                request.params,
+                wrap_json(params) if request.codec == CODEC_JSON else params,
                 left_ms,
                 len(request.buffers),
             )
@@ -557,7 +560,10 @@ class BrokerCore:
             return
         node.calls += 1
         self._count.completed += 1
-        result = Result(request.id, message.value, message.buffers)
+        value = message.value
+        if request.codec == CODEC_JSON:
+            value = Raw(unwrap_json(value))
+        result = Result(request.id, value, message.buffers)
         self._finish(request, result, event.buffers)
 
     def _on_chunk_done(

@@ -6,6 +6,7 @@ Mirror: tests/broker/test_links.py.
 import socket
 from collections.abc import Sequence
 
+from .wire.codec import DECODE_ERRORS
 from .wire.link import (
     LENGTH,
     Buffer,
@@ -17,6 +18,10 @@ from .wire.link import (
 
 _READ_BYTES = 128 * 1024
 _VECTOR_MAX = 512  # buffers of one sendmsg, below the system's IOV_MAX of 1024
+
+
+class LinkError(Exception):
+    """A worker broke the private protocol of its link; it has to be replaced."""
 
 
 class WorkerLink:
@@ -52,7 +57,10 @@ class WorkerLink:
         if not data:
             self.alive = False
             return []
-        return self._reader.feed(data)
+        try:
+            return self._reader.feed(data)
+        except DECODE_ERRORS as error:
+            raise LinkError(f"worker {self.worker_id} wrote what can't be read: {error}") from error
 
     def drain(self) -> list[tuple[ToBroker, list[bytes]]]:
         """Read all that a dead worker has written."""
@@ -64,7 +72,10 @@ class WorkerLink:
                 break
             if not data:
                 break
-            messages += self._reader.feed(data)
+            try:
+                messages += self._reader.feed(data)
+            except DECODE_ERRORS:  # it may have died because its memory was damaged
+                break
         return messages
 
     def put(self, message: ToWorker, buffers: Sequence[bytes]) -> None:

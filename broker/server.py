@@ -42,7 +42,7 @@ from .events import (
 )
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
-from .links import WorkerLink
+from .links import LinkError, WorkerLink
 from .wire.channel import ControlChannel
 from .wire.control import (
     BrokerBound,
@@ -140,7 +140,13 @@ class BrokerServer:
 
     def _read_worker(self, worker: _Worker) -> None:
         link = worker.link
-        messages = link.receive()
+        try:
+            messages = link.receive()
+        except LinkError as error:
+            self._unwatch(link.fileno())
+            link.alive = False
+            self._channel.send(KillWorker(link.worker_id, str(error)))
+            return
         if not link.alive:
             self._unwatch(link.fileno())  # its end is reported by the supervisor
         now = monotonic()

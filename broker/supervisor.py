@@ -1,10 +1,10 @@
-"""The supervisor process: starts, watches, replaces and ends all others. An IO shell; `main` enters.
+"""The supervisor process: starts, watches, replaces and ends all others. An IO shell.
 
 ::
 
-    host ──channel──► supervisor ──channel──► broker      routes; told of every worker's start and end
-                          │ ────channel─────► template    imports users' modules, forks workers
-                          └──── pidfds ─────► workers     children by re-parenting (subreaper)
+    host ──channel──► supervisor ──channel──► broker    routes; told of each worker's start and end
+                          │ ────channel─────► template  imports users' modules, forks workers
+                          └──── pidfds ─────► workers   children by re-parenting (subreaper)
 
 It runs no code of users and holds no request. It ends the whole tree when the host closes the
 channel or ends, and on SIGTERM or SIGINT; when it is itself killed, the kernel kills template and
@@ -52,6 +52,7 @@ from .wire.errors import InvalidArgumentError
 from .wire.linux import become_subreaper
 from .wire.places import endpoint_in
 from .wire.slots import PAGE_BYTES
+from .wire.table import BUILTIN_PREFIX
 
 _log = logging.getLogger(__name__)
 
@@ -305,7 +306,7 @@ class Supervisor:
         first = self._loaded is None
         self._loaded = loaded
         self._template_ready = True
-        if not any(not node.name.startswith("pronghorn.") for node in loaded.table.nodes):
+        if not any(not node.name.startswith(BUILTIN_PREFIX) for node in loaded.table.nodes):
             self._give_up("no node can be served from " + ", ".join(self._config.modules))
             return
         if first and self._bound:

@@ -4,27 +4,20 @@ Mirror: tests/client/test_aio.py.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from time import perf_counter
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import msgspec
-import zmq
 
-from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
+from pronghorn.broker.wire.errors import PronghornError
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.values import NodeDescription
-from pronghorn.broker.wire.version import CLIENT_NAME
 
-from .aioconnection import AsyncConnection
-from .connection import LATE_S, late
-from .core import Completion
+from .aioremote import AsyncRemoteTransport
 from .invocation import (
     LIST_NODES,
     NodeLike,
-    check_pong,
     encode_arguments,
     result_of,
     take_options,
@@ -32,6 +25,7 @@ from .invocation import (
     timeout_ms_of,
 )
 from .mapping import Chunk, MapPlan
+from .transport import AsyncTransport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,10 +47,7 @@ class AsyncClient:
 
     def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
         self.endpoint = endpoint or default_endpoint()
-        self._connect_timeout_s = connect_timeout_s
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
-        self._connection: AsyncConnection[_Future] | None = None
-        self._closed = False
+        self._transport: AsyncTransport = AsyncRemoteTransport(self.endpoint, connect_timeout_s)
 
     @overload
     async def call(
@@ -90,21 +81,8 @@ class AsyncClient:
         target = target_of(node)
         timeout_s, params = take_options(kwargs)
         encoded = encode_arguments(target, args, kwargs, params)
-        timeout_ms = timeout_ms_of(timeout_s)
-        connection = self._connection
-        if connection is None or connection.core.info is None:
-            connection = await self._ready()
-        future: _Future = asyncio.get_running_loop().create_future()
-        request_id = connection.call(future, target.name, encoded, timeout_ms)
-        try:
-            if timeout_ms is None:
-                completion = await future
-            else:
-                completion = await _within(future, timeout_ms)
-        except BaseException:
-            connection.cancel(request_id)
-            raise
-        return result_of(target, completion.reply, completion.buffers)
+        reply, buffers = await self._transport.call(target.name, encoded, timeout_ms_of(timeout_s))
+        return result_of(target, reply, buffers)
 
     async def map(
         self,
@@ -139,27 +117,26 @@ class AsyncClient:
             result_type=target.result_type,
         )
         timeout_ms = timeout_ms_of(timeout_s)
-        connection = await self._ready()
-        open_chunks: dict[_Future, tuple[Chunk, int]] = {}
+        open_chunks: dict[asyncio.Task[object], Chunk] = {}
         try:
             while not plan.finished:
                 for chunk in plan.next_chunks():
-                    future: _Future = asyncio.get_running_loop().create_future()
-                    request_id = connection.chunk(future, target.name, chunk.body, timeout_ms)
-                    open_chunks[future] = (chunk, request_id)
+                    running = self._transport.chunk(target.name, chunk.body, timeout_ms)
+                    open_chunks[asyncio.create_task(running)] = chunk
                 if open_chunks:
                     done, _ = await asyncio.wait(open_chunks, return_when=asyncio.FIRST_COMPLETED)
-                    for future in done:
-                        plan.replied(open_chunks.pop(future)[0], future.result().reply)
+                    for task in done:
+                        plan.replied(open_chunks.pop(task), task.result())
                 for values in plan.results():
                     for value in values:
                         if not return_exceptions and isinstance(value, PronghornError):
                             raise value
                         yield value
         finally:
-            for future, (_, request_id) in open_chunks.items():
-                future.cancel()
-                connection.cancel(request_id)
+            for task in open_chunks:
+                task.cancel()
+            if open_chunks:
+                await asyncio.wait(open_chunks)
 
     async def nodes(self) -> list[NodeDescription]:
         """List the nodes that the broker serves, with their signatures and JSON Schemas."""
@@ -167,26 +144,14 @@ class AsyncClient:
 
     async def ping(self, timeout_s: float = 5.0) -> float:
         """Return the seconds of one round trip to the broker itself."""
-        connection = await self._ready()
-        future: _Future = asyncio.get_running_loop().create_future()
-        begun = perf_counter()
-        connection.ping(future)
-        completion = await _within(future, timeout_s * 1000)
-        check_pong(completion.reply)
-        return perf_counter() - begun
+        return await self._transport.ping(timeout_s)
 
     async def aclose(self) -> None:
         """Close the connection; open calls end with `BrokerLostError`."""
-        self._closed = True
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._context is not None:
-            self._context.term()
-            self._context = None
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
-        await self._ready()
+        await self._transport.connect()
         return self
 
     async def __aexit__(
@@ -196,36 +161,3 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    async def _ready(self) -> AsyncConnection[_Future]:
-        """Return the connection once the broker has welcomed it; make it first if need be."""
-        if self._closed:
-            raise BrokerLostError("the client is closed")
-        connection = self._connection
-        if connection is None or connection.pid != os.getpid():
-            self._context = zmq.Context()
-            connection = self._connection = AsyncConnection(
-                self._context,
-                self.endpoint,
-                client=CLIENT_NAME,
-                connect_timeout_s=self._connect_timeout_s,
-                deliver=_deliver,
-            )
-        if connection.core.info is None:
-            await connection.ready()
-        return connection
-
-
-def _deliver(completion: "Completion[_Future]") -> None:
-    if not completion.handle.done():
-        completion.handle.set_result(completion)
-
-
-async def _within(future: _Future, timeout_ms: float) -> "Completion[_Future]":
-    """Wait for a completion, a little longer than the broker waits itself."""
-    try:
-        async with asyncio.timeout(timeout_ms / 1000 + LATE_S):
-            completion: Completion[_Future] = await future
-            return completion
-    except TimeoutError:
-        raise late(timeout_ms) from None

@@ -1,6 +1,7 @@
 """A connection on an event loop: a socket, the core, and the loop's readers. An IO shell.
 
-Requests opened within one turn of the loop leave as one message. Belongs to the loop it was made on.
+Requests opened within one turn of the loop leave as one message. Belongs to the loop it was made
+on.
 
 Mirror: tests/client/test_aioconnection.py.
 """
@@ -33,7 +34,7 @@ class AsyncConnection(Generic[Handle]):
         connect_timeout_s: float,
         deliver: Callable[[Completion[Handle]], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._deliver = deliver
@@ -41,11 +42,11 @@ class AsyncConnection(Generic[Handle]):
         self.core: ClientCore[Handle] = ClientCore(client)
         self._socket = BrokerSocket(context, endpoint)
         self._greeted = False  # whether a hello was sent on the present connection
-        self._welcomed = self._loop.create_future()  # done while the core has a welcome
+        self._welcomed: asyncio.Future[None] = self.loop.create_future()  # done iff welcomed
         self._flush_is_scheduled = False
-        self._loop.add_reader(self._socket.fd, self._on_readable)
-        self._loop.add_reader(self._socket.monitor_fd, self._on_monitor)
-        self._loop.call_soon(self._on_readable)
+        self.loop.add_reader(self._socket.fd, self._on_readable)
+        self.loop.add_reader(self._socket.monitor_fd, self._on_monitor)
+        self.loop.call_soon(self._on_readable)
 
     async def ready(self) -> None:
         """Wait until the broker has welcomed us.
@@ -74,7 +75,7 @@ class AsyncConnection(Generic[Handle]):
         request_id = self.core.call(handle, node, params, timeout_ms)
         if not self._flush_is_scheduled:
             self._flush_is_scheduled = True
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         return request_id
 
     def chunk(self, handle: Handle, node: str, items: bytes, timeout_ms: float | None) -> int:
@@ -93,14 +94,18 @@ class AsyncConnection(Generic[Handle]):
         self.core.cancel(request_id)
         self._schedule_flush()
 
+    def give_up(self, why: str) -> None:
+        """End all that is open with `BrokerLostError`."""
+        for completion in self.core.lost(why):
+            self._deliver(completion)
+
     def close(self) -> None:
         """Say goodbye and close."""
         if self.pid != getpid():
             return
-        self._loop.remove_reader(self._socket.fd)
-        self._loop.remove_reader(self._socket.monitor_fd)
-        for completion in self.core.lost("the client was closed"):
-            self._deliver(completion)
+        self.loop.remove_reader(self._socket.fd)
+        self.loop.remove_reader(self._socket.monitor_fd)
+        self.give_up("the client was closed")
         self.core.goodbye()
         if self._socket.writable():
             self._socket.send(self.core.outgoing())
@@ -110,7 +115,7 @@ class AsyncConnection(Generic[Handle]):
     def _schedule_flush(self) -> None:
         if not self._flush_is_scheduled:
             self._flush_is_scheduled = True
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Send what the core has to send. Guarded by ``scripts/bench guard``."""
@@ -124,7 +129,7 @@ class AsyncConnection(Generic[Handle]):
         except BrokerLostError as error:
             self._lost(error.message)
         if sent and self._socket.readable():  # sending may have used up the wake-up
-            self._loop.call_soon(self._on_readable)
+            self.loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
         if not self._greeted and self._socket.writable():
@@ -138,7 +143,7 @@ class AsyncConnection(Generic[Handle]):
             if frames is not None:
                 self._receive(frames)
         else:
-            self._loop.call_soon(self._on_readable)
+            self.loop.call_soon(self._on_readable)
         self._flush()
 
     def _receive(self, frames: list[bytes]) -> None:
@@ -148,7 +153,7 @@ class AsyncConnection(Generic[Handle]):
         if self.core.info is None:  # a new connection: the end of the old one is no news
             self._socket.disconnected()
             if self._welcomed.done():
-                self._welcomed = self._loop.create_future()
+                self._welcomed = self.loop.create_future()
         elif not self._welcomed.done():
             self._welcomed.set_result(None)
 
@@ -162,6 +167,5 @@ class AsyncConnection(Generic[Handle]):
     def _lost(self, why: str) -> None:
         self._greeted = False
         if self._welcomed.done():
-            self._welcomed = self._loop.create_future()
-        for completion in self.core.lost(why):
-            self._deliver(completion)
+            self._welcomed = self.loop.create_future()
+        self.give_up(why)

@@ -61,6 +61,7 @@ class Background:
         self._woken = False  # whether the thread was told of the inbox and has not come yet
         self._loop = _new_loop()
         self._connection: AsyncConnection[_Submitted] | None = None
+        self._connecting: asyncio.Task[None] | None = None  # waits for a welcome, if one does
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="pronghorn-client", daemon=True)
         self._thread.start()
@@ -98,13 +99,11 @@ class Background:
             deliver=self._deliver,
         )
         try:
-            try:
-                await connection.ready()
-            except PronghornError as error:
-                self._refuse_all(error)
             self._take_in()
             await self._stop.wait()
         finally:
+            if self._connecting is not None:
+                self._connecting.cancel()
             connection.close()
             self._refuse_all(BrokerLostError("the client was closed"))
 
@@ -113,7 +112,9 @@ class Background:
         self._woken = False
         connection = self._connection
         if connection is None:
-            return  # `_serve` takes it in once it is connected
+            return  # `_serve` takes it in once there is one
+        if connection.core.info is None and self._connecting is None:
+            self._connecting = self._loop.create_task(self._connect(connection))
         inbox = self._inbox
         while inbox:
             submitted = inbox.popleft()
@@ -130,6 +131,15 @@ class Background:
                 submitted.timer = self._loop.call_later(
                     submitted.timeout_ms / 1000 + LATE_S, self._on_late, submitted
                 )
+
+    async def _connect(self, connection: AsyncConnection[_Submitted]) -> None:
+        """Wait for the broker's welcome, which lets what waits go; give it up if none comes."""
+        try:
+            await connection.ready()
+        except BrokerLostError as error:
+            connection.give_up(error.message)
+        finally:
+            self._connecting = None
 
     def _deliver(self, completion: Completion[_Submitted]) -> None:
         submitted, reply, buffers = completion

@@ -80,6 +80,12 @@ class Connection:
         self.wait_for(waiter, timeout_ms)
         return waiter
 
+    def open_chunk(self, node: str, items: bytes, timeout_ms: float | None) -> Waiter:
+        """Open a chunk of a map without waiting for it."""
+        waiter = Waiter()
+        waiter.request_id = self.core.chunk(waiter, node, items, timeout_ms)
+        return waiter
+
     def ping(self, timeout_s: float) -> Waiter:
         """Ask the broker for a sign of life."""
         self.refresh()

@@ -245,7 +245,8 @@ class ClientCore(Generic[Handle]):
         limits = self.limits
         unacknowledged = self._read - self._acknowledged
         return (
-            len(self._pending) + unacknowledged < limits.grant_requests
+            self.info is not None
+            and len(self._pending) + unacknowledged < limits.grant_requests
             and self._pending_bytes + size <= limits.grant_bytes
             and len(self._ready) < BATCH_FRAMES
         )

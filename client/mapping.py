@@ -63,7 +63,7 @@ class MapPlan:
     ) -> None:
         if chunk_size is not None and chunk_size < 1:
             raise InvalidArgumentError(f"chunk_size is {chunk_size}; it must be at least 1")
-        self._node = node
+        self.node = node
         self._items = iter(items)
         self._exhausted = False
         self._ordered = ordered
@@ -137,7 +137,7 @@ class MapPlan:
         except (TypeError, *DECODE_ERRORS) as error:
             if len(items) == 1:
                 raise InvalidArgumentError(
-                    f"{self._node}: can't encode item {first}: {error}"
+                    f"{self.node}: can't encode item {first}: {error}"
                 ) from error
             body = b""
         if (body and len(body) <= CHUNK_BYTES_MAX) or len(items) == 1:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, NodeError
-from pronghorn.broker.wire.table import NodeInfo, NodeKind, NodeTable
+from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeInfo, NodeKind, NodeTable
 from pronghorn.broker.wire.values import (
     NEVER_LIFTED,
     NO_BUFFERS,
@@ -33,7 +33,6 @@ from .invoker import compile_invoker
 from .node import NodeDefinitionError
 from .signature import Signature, read_signature
 
-BUILTIN_PREFIX: Final = "pronghorn."
 
 _NIL: Final = b"\xc0"
 

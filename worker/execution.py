@@ -1,7 +1,7 @@
-"""Runs one request by its entry of the table: params in, the worker's last word out. No IO.
+"""Runs one request by its entry of the table: params in, last word out. No IO.
 
-Whatever users' code does comes out as a message; nothing but an interrupt raised by ourselves leaves
-here. The word goes out at once, so nothing is kept between requests.
+Whatever users' code does comes out as a message; no exception leaves here. Nothing is kept between
+requests.
 
 Mirror: tests/worker/test_execution.py.
 """
@@ -22,6 +22,8 @@ from pronghorn.broker.wire.link import (
     Failed,
     RunCall,
     RunChunk,
+    unwrap_json,
+    wrap_json,
 )
 from pronghorn.broker.wire.messages import ItemFailure
 
@@ -153,11 +155,12 @@ class Execution:
         except PronghornError as error:
             return failed(message.token, error, run_ns), ()
         size = len(body)
+        value_raw = wrap_json(body) if message.codec == CODEC_JSON else Raw(body)
         if buffers:
             size += sum(memoryview(buffer).nbytes for buffer in buffers)
         if size > self._result_bytes:
             return failed(message.token, self._too_large(entry, size), run_ns), ()
-        return Done(message.token, Raw(body), run_ns, len(buffers)), buffers
+        return Done(message.token, value_raw, run_ns, len(buffers)), buffers
 
     def _chunk_done(
         self,
@@ -197,7 +200,7 @@ def _cancelled(entry: Entry) -> CancelledError:
 
 def _decode(entry: Entry, message: RunCall, buffers: Sequence[bytes]) -> Any:
     if message.codec == CODEC_JSON:
-        return entry.decode_json(message.params)
+        return entry.decode_json(unwrap_json(message.params))
     if buffers:
         return entry.decode_with_buffers(message.params, buffers)
     return entry.decode(message.params)

@@ -28,9 +28,10 @@ from typing import Any, Final
 import msgspec
 
 from pronghorn.broker.wire.embedding import StopImport, import_of_nodes
+from pronghorn.broker.wire.table import BUILTIN_PREFIX
 from pronghorn.broker.wire.values import class_name
 
-from .dispatch import BUILTIN_PREFIX, Entry
+from .dispatch import Entry
 from .failures import (
     MESSAGE_BYTES_MAX,
     TRACEBACK_BYTES_MAX,

@@ -1,8 +1,8 @@
 """The worker process: its link, its loop and the threads of its nodes. An IO shell.
 
-A `def` node runs on the loop itself, right where its request was read: the process is the isolation,
-and nothing is created per call. An `async def` node runs as a task, a ``thread=True`` node in the
-worker's own executor. Each result is written to the link as soon as it exists.
+A `def` node runs on the loop itself, right where its request was read: the process is the
+isolation, and nothing is created per call. An `async def` node runs as a task, a ``thread=True``
+node in the worker's own executor. Each result is written to the link as soon as it exists.
 
 Mirror: tests/worker/test_runtime.py.
 """
@@ -20,6 +20,7 @@ from time import monotonic_ns
 
 import uvloop
 
+from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.link import (
     LENGTH,
     Buffer,
@@ -108,7 +109,12 @@ class WorkerRuntime:
         if not data:
             self._end()
             return
-        self._queue.extend(self._reader.feed(data))
+        try:
+            self._queue.extend(self._reader.feed(data))
+        except DECODE_ERRORS:  # the ends are not of one installation, or memory was overwritten
+            _log.exception("worker %d can't read its link and ends", self._worker_id)
+            self._end()
+            return
         if not self._queue_is_scheduled:
             self._work()
 

@@ -1,7 +1,7 @@
 """The template process: imports users' modules once and forks workers from itself. An IO shell.
 
-A fork is ready in 4 ms and has 5 MB of its own, a spawned process takes 60 ms and 22 MB. Each worker
-is forked twice, so that it becomes a child of the supervisor (which is a subreaper) and the
+A fork is ready in 4 ms and has 5 MB of its own, a spawned process takes 60 ms and 22 MB. Each
+worker is forked twice, so that it becomes a child of the supervisor (which is a subreaper) and the
 template's own end harms no worker.
 
 Mirror: tests/worker/test_template.py.

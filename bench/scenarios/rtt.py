@@ -10,9 +10,10 @@ Mirror: tests/bench/scenarios/test_scenarios.py.
 
 from typing import Any
 
+from ..figures import spread
 from ..floors import pyro
 from ..floors.requests import PAYLOAD_64_KIB
-from ..report import Report, compare, latency_table, p50, p99, raw_rounds
+from ..report import Report, Table, compare, extra, latency_table, number, p50, p99, raw_rounds
 from ..rounds import Rounds, run
 from ..subject import Subject
 from .options import Options
@@ -56,10 +57,28 @@ def measure(options: Options) -> Report:
         scenario="rtt",
         question=QUESTION,
         comparisons=comparisons,
-        tables=[latency_table(title, rounds) for title, rounds in groups.items()],
+        tables=[
+            *(latency_table(title, rounds) for title, rounds in groups.items()),
+            _costs({"free": free, "pinned": pinned, "64 KiB": large}),
+        ],
         notes=[] if pyro.AVAILABLE else ["Pyro5 is not installed; its row is left out."],
         raw={title: raw_rounds(rounds) for title, rounds in groups.items()},
     )
+
+
+def _costs(groups: dict[str, Rounds]) -> Table:
+    """Show where the CPU time of a call goes."""
+    first = groups["free"][_SYNC][0].extra
+    rows = [
+        (
+            f"{title}, {client}",
+            *(number(spread(extra(rounds[client], cost)).median) for cost in first),
+        )
+        for title, rounds in groups.items()
+        for client in (_SYNC, _ASYNC)
+    ]
+    columns = (cost.removesuffix(" CPU per call, us") for cost in first)
+    return Table("costs", ("CPU per call, us", *columns), rows)
 
 
 def _free() -> list[Subject]:

@@ -11,7 +11,7 @@ Mirror: tests/bench/scenarios/test_scenarios.py.
 
 from typing import Any
 
-from ..nodes import calibrate
+from ..floors.functions import calibrate_count
 from ..report import Report, Table, compare, extra, number, per_second, rate_table, raw_rounds
 from ..rounds import Rounds, run
 from ..subject import Subject
@@ -33,13 +33,14 @@ def measure(options: Options) -> Report:
         options.progress,
     )
     mixed = run(_mixed(), options.plan(calls=3000, slices=1, warm_up=1000), options.progress)
-    alone = per_second(sleeping[_sleepers(1)])
+    alone = per_second(sleeping[_workers(1)])
     comparisons = [
-        compare("scale.cpu", per_second(cpu["2 workers"]), per_second(cpu["1 worker"])),
+        compare("scale.cpu", per_second(cpu[_workers(2)]), per_second(cpu[_workers(1)])),
+        compare("scale.machine", per_second(cpu[_bare(2)]), per_second(cpu[_bare(1)])),
         *(
             compare(
                 f"scale.sleep_{workers}",
-                per_second(sleeping[_sleepers(workers)]),
+                per_second(sleeping[_workers(workers)]),
                 [rate * workers for rate in alone],
             )
             for workers in SLEEPERS[1:]
@@ -68,25 +69,31 @@ def measure(options: Options) -> Report:
 
 
 def _cpu_bound() -> list[Subject]:
-    loops = calibrate()
+    loops = calibrate_count(0.001)
+    subjects = []
+    for workers in (2, 1):
+        ours: dict[str, Any] = {
+            "node": "cpu_1ms",
+            "arguments": {"loops": loops},
+            "expected": loops,
+            "count": OUTSTANDING_PER_WORKER * 2,
+            "workers": workers,
+        }
+        floor = {"loops": loops, "workers": workers}
+        subjects += [
+            Subject(
+                name=_workers(workers), factory="subjects.calls:kept_outstanding", options=ours
+            ),
+            Subject(name=_bare(workers), factory="floors.pools:pool_count", options=floor),
+        ]
+    return subjects
 
-    def subject(name: str, workers: int) -> Subject:
-        return Subject(
-            name=name,
-            factory="subjects.calls:kept_outstanding",
-            options={
-                "node": "cpu_1ms",
-                "arguments": {"loops": loops},
-                "expected": loops,
-                "count": OUTSTANDING_PER_WORKER * 2,
-                "workers": workers,
-            },
-        )
 
-    return [subject("2 workers", 2), subject("1 worker", 1)]
+def _bare(workers: int) -> str:
+    return f"Pool.map, {_workers(workers)}"
 
 
-def _sleepers(workers: int) -> str:
+def _workers(workers: int) -> str:
     return "1 worker" if workers == 1 else f"{workers} workers"
 
 
@@ -99,7 +106,7 @@ def _sleeper(workers: int) -> Subject:
         "workers": workers,
     }
     return Subject(
-        name=_sleepers(workers),
+        name=_workers(workers),
         factory="subjects.calls:kept_outstanding",
         options=options,
         share=max(1, workers // 2),  # so that all run for about the same time

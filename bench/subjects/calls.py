@@ -14,6 +14,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+import msgspec
 import uvloop
 
 from pronghorn.client import AsyncClient, Pool
@@ -51,7 +52,7 @@ def sync_round_trip(
     node, arguments, expected = parameters(payload_bytes, spin_ns)
     with open_pool(workers) as pool, pool.client() as client:
         call = client.call
-        yield lambda calls: time_each(lambda: call(node, **arguments), expected, calls)
+        yield _with_costs(lambda calls: time_each(lambda: call(node, **arguments), expected, calls))
 
 
 @contextlib.contextmanager
@@ -62,8 +63,10 @@ def async_round_trip(
     node, arguments, expected = parameters(payload_bytes, spin_ns)
     with open_pool(workers) as pool, AsyncRunner(pool) as runner:
         call = runner.client.call
-        yield lambda calls: runner.run(
-            time_each_async(lambda: call(node, **arguments), expected, calls)
+        yield _with_costs(
+            lambda calls: runner.run(
+                time_each_async(lambda: call(node, **arguments), expected, calls)
+            )
         )
 
 
@@ -127,6 +130,18 @@ def kept_outstanding(
             return Measurement(calls=each * count, elapsed_ns=perf_counter_ns() - begin)
 
         yield lambda calls: runner.run(all_callers(calls))
+
+
+def _with_costs(measure: Measure) -> Measure:
+    """Add what a call costs in each process, read before and after."""
+    tree = Tree.of_this_process()
+
+    def measure_with_costs(calls: int) -> Measurement:
+        stop_clock = tree.cpu_us_per_call(calls)
+        measured = measure(calls)
+        return msgspec.structs.replace(measured, extra=stop_clock())
+
+    return measure_with_costs
 
 
 class AsyncRunner:

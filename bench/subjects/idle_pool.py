@@ -4,7 +4,6 @@ Mirror: tests/bench/subjects/test_idle_pool.py.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 
@@ -26,7 +25,7 @@ def silence(workers: int = 2) -> Iterator[Measure]:
     with open_pool(workers) as pool, pool.client() as client:
         for _ in range(WARM_UP_CALLS):
             client.call("add", a=1, b=2)
-        members = [*Tree.of_this_process().members(), ("client", os.getpid())]
+        members = Tree.of_this_process().members()
 
         def measure(seconds: int) -> Measurement:
             before = _by_thread(members)

@@ -32,7 +32,10 @@ FRAME_BYTES_MAX: Final = 2**32 - 1
 
 
 class RunCall(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """Broker to worker: run the node of that index in the table; `left_ms` is the time left."""
+    """Broker to worker: run the node of that index in the table; `left_ms` is the time left.
+
+    With `CODEC_JSON` the params are a msgpack ``bin`` that holds JSON, as is the result's value.
+    """
 
     token: int
     slot: int
@@ -111,7 +114,18 @@ ToBroker = Ready | Done | ChunkDone | Failed | Skipped
 
 encode_link = msgspec.msgpack.Encoder().encode
 _decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+_decode_bytes = msgspec.msgpack.Decoder(bytes).decode
 _decode_to_broker = msgspec.msgpack.Decoder(ToBroker).decode
+
+
+def wrap_json(text: Raw | bytes) -> Raw:
+    """Put raw JSON into a field of a link's message."""
+    return Raw(encode_link(bytes(text)))
+
+
+def unwrap_json(value: Raw) -> bytes:
+    """Take raw JSON out of a field of a link's message."""
+    return _decode_bytes(value)
 
 
 def pack(message: ToWorker | ToBroker, buffers: Sequence[Buffer] = ()) -> bytes:

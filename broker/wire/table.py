@@ -12,6 +12,9 @@ import msgspec
 
 from .errors import ErrorDetails, NotFoundError
 
+BUILTIN_PREFIX = "pronghorn."
+"""Names that begin so are answered by Pronghorn itself; no node of users may have one."""
+
 NodeKind = Literal["inline", "thread", "async"]
 """`def` on the worker's loop, `def` in the worker's threads, `async def` on the loop."""
 
@@ -57,5 +60,7 @@ class NodeTable(msgspec.Struct, frozen=True):
     def _by_bare_name(self) -> dict[str, list[str]]:
         by_bare: dict[str, list[str]] = {}
         for node in self.nodes:
+            if node.name.startswith(BUILTIN_PREFIX):
+                continue  # `nodes` is a name for users' own
             by_bare.setdefault(node.name.rpartition(".")[2], []).append(node.name)
         return by_bare

@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from census import Function, Measure, longest, measure
@@ -104,7 +104,7 @@ def run(folder: Path, paths: list[str]) -> int:
 
 def time_tiny_calls(client: Client, workers: int) -> None:
     """Make one call after the other and print how long the caller waited for each."""
-    calls = {
+    calls: dict[str, Callable[[], str | int]] = {
         "add(1, 2)": lambda: client.call(add, 1, 2),
         "concat('prong', 'horn')": lambda: client.call(concat, "prong", "horn"),
     }

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from pronghorn.bench import cli, guard
+from pronghorn.bench.children import ChildError
 from pronghorn.bench.environment import ROOT_VARIABLE
 from pronghorn.bench.report import Report, compare
 from pronghorn.bench.rounds import Progress
@@ -72,6 +73,20 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as stopped:
         cli.run(arguments)
     assert stopped.value.code == 2
+
+
+def test_a_subject_that_fails_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(options: Options) -> Report:
+        raise ChildError("Client.call ended with status 1, see above")
+
+    monkeypatch.setattr(cli, "SCENARIOS", {"rtt": fail})
+    monkeypatch.setattr("sys.argv", ["bench", "rtt"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 3
+    assert "not measured: Client.call ended with status 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

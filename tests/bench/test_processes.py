@@ -15,12 +15,10 @@ from pronghorn.bench import processes
 @pytest.fixture
 def family() -> Iterator[tuple[int, int]]:
     """Run a child with a child of its own; both end when the pipe closes."""
-    grandchild = "import subprocess, sys; sys.stdin.read()"
+    grandchild = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
     program = (
         "import subprocess, sys\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {grandchild!r}])\n"
-        "print(child.pid, flush=True)\n"
-        "child.wait()\n"
+        f"subprocess.run([sys.executable, '-c', {grandchild!r}], check=True)\n"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", program],

@@ -16,13 +16,22 @@ def test_each_process_of_a_pool_has_its_role() -> None:
         costs = stop_clock()
         held = tree.memory_mib()
     assert {role: len(pids) for role, pids in tree.pids.items()} == {
-        "supervisor": 1,
+        "client": 1,
         "broker": 1,
-        "template": 1,
         "worker": 3,
+        "supervisor": 1,
+        "template": 1,
     }
     labels = [label for label, _ in tree.members()]
-    assert labels == ["supervisor", "broker", "template", "worker 1", "worker 2", "worker 3"]
+    assert labels == [
+        "client",
+        "broker",
+        "worker 1",
+        "worker 2",
+        "worker 3",
+        "supervisor",
+        "template",
+    ]
     assert costs["broker CPU per call, us"] > 0
     assert costs["template CPU per call, us"] == 0
     assert held["broker memory pss, MiB"] >= held["broker memory uss, MiB"] > 1

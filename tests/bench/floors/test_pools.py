@@ -15,3 +15,11 @@ def test_they_measure(factory: str) -> None:
         measured = running.measure(50)
     assert measured.calls == 50
     assert measured.elapsed_ns > 0
+
+
+@pytest.mark.slow
+def test_counting_in_two_processes() -> None:
+    options = {"loops": 1000, "workers": 2}
+    subject = Subject(name="count", factory="floors.pools:pool_count", options=options)
+    with started(subject) as running:
+        assert running.measure(20).calls == 20
