@@ -506,6 +506,11 @@ class BrokerCore:
         message: Welcome | Result | Error | Pong,
         origin: Origin | None,
     ) -> None:
+        """Send what is no answer to an accepted request."""
+        if type(message) is Result or type(message) is Error:
+            session = self._sessions.get(peer)
+            if session is not None:
+                session.replies += 1  # the client counts, and acknowledges, all of them alike
         self._commands.append(Send(peer, message, origin))
 
     # --- workers --------------------------------------------------------------------------------

@@ -1,0 +1,124 @@
+"""Params as they are written on a command line. Pure, but for files that they name.
+
+- ``name=value``: the value as JSON if it is JSON, else as text: ``a=1``, ``flag=true``, ``x=null``,
+  ``items=[1,2]``, ``who=Ada``; ``who='"1"'`` is the text ``1``.
+- ``name=@file``: what the file holds, ``@-`` is standard input: as bytes or as text where the
+  parameter is of that type, else as JSON if it is JSON, else as text if it is UTF-8.
+- params as a JSON object (by name) or array (by position).
+
+Mirror: tests/client/cli/test_arguments.py.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.errors import InvalidArgumentError
+
+STANDARD_INPUT = "-"
+FILE_MARK = "@"
+
+Params = dict[str, Any] | list[Any]
+
+
+class FromFile(msgspec.Struct, frozen=True):
+    """A value that is in a file."""
+
+    path: str
+
+
+def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
+    """Parse ``name=value`` words; a value in a file stays a `FromFile`.
+
+    Raises:
+        InvalidArgumentError: A word is none, or two have the same name.
+    """
+    params: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise InvalidArgumentError(
+                f"{word!r} is no NAME=VALUE; params by position: --json '[1, 2]'"
+            )
+        if name in params:
+            raise InvalidArgumentError(f"{name} is given twice")
+        params[name] = FromFile(text[1:]) if text.startswith(FILE_MARK) else parse_value(text)
+    return params
+
+
+def parse_value(text: str) -> Any:
+    """Return the value that is meant by a text: JSON if it is, else the text itself.
+
+    Raises:
+        InvalidArgumentError: It is not UTF-8.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+        raise InvalidArgumentError(f"{text!r} is not UTF-8") from error
+    except DECODE_ERRORS:
+        return text
+
+
+def parse_params(source: bytes | str, origin: str) -> Params:
+    """Parse params given as JSON; `origin` is what a message calls them.
+
+    Raises:
+        InvalidArgumentError: They are not JSON, or neither an object nor an array.
+    """
+    try:
+        params = msgspec.json.decode(source)
+    except (UnicodeEncodeError, *DECODE_ERRORS) as error:
+        raise InvalidArgumentError(f"{origin}: {error}") from error
+    if not isinstance(params, dict | list):
+        raise InvalidArgumentError(
+            f"{origin}: params are a JSON object (by name) or array (by position), "
+            f"not {msgspec.json.encode(params).decode()[:40]}"
+        )
+    return params
+
+
+def read_file(path: str) -> bytes:
+    """Read a file, or standard input for ``-``.
+
+    Raises:
+        InvalidArgumentError: It can't be read.
+    """
+    try:
+        if path == STANDARD_INPUT:
+            return sys.stdin.buffer.read()
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise InvalidArgumentError(f"can't read {path}: {error.strerror}") from error
+
+
+def value_of_file(content: bytes, schema: Mapping[str, Any]) -> Any:
+    """Return the value that a file's content stands for; `schema` is the parameter's.
+
+    Raises:
+        InvalidArgumentError: The parameter is text and the content is not UTF-8.
+    """
+    one_of = schema.get("anyOf", [schema])
+    if any(each.get("contentEncoding") == "base64" for each in one_of):
+        return content
+    if any(each.get("type") == "string" for each in one_of):
+        return _text(content)
+    try:
+        return msgspec.json.decode(content)
+    except DECODE_ERRORS:
+        pass
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError(f"the parameter is text, and its file is not: {error}") from None

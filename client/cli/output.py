@@ -1,0 +1,128 @@
+"""What commands print: results to standard output, all else to standard error.
+
+Written so that programs can read it. Nothing is wrapped, shortened or coloured unless it goes to a
+terminal; text is UTF-8 whatever the locale. An error is one or a few lines for people or, where
+``--json`` was given, one line ``{"error": {"code": …, "message": …, …}}``; both on standard error,
+so that standard output holds results and nothing else.
+
+Mirror: tests/client/cli/test_output.py.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+
+from pronghorn.broker.wire.errors import NodeError, PronghornError
+from pronghorn.broker.wire.values import encode_json
+
+from .status import Status, status_of
+
+_OUTCOMES = {
+    "not_started": "the node did not run",
+    "maybe_executed": "the node may have run",
+    "executed": "the node ran",
+}
+_RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
+
+
+@contextmanager
+def reporting(*, as_json: bool) -> Iterator[None]:
+    """Run a command's work: turn what it raises into a message and an exit code.
+
+    Raises:
+        SystemExit: The work raised an error that is not a defect of ours, or was interrupted.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except PronghornError as error:
+        complain(error, as_json=as_json)
+        _exit(status_of(error))
+    except KeyboardInterrupt:
+        _exit(Status.INTERRUPTED)
+    except BrokenPipeError:
+        _exit(Status.BROKEN_PIPE)
+    except OSError as error:  # the disk is full, the terminal is gone
+        complain(PronghornError(f"input or output failed: {error}"), as_json=as_json)
+        _exit(Status.FAILED)
+
+
+def complain(error: PronghornError, *, as_json: bool) -> None:
+    """Print an error to standard error."""
+    if as_json:
+        _write_error(encode_json({"error": error_fields(error)}).decode())
+        return
+    outcome = error.outcome if error.code in _OPEN_OUTCOME else None
+    suffix = f" ({_OUTCOMES[outcome]})" if outcome else ""
+    _write_error(f"{_painted('error:', _RED)} {str(error).rstrip()}{suffix}")
+
+
+_OPEN_OUTCOME = frozenset({"DEADLINE_EXCEEDED", "CANCELLED", "WORKER_LOST", "BROKER_LOST"})
+"""Codes that by themselves do not say whether the node ran."""
+
+
+def warn(message: str) -> None:
+    """Print a warning to standard error."""
+    _write_error(f"{_painted('warning:', _YELLOW)} {message}")
+
+
+def error_fields(error: PronghornError) -> dict[str, Any]:
+    """Return what ``--json`` tells of an error: code, message, outcome and what else is known."""
+    fields = {"code": error.code, "message": error.message, "outcome": error.outcome}
+    fields |= msgspec.to_builtins(error.details)
+    failures = getattr(error, "failures", ())
+    return fields | {"failures": msgspec.to_builtins(failures)} if failures else fields
+
+
+def json_line(value: Any, node: str) -> bytes:
+    """Encode a node's result as one line of JSON; bytes become base64.
+
+    Raises:
+        NodeError: JSON can't hold it, such as a dict whose keys are tuples.
+    """
+    try:
+        return encode_json(value) + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NodeError(f"{node}: its result can't be written as JSON: {error}") from error
+
+
+def write(data: bytes | str) -> None:
+    """Write to standard output, at once.
+
+    Raises:
+        OSError: It can't be written, as when its reader has gone.
+    """
+    out = sys.stdout.buffer
+    out.write(data.encode() if isinstance(data, str) else data)
+    out.flush()
+
+
+def is_terminal(descriptor: int) -> bool:
+    """Whether a person looks at it: standard output is 1, standard error is 2."""
+    return os.isatty(descriptor)
+
+
+def _write_error(text: str) -> None:
+    with suppress(OSError):  # nobody is there to be told
+        sys.stderr.buffer.write(text.encode(errors="backslashreplace") + b"\n")
+        sys.stderr.flush()
+
+
+def _painted(text: str, colour: str) -> str:
+    return f"{colour}{text}{_PLAIN}" if is_terminal(2) and "NO_COLOR" not in os.environ else text
+
+
+def _exit(status: Status) -> None:
+    """End the program; what is on its way out must not print a traceback any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):
+        sys.stdout.flush()
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)  # for the flush at exit, which would complain of a broken pipe
+    os.close(devnull)
+    raise SystemExit(int(status)) from None
