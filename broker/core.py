@@ -78,6 +78,7 @@ from .wire.link import (
     wrap_json,
 )
 from .wire.messages import (
+    NIL,
     NO_OPTIONS,
     Ack,
     Call,
@@ -194,11 +195,12 @@ class BrokerCore:
 
     def settle(self, now: float) -> list[Command]:
         """Give ready requests to workers and return what is to be done, in order."""
-        for request in reversed(self._placement.take_back()):
-            self._count.taken_back += 1
-            self._queue.put_back(request)
         queue, placement = self._queue, self._placement
-        while (head := queue.head()) is not None:
+        if placement.has_stalled:
+            for request in reversed(placement.take_back()):
+                self._count.taken_back += 1
+                queue.put_back(request)
+        while queue.length and (head := queue.head()) is not None:
             worker = placement.find(head)
             if worker is None:
                 break
@@ -210,7 +212,8 @@ class BrokerCore:
 
     def next_due(self) -> float:
         """Tell when the next `Tick` is due, monotonic seconds; `inf` when none is."""
-        return min(self._deadlines.next_due(), self._placement.check_at)
+        due, check_at = self._deadlines.next_due, self._placement.check_at
+        return due if due < check_at else check_at
 
     def statistics(self) -> BrokerStatistics:
         """Return a snapshot of all counters and sizes."""
@@ -351,6 +354,7 @@ class BrokerCore:
             return
         self._numbers = number = self._numbers + 1
         silent = id_ is None if origin is None else origin.silent
+        chunk = type(message) is MapChunk
         key: Key = (number,) if id_ is None else id_
         request = Request(
             number,
@@ -358,7 +362,8 @@ class BrokerCore:
             id_,
             session,
             node,
-            type(message) is MapChunk,
+            chunk,
+            chunk or not node.concurrent,
             CODEC_MSGPACK if origin is None else origin.codec,
             params,
             event.size,
@@ -490,7 +495,9 @@ class BrokerCore:
         session, origin = request.session, request.origin
         del session.open[request.key]
         session.open_bytes -= request.size
-        request.let_go()
+        request.ended = True
+        request.params = NIL
+        request.buffers = ()
         if request.silent:
             if origin is not None:
                 self._commands.append(Send(session.peer, message, origin))
@@ -543,7 +550,9 @@ class BrokerCore:
         worker = self._placement.workers.get(event.worker_id)
         if worker is None:
             return
-        self._placement.progress(worker, now)
+        worker.progress_at = now
+        if worker.stalled:
+            self._placement.unblock(worker)
         self._on_word[type(event.message)](worker, event.message, event, now)
 
     def _on_ready(self, worker: Worker, message: Ready, event: WorkerSent, now: float) -> None:

@@ -69,6 +69,9 @@ class Frontend:
         self._send = BackendSocket.send.__get__(socket)
         self._get = BackendSocket.get.__get__(socket)
         self._ipc_paths: list[Path] = []
+        # Whether something was sent since `readable` was asked last: sending may use up the wake-up
+        # of the descriptor.
+        self.touched = False
 
     def bind(self, endpoints: Sequence[str], *, insecure: bool) -> tuple[str, ...]:
         """Bind all endpoints and return them as clients have to name them.
@@ -127,6 +130,7 @@ class Frontend:
         """Send one message to a client, or not at all; never blocks."""
         send = self._send
         last = len(frames) - 1
+        self.touched = True
         try:
             send(peer, _SNDMORE)
             for index, frame in enumerate(frames):

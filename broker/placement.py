@@ -56,6 +56,7 @@ class Worker(msgspec.Struct):
     concurrent_count: int = 0  # requests of concurrent nodes in `held`
     progress_at: float = 0.0  # when it sent a message or, holding nothing, was given a request
     check_at: float = inf  # when to look whether it is blocked; inf while it holds nothing new
+    usable: bool = False  # iff it is ready and not stalled
     stalled: bool = False  # blocked, as far as is known; gets nothing until it sends a message
     idle: bool = False  # whether it is in Placement's list of idle ones
     in_rotation: bool = False  # whether it is in Placement's rotation
@@ -83,6 +84,7 @@ class Placement:
     def ready(self, worker: Worker, pid: int) -> None:
         """Note that a worker can take requests."""
         worker.state = WorkerState.READY
+        worker.usable = True
         worker.pid = pid
         self._file(worker)
 
@@ -97,7 +99,7 @@ class Placement:
 
     def find(self, request: Request) -> Worker | None:
         """Choose the worker for a request; `None` when none has room for it now."""
-        if request.node.concurrent and not request.chunk:
+        if not request.inline:
             return self._find_concurrent()
         if self._idle:
             return self._idle[-1]
@@ -119,17 +121,28 @@ class Placement:
         request.token = self._tokens
         request.worker_id = worker.id
         request.slot = worker.free_slots.pop()
-        estimate_ns = request.node.estimate_ns
-        request.quick = not request.chunk and is_quick(estimate_ns)
-        request.cost_ns = (estimate_ns or 0.0) + OVERHEAD_NS
         if not worker.held:
             worker.progress_at = now
         worker.held[request.token] = request
-        self._count(worker, request, 1)
+        worker.held_bytes += request.size
+        if request.inline:
+            estimate_ns = request.node.estimate_ns
+            request.quick = not request.chunk and is_quick(estimate_ns)
+            request.cost_ns = (estimate_ns or 0.0) + OVERHEAD_NS
+            worker.inline_count += 1
+            worker.load_ns += request.cost_ns
+            if not request.quick:
+                worker.slow_count += 1
+            if worker.idle:
+                self._file(worker)
+        else:
+            worker.concurrent_count += 1
+            if not worker.free_slots:
+                self._file(worker)
         if worker.check_at == inf:
             worker.check_at = now + STALL_S
-            self.check_at = min(self.check_at, worker.check_at)
-        self._file(worker)
+            if worker.check_at < self.check_at:
+                self.check_at = worker.check_at
 
     def take(self, worker: Worker, token: int) -> Request | None:
         """Take out what a worker has said its last word on; `None` if it was taken back before."""
@@ -142,17 +155,15 @@ class Placement:
             return None
         worker.free_slots.append(request.slot)
         request.worker_id = 0
-        self._count(worker, request, -1)
-        self._file(worker)
+        self._uncount(worker, request)
         return request
 
-    def progress(self, worker: Worker, now: float) -> None:
-        """Note that a worker has sent something, so it is not blocked."""
-        worker.progress_at = now
-        if worker.stalled:
-            worker.stalled = False
-            del self._stalled[worker.id]
-            self._file(worker)
+    def unblock(self, worker: Worker) -> None:
+        """Note that a stalled worker has sent something, so it is not blocked any more."""
+        worker.stalled = False
+        worker.usable = True
+        del self._stalled[worker.id]
+        self._file(worker)
 
     def revoke(self, worker: Worker, request: Request) -> bool:
         """Take back a request that a worker holds; `False` when it has begun, or may have.
@@ -164,8 +175,7 @@ class Placement:
         del worker.held[request.token]
         worker.revoked[request.token] = request.slot
         request.worker_id = 0
-        self._count(worker, request, -1)
-        self._file(worker)
+        self._uncount(worker, request)
         return True
 
     def check(self, now: float) -> None:
@@ -176,9 +186,14 @@ class Placement:
                 self._check(worker, now)
             self.check_at = min(self.check_at, worker.check_at)
 
+    @property
+    def has_stalled(self) -> bool:
+        """Whether a worker is blocked, as far as is known."""
+        return bool(self._stalled)
+
     def take_back(self) -> list[Request]:
         """Take back what blocked workers have not begun, if another worker could run it."""
-        if not self._stalled or not (self._idle or self._rotation):
+        if not (self._idle or self._rotation):
             return []
         taken: list[Request] = []
         for worker in self._stalled.values():
@@ -194,13 +209,15 @@ class Placement:
             slots += [request.slot for request in worker.held.values()]
             assert sorted(slots) == list(range(SLOTS_PER_WORKER)), "each slot is in one place"
             held = worker.held.values()
-            inline = [r for r in held if not r.node.concurrent or r.chunk]
+            inline = [request for request in held if request.inline]
             assert worker.inline_count == len(inline)
             assert worker.concurrent_count == len(held) - len(inline)
             assert worker.slow_count == sum(not request.quick for request in inline)
             assert worker.held_bytes == sum(request.size for request in held)
             assert all(request.worker_id == worker.id for request in held)
             assert worker.stalled == (worker.id in self._stalled)
+            ready = worker.state is WorkerState.READY
+            assert worker.usable == (ready and not worker.stalled)
             assert worker.idle == _is_idle(worker)
             assert worker.idle == (worker in self._idle)
             assert worker.in_rotation == (worker in self._rotation)
@@ -213,8 +230,7 @@ class Placement:
         best: Worker | None = None
         for worker in self.workers.values():
             if (
-                worker.state is WorkerState.READY
-                and not worker.stalled
+                worker.usable
                 and not worker.slow_count
                 and worker.concurrent_count < CONCURRENT_PER_WORKER
                 and worker.free_slots
@@ -232,17 +248,25 @@ class Placement:
             and worker.held_bytes + request.size <= WINDOW_BYTES
         )
 
-    @staticmethod
-    def _count(worker: Worker, request: Request, sign: int) -> None:
-        worker.held_bytes += sign * request.size
-        if request.node.concurrent and not request.chunk:
-            worker.concurrent_count += sign
+    def _uncount(self, worker: Worker, request: Request) -> None:
+        """Undo what `give` counted for a request that has left `held`."""
+        worker.held_bytes -= request.size
+        if not request.inline:
+            worker.concurrent_count -= 1
+            self._file(worker)
             return
-        worker.inline_count += sign
+        worker.inline_count -= 1
         if not request.quick:
-            worker.slow_count += sign
-        # Sums of floats drift; an empty worker is the chance to start anew.
-        worker.load_ns = worker.load_ns + sign * request.cost_ns if worker.inline_count else 0.0
+            worker.slow_count -= 1
+        if worker.inline_count == 0:
+            worker.load_ns = 0.0  # sums of floats drift; this is the chance to start anew
+            if worker.usable and worker.free_slots:
+                worker.idle = True
+                self._idle.append(worker)
+        else:
+            worker.load_ns -= request.cost_ns
+            if not worker.in_rotation:
+                self._file(worker)
 
     def _check(self, worker: Worker, now: float) -> None:
         if now - worker.progress_at < STALL_S:
@@ -251,6 +275,7 @@ class Placement:
         worker.check_at = inf
         if not worker.stalled and _not_begun(worker):
             worker.stalled = True
+            worker.usable = False
             self._stalled[worker.id] = worker
             self._file(worker)
 
@@ -271,21 +296,11 @@ class Placement:
 
 
 def _is_idle(worker: Worker) -> bool:
-    return (
-        worker.inline_count == 0
-        and not worker.stalled
-        and worker.state is WorkerState.READY
-        and bool(worker.free_slots)
-    )
+    return worker.inline_count == 0 and worker.usable and bool(worker.free_slots)
 
 
 def _takes_quick(worker: Worker) -> bool:
-    return (
-        worker.slow_count == 0
-        and not worker.stalled
-        and worker.state is WorkerState.READY
-        and bool(worker.free_slots)
-    )
+    return worker.slow_count == 0 and worker.usable and bool(worker.free_slots)
 
 
 def _not_begun(worker: Worker) -> list[Request]:

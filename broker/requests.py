@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from .events import Origin
-from .wire.messages import NIL, RequestId
+from .wire.messages import RequestId
 
 Key = RequestId | tuple[int]
 """What a session knows an open request by: its id, or its number where it has no usable id."""
@@ -53,6 +53,7 @@ class Request(msgspec.Struct, gc=False):
     session: Session
     node: Node
     chunk: bool
+    inline: bool  # runs alone on a worker's loop: all chunks, and requests of nodes not concurrent
     codec: int
     params: Raw
     size: int
@@ -68,12 +69,6 @@ class Request(msgspec.Struct, gc=False):
     quick: bool = False  # whether it counted as quick then
     ended: bool = False  # its terminal reply is out; a worker may still be busy with it
     silent: bool = False  # a notification: it gets no reply
-
-    def let_go(self) -> None:
-        """Mark it as ended and free its body."""
-        self.ended = True
-        self.params = NIL
-        self.buffers = ()
 
 
 class ReadyQueue:

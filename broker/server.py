@@ -31,7 +31,6 @@ from .events import (
     Assign,
     Command,
     Event,
-    Kill,
     PeerGone,
     Send,
     TableKnown,
@@ -40,7 +39,7 @@ from .events import (
     WorkerSent,
     WorkerStarting,
 )
-from .frontend import Delivery, Frontend
+from .frontend import BURST_MESSAGES, Delivery, Frontend
 from .ingress import Ingress
 from .links import LinkError, WorkerLink
 from .wire.channel import ControlChannel
@@ -94,6 +93,7 @@ class BrokerServer:
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
         self._serving = False  # clients are read from the moment the nodes are known
         self._stopping = False
+        self._now = 0.0  # monotonic seconds at this turn's begin
         self.orphaned = False  # whether the supervisor went without a word
         self._epoll = select.epoll()
         self._on_ready: dict[int, Callable[[], None]] = {}  # descriptor -> what to do
@@ -103,21 +103,33 @@ class BrokerServer:
     def run(self) -> None:
         """Serve until the supervisor says stop or is gone. Guarded by ``scripts/bench guard``."""
         core, frontend, poll = self._core, self._frontend, self._epoll.poll
-        on_ready = self._on_ready
+        on_ready, front_fd = self._on_ready, self._front_fd
         timeout: float | None = None
+        due = inf  # when the core wants a tick
         while not self._stopping:
-            for fd, _ in poll(timeout):
-                if fd != self._front_fd:  # results first: they free workers
+            unread = worked = False  # whether clients' messages may wait; whether the core has news
+            ready = poll(timeout)
+            self._now = now = monotonic()
+            for fd, _ in ready:
+                if fd == front_fd:
+                    unread = True
+                else:  # results first: they free workers
                     on_ready[fd]()
-            now = monotonic()
-            if core.next_due() <= now:
+                    worked = True
+            if due <= now:
                 core.handle(Tick(), now)
-            self._carry_out(core.settle(now))
-            more = False
-            if self._serving and frontend.readable():
-                self._read_clients()
-                more = frontend.readable()
-            timeout = 0.0 if more else self._time_left()
+                worked = True
+            if worked:
+                self._carry_out(core.settle(now))
+            if (unread or frontend.touched) and self._serving:
+                unread = self._read_clients()
+            due = core.next_due()
+            if unread:
+                timeout = 0.0
+            elif due == inf:
+                timeout = None
+            else:
+                timeout = due - now if due > now else 0.0
 
     def close(self) -> None:
         """Close everything; replies that were sent leave within the linger time."""
@@ -129,14 +141,19 @@ class BrokerServer:
 
     # --- what comes in --------------------------------------------------------------------------
 
-    def _read_clients(self) -> None:
-        parse, handle = self._ingress.parse, self._core.handle
-        messages = self._frontend.receive_burst()
-        now = monotonic()
+    def _read_clients(self) -> bool:
+        """Take in one burst of clients' messages; returns whether more may wait."""
+        frontend = self._frontend
+        frontend.touched = False
+        if not frontend.readable():
+            return False
+        parse, handle, now = self._ingress.parse, self._core.handle, self._now
+        messages = frontend.receive_burst()
         for frames in messages:
             for event in parse(frames[0], frames[1:]):
                 handle(event, now)
         self._carry_out(self._core.settle(now))
+        return frontend.touched or len(messages) >= BURST_MESSAGES
 
     def _read_worker(self, worker: _Worker) -> None:
         link = worker.link
@@ -149,9 +166,9 @@ class BrokerServer:
             return
         if not link.alive:
             self._unwatch(link.fileno())  # its end is reported by the supervisor
-        now = monotonic()
+        handle, now, worker_id = self._core.handle, self._now, link.worker_id
         for message, buffers in messages:
-            self._core.handle(WorkerSent(link.worker_id, message, buffers), now)
+            handle(WorkerSent(worker_id, message, buffers), now)
             if type(message) is Ready:
                 self._channel.send(WorkerReady(link.worker_id))
 
@@ -215,14 +232,14 @@ class BrokerServer:
         while commands:
             sends: dict[bytes, list[Send]] = {}
             for command in commands:
-                if type(command) is Assign:
+                if isinstance(command, Assign):
                     self._write(command)
-                elif type(command) is Send:
+                elif isinstance(command, Send):
                     if command.peer in sends:
                         sends[command.peer].append(command)
                     else:
                         sends[command.peer] = [command]
-                elif type(command) is Kill:
+                else:
                     self._channel.send(KillWorker(command.worker_id, command.reason))
             self._flush()
             lost: list[Event] = []
@@ -275,10 +292,6 @@ class BrokerServer:
         return []
 
     # --- polling --------------------------------------------------------------------------------
-
-    def _time_left(self) -> float | None:
-        due = self._core.next_due()
-        return None if due == inf else max(0.0, due - monotonic())
 
     def _watch(self, fd: int, handler: Callable[[], None]) -> None:
         self._on_ready[fd] = handler

@@ -46,12 +46,14 @@ def target_of(node: NodeLike) -> Target:
     Raises:
         InvalidArgumentError: It is neither.
     """
-    if isinstance(node, str):
-        return Target(node, Any, None)
-    return _target_of_function(node)
+    return _target(node)
 
 
 @lru_cache(maxsize=1024)
+def _target(node: NodeLike) -> Target:
+    return Target(node, Any, None) if isinstance(node, str) else _target_of_function(node)
+
+
 def _target_of_function(function: Callable[..., Any]) -> Target:
     spec = getattr(function, "__pronghorn_node__", None)
     if spec is None:

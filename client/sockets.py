@@ -20,7 +20,8 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE) | _NOBLOCK
 _RCVMORE = int(zmq.RCVMORE)
 
-_RECONNECT_MS, _RECONNECT_MAX_MS = 10, 100
+RECONNECT_MS, _RECONNECT_MAX_MS = 10, 100
+_SOON_MS = 20  # of `receive_soon`
 _LINGER_MS = 200  # for the goodbye
 _HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells of ipc peers
 _ZERO_COPY_BYTES = 65536
@@ -38,10 +39,11 @@ class BrokerSocket:
         socket.setsockopt(zmq.LINGER, _LINGER_MS)
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.PROBE_ROUTER, 1)
-        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
         socket.setsockopt(zmq.SNDHWM, 0)  # what is in flight is bounded by the broker's grant
         socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.RCVTIMEO, _SOON_MS)  # only of receives that wait at all
         if endpoint.startswith("tcp://"):
             socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
@@ -96,8 +98,15 @@ class BrokerSocket:
 
     def receive(self) -> list[bytes] | None:
         """Receive one message without waiting, `None` when there is none."""
+        return self._receive(_NOBLOCK)
+
+    def receive_soon(self) -> list[bytes] | None:
+        """Receive one message, waiting some milliseconds for it; `None` when none came."""
+        return self._receive(0)
+
+    def _receive(self, flags: int) -> list[bytes] | None:
         try:
-            frames = [self._recv(_NOBLOCK)]
+            frames = [self._recv(flags)]
         except zmq.Again:
             return None
         while self._get(_RCVMORE):

@@ -9,9 +9,15 @@ Mirror: tests/broker/wire/test_codec.py.
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import Raw
 
-from .errors import NO_DETAILS, PronghornError, ProtocolError, UnimplementedError
-from .limits import ENVELOPE_FRAMES_MAX, KINDS_PER_VERSION, PROTOCOL_VERSION
+from .errors import PronghornError, ProtocolError, UnimplementedError
+from .limits import (
+    ENVELOPE_FRAMES_MAX,
+    KINDS_PER_VERSION,
+    PROTOCOL_VERSION,
+    QUOTED_CHARACTERS_MAX,
+)
 from .messages import BrokerMessage, ClientMessage, RequestId
 
 JSON_FIRST_BYTES = b"{["  # both are small integers in msgpack, which no request begins with
@@ -30,7 +36,8 @@ _decode_broker = _broker_decoder.decode
 def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], Sequence[bytes]]:
     """Split a message's frames into its envelope, empty frame included, and the rest.
 
-    Requests and buffers are never empty, so an empty frame can only end an envelope.
+    Requests and buffers are never empty, so an empty frame ends an envelope, unless the message
+    begins with a request: then it is a mistake, and is left among the rest.
 
     Raises:
         ProtocolError: The empty frame comes later than an envelope may be long.
@@ -38,6 +45,8 @@ def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], Sequence
     try:
         end = frames.index(b"") + 1
     except ValueError:
+        return (), frames
+    if end > 1 and not _is_correlation(frames, end) and _is_request(frames[0]):
         return (), frames
     if end > ENVELOPE_FRAMES_MAX:
         raise ProtocolError(
@@ -77,6 +86,50 @@ def peek_id(frame: bytes) -> RequestId:
     return _peek(frame)[1]
 
 
+def peek_buffers(frame: bytes) -> int:
+    """Read how many buffers a request names that can't be decoded; 0 where it can't be told.
+
+    In every request that owns buffers, whatever its version and kind, the options are the fifth
+    element. So what such a request owns is skipped with it and not taken for requests.
+    """
+    try:
+        return _decode_fifth(frame).options.buffers
+    except DECODE_ERRORS:
+        return 0
+
+
+class _BuffersOnly(msgspec.Struct):
+    buffers: int = 0
+
+
+class _Fifth(msgspec.Struct, array_like=True):
+    kind: Raw
+    id: Raw
+    name: Raw
+    body: Raw
+    options: _BuffersOnly
+
+
+_decode_fifth = msgspec.msgpack.Decoder(_Fifth).decode
+_skim_json = msgspec.json.Decoder(Raw).decode
+
+
+def _is_correlation(frames: Sequence[bytes], end: int) -> bool:
+    """Whether the first frame is the counter that REQ_CORRELATE adds: any four bytes."""
+    return end == 2 and len(frames[0]) == 4
+
+
+def _is_request(frame: bytes) -> bool:
+    try:
+        if frame[0] in JSON_FIRST_BYTES:
+            _skim_json(frame)
+        else:
+            _decode_client(frame)
+    except DECODE_ERRORS:
+        return False
+    return True
+
+
 def _explain(frame: bytes, error: Exception) -> PronghornError:
     kind, _ = _peek(frame)
     if isinstance(error, RecursionError):
@@ -89,38 +142,58 @@ def _explain(frame: bytes, error: Exception) -> PronghornError:
     if version != PROTOCOL_VERSION:
         return UnimplementedError(
             f"unknown protocol version {version} (kind {kind}): "
-            f"this side speaks version {PROTOCOL_VERSION}",
-            NO_DETAILS,
+            f"this side speaks version {PROTOCOL_VERSION}"
         )
-    if "$[0]" in str(error):
+    text = str(error)
+    if text.endswith("`$[0]`"):
         return UnimplementedError(f"unknown message kind {kind} (number {number})")
-    return ProtocolError(f"malformed message of kind {kind}: {error}")
+    return ProtocolError(f"malformed message of kind {kind}: {shortened(text)}")
+
+
+def shortened(text: str) -> str:
+    """Cut a text that may quote what a peer has sent."""
+    if len(text) <= QUOTED_CHARACTERS_MAX:
+        return text
+    half = QUOTED_CHARACTERS_MAX // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def _peek(frame: bytes) -> tuple[int | None, RequestId]:
     """Read kind and id by hand from the first bytes of a msgpack array."""
-    if not frame or not (0x92 <= frame[0] <= 0x9F or frame[0] == 0xDC):
+    if not frame or not (0x91 <= frame[0] <= 0x9F or frame[0] in _ARRAY_HEADERS):
         return None, None
-    kind, position = _peek_scalar(frame, 3 if frame[0] == 0xDC else 1)
-    if not isinstance(kind, int):
+    kind, position = _peek_scalar(frame, _ARRAY_HEADERS.get(frame[0], 1))
+    if type(kind) is not int or kind < 0:
         return None, None
     return kind, _peek_scalar(frame, position)[0]
 
 
+_ARRAY_HEADERS = {0xDC: 3, 0xDD: 5}  # first byte of a long array -> length of its header
+
+
 def _peek_scalar(frame: bytes, position: int) -> tuple[int | str | None, int]:
-    """Read an unsigned integer or a string; `None` for all else and where the frame ends."""
+    """Read an integer or a string; `None` for all else and where the frame ends."""
     first = frame[position] if position < len(frame) else 0xC1
     start = position + 1
     if first <= 0x7F:
         return first, start
+    if first >= 0xE0:
+        return first - 0x100, start
     if 0xA0 <= first <= 0xBF:
         return _peek_text(frame, start, first & 0x1F)
-    if 0xCC <= first <= 0xCF:
-        stop = start + (1 << (first - 0xCC))
-        return (int.from_bytes(frame[start:stop], "big") if stop <= len(frame) else None), stop
-    if first == 0xD9 and start < len(frame):
-        return _peek_text(frame, start + 1, frame[start])
+    if 0xCC <= first <= 0xD3:  # unsigned, then signed, of 1, 2, 4 and 8 bytes
+        return _peek_number(frame, start, 1 << (first & 3), signed=first >= 0xD0)
+    if first in (0xD9, 0xDA):
+        length, start = _peek_number(frame, start, first - 0xD8, signed=False)
+        return (None, start) if length is None else _peek_text(frame, start, length)
     return None, start
+
+
+def _peek_number(frame: bytes, start: int, length: int, *, signed: bool) -> tuple[int | None, int]:
+    stop = start + length
+    if stop > len(frame):
+        return None, stop
+    return int.from_bytes(frame[start:stop], "big", signed=signed), stop
 
 
 def _peek_text(frame: bytes, start: int, length: int) -> tuple[str | None, int]:

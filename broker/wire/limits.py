@@ -28,6 +28,12 @@ BATCH_REQUESTS_MAX = 1000  # of a JSON-RPC batch, whose replies are collected in
 TIMEOUT_MS_MAX = 30 * 24 * 3600 * 1000.0
 """30 days: beyond it a deadline is a mistake of units."""
 
+QUOTED_CHARACTERS_MAX = 512
+"""What an error quotes of a peer's text, so that a reply is not as long as the mistake."""
+
+NAMES_COMPARED_MAX = 100
+"""Names that an unknown one is compared with for "did you mean": 5 us each, in the broker's loop."""
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The limits a broker tells its clients in `welcome`, all configurable.

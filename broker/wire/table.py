@@ -6,11 +6,13 @@ Mirror: tests/broker/wire/test_table.py.
 """
 
 from difflib import get_close_matches
+from itertools import islice
 from typing import Literal
 
 import msgspec
 
 from .errors import ErrorDetails, NotFoundError
+from .limits import NAMES_COMPARED_MAX, NODE_NAME_BYTES_MAX
 
 BUILTIN_PREFIX = "pronghorn."
 """Names that begin so are answered by Pronghorn itself; no node of users may have one."""
@@ -46,16 +48,23 @@ class NodeTable(msgspec.Struct, frozen=True):
         return indexes
 
     def not_found(self, name: str) -> NotFoundError:
-        """Make the error for a name that `names` does not have, with what may have been meant."""
+        """Make the error for a name that `names` does not have, with what may have been meant.
+
+        The name is whatever a peer has sent, so what it costs is bounded.
+        """
+        limit = NODE_NAME_BYTES_MAX
+        if len(name) > limit:
+            message = f"no node has a name of {len(name)} characters, the limit is {limit} bytes"
+            return NotFoundError(message, ErrorDetails(outcome="not_started", limit=limit))
         same = self._by_bare_name().get(name, [])
         if len(same) > 1:
             message = f"node name {name!r} is ambiguous: {', '.join(same)}"
         else:
             message = f"no node named {name!r}"
-            close = get_close_matches(name, self.names(), n=3)
+            close = get_close_matches(name, islice(self.names(), NAMES_COMPARED_MAX), n=3)
             if close:
                 message += f"; did you mean {' or '.join(repr(other) for other in close)}?"
-        return NotFoundError(message, ErrorDetails(outcome="not_started", node=name[:255]))
+        return NotFoundError(message, ErrorDetails(outcome="not_started", node=name))
 
     def _by_bare_name(self) -> dict[str, list[str]]:
         by_bare: dict[str, list[str]] = {}

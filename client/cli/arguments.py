@@ -72,7 +72,7 @@ def parse_params(source: bytes | str, origin: str) -> Params:
     """
     try:
         params = msgspec.json.decode(source)
-    except (UnicodeEncodeError, *DECODE_ERRORS) as error:
+    except DECODE_ERRORS as error:
         raise InvalidArgumentError(f"{origin}: {error}") from error
     if not isinstance(params, dict | list):
         raise InvalidArgumentError(

@@ -9,9 +9,8 @@ Mirror: tests/client/cli/test_output.py.
 """
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -42,24 +41,27 @@ def reporting(*, as_json: bool) -> Iterator[None]:
         sys.stdout.flush()
     except PronghornError as error:
         complain(error, as_json=as_json)
-        _exit(status_of(error))
+        raise SystemExit(status_of(error)) from None
     except KeyboardInterrupt:
-        _exit(Status.INTERRUPTED)
+        raise SystemExit(Status.INTERRUPTED) from None
     except BrokenPipeError:
-        _exit(Status.BROKEN_PIPE)
+        _drop_output()
+        raise SystemExit(Status.BROKEN_PIPE) from None
     except OSError as error:  # the disk is full, the terminal is gone
         complain(PronghornError(f"input or output failed: {error}"), as_json=as_json)
-        _exit(Status.FAILED)
+        _drop_output()
+        raise SystemExit(Status.FAILED) from None
 
 
 def complain(error: PronghornError, *, as_json: bool) -> None:
-    """Print an error to standard error."""
+    """Print an error to standard error; its notes say what it is about."""
     if as_json:
         _write_error(encode_json({"error": error_fields(error)}).decode())
         return
     outcome = error.outcome if error.code in _OPEN_OUTCOME else None
     suffix = f" ({_OUTCOMES[outcome]})" if outcome else ""
-    _write_error(f"{_painted('error:', _RED)} {str(error).rstrip()}{suffix}")
+    where = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+    _write_error(f"{_painted('error:', _RED)} {where}{str(error).rstrip()}{suffix}")
 
 
 _OPEN_OUTCOME = frozenset({"DEADLINE_EXCEEDED", "CANCELLED", "WORKER_LOST", "BROKER_LOST"})
@@ -102,6 +104,16 @@ def write(data: bytes | str) -> None:
     out.flush()
 
 
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows in columns, each as wide as its widest cell: nothing is cut or wrapped."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+        + "\n"
+        for cells in rows
+    )
+
+
 def is_terminal(descriptor: int) -> bool:
     """Whether a person looks at it: standard output is 1, standard error is 2."""
     return os.isatty(descriptor)
@@ -117,12 +129,8 @@ def _painted(text: str, colour: str) -> str:
     return f"{colour}{text}{_PLAIN}" if is_terminal(2) and "NO_COLOR" not in os.environ else text
 
 
-def _exit(status: Status) -> None:
-    """End the program; what is on its way out must not print a traceback any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(OSError):
-        sys.stdout.flush()
+def _drop_output() -> None:
+    """Keep the flush at the program's end from failing as the last one did."""
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 1)  # for the flush at exit, which would complain of a broken pipe
+    os.dup2(devnull, 1)
     os.close(devnull)
-    raise SystemExit(int(status)) from None

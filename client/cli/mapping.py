@@ -1,0 +1,157 @@
+"""``pronghorn map``: lines of JSON in, lines of JSON out. An IO shell.
+
+Mirror: tests/client/cli/test_mapping.py.
+"""
+
+import os
+import stat
+import sys
+from contextlib import AbstractContextManager, closing, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
+
+from ..invocation import timeout_ms_of
+from ..mapping import MapPlan
+from ..remote import RemoteTransport
+from .arguments import STANDARD_INPUT
+from .connecting import CONNECT_TIMEOUT_S, check_listening
+from .lines import Lines
+from .output import error_fields, is_terminal, json_line, warn, write
+from .status import Status
+
+if TYPE_CHECKING:
+    from .progress import Progress
+
+
+class MapOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How to map; see ``pronghorn map --help``."""
+
+    ordered: bool
+    keep_going: bool
+    timeout_s: float | None
+    chunk_size: int | None
+
+
+def map_lines(node: str, source: str, endpoint: str, options: MapOptions, *, quiet: bool) -> None:
+    """Run a node for each line of a file or of standard input and print the results.
+
+    Args:
+        node: Its name.
+        source: Path of the file, ``-`` for standard input.
+        endpoint: Where the broker is.
+        options: How to map.
+        quiet: Show no progress bar.
+
+    Raises:
+        PronghornError: A line is no params, or its node failed, unless to keep going.
+        SystemExit: Some failed and it kept going.
+    """
+    descriptor = _open(source)
+    try:
+        check_listening(endpoint)
+        transport = RemoteTransport(endpoint, CONNECT_TIMEOUT_S)
+        with closing(transport), _bar(descriptor, quiet=quiet) as bar:
+            mapping = _Mapping(node, transport, options, bar)
+            mapping.run(Lines(descriptor))
+    finally:
+        if source != STANDARD_INPUT:
+            os.close(descriptor)
+    if mapping.failed:
+        warn(f"{mapping.failed} of {mapping.done} items failed")
+        raise SystemExit(Status.NODE_ERROR)
+
+
+class _Mapping:
+    """One run of the command."""
+
+    def __init__(
+        self, node: str, transport: RemoteTransport, options: MapOptions, bar: "Progress | None"
+    ) -> None:
+        self._node = node
+        self._transport = transport
+        self._options = options
+        self._bar = bar
+        self.done = 0  # items whose result or error was printed
+        self.failed = 0  # those of them that failed
+
+    def run(self, lines: Lines) -> None:
+        timeout_ms = timeout_ms_of(self._options.timeout_s)
+        while lines.wait():
+            plan = MapPlan(
+                self._node,
+                lines.ready(),
+                ordered=self._options.ordered,
+                chunk_size=self._options.chunk_size,
+                result_type=Any,
+            )
+            with closing(self._transport.map(plan, timeout_ms)) as results:
+                for values in results:
+                    self._print(values)
+                    if self._bar is not None:
+                        self._bar.show(self.done, taken=lines.number, read=lines.bytes_taken)
+            bad = lines.take_bad()
+            if bad is not None:
+                self._print([bad])
+
+    def _print(self, values: list[Any]) -> None:
+        """Print results as they came, in one write; raises the first error unless to keep going."""
+        printed: list[bytes] = []
+        try:
+            for value in values:
+                printed.append(self._line(value))
+                self.done += 1
+        finally:
+            write(b"".join(printed))
+
+    def _line(self, value: Any) -> bytes:
+        if isinstance(value, PronghornError):
+            error = value
+        else:
+            try:
+                return json_line(value, self._node)
+            except PronghornError as unprintable:
+                error = unprintable
+        if isinstance(error, BrokerLostError):
+            raise error  # of which every further item would die as well
+        error = self._placed(error)
+        if not self._options.keep_going:
+            raise error
+        self.failed += 1
+        return msgspec.json.encode({"error": error_fields(error)}) + b"\n"
+
+    def _placed(self, error: PronghornError) -> PronghornError:
+        """Say which item of all it was, as far as that is known, instead of which of its chunk."""
+        ordered = self._options.ordered
+        details = msgspec.structs.replace(error.details, item=self.done if ordered else None)
+        placed = type(error)(error.message, details)
+        if ordered:
+            placed.add_note(f"item {self.done + 1}")
+        return placed
+
+
+def _open(source: str) -> int:
+    if source == STANDARD_INPUT:
+        return sys.stdin.fileno()
+    try:
+        return os.open(os.path.expanduser(source), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidArgumentError(f"can't read {source}: {error.strerror}") from error
+
+
+def _bar(descriptor: int, *, quiet: bool) -> "AbstractContextManager[Progress | None]":
+    """Make the progress bar if there is somebody to see it."""
+    # On one terminal the results themselves are the progress, and a bar would tear them.
+    if quiet or is_terminal(1) or not is_terminal(2):
+        return nullcontext()
+    from .progress import Progress  # only here: it takes as long to import as all the rest
+
+    return Progress(_size(descriptor))
+
+
+def _size(descriptor: int) -> int | None:
+    """Return how many bytes there are to be read, if that can be known."""
+    status = os.fstat(descriptor)
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
