@@ -87,7 +87,7 @@ def compare(
         must=known.must,
         aim=known.aim,
         at_most=known.at_most,
-        verdict=known.judge(value.median),
+        verdict=known.judge_rounds(value),
     )
 
 

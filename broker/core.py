@@ -8,9 +8,8 @@ A request's states and what moves it::
                           │        : ended   ├─cancel, expire: revoke, ended ├─cancel, expire
                           └──────────────────┴─take back, worker lost        └─worker lost
 
-Contract: `handle(event, now)` for each event, then `settle(now)` once for the commands; the shell
-calls `settle` after each burst, so that a burst is dealt out to all workers at once, and hands a
-`Tick` in when `next_due` has come. `now` is monotonic seconds.
+Contract: `handle(event, now)` for each event of a burst, then `settle(now)` once for the commands;
+a `Tick` is handed in when `next_due` has come. `now` is monotonic seconds.
 
 Invariants (cited by number in `check_invariants`):
 
@@ -141,9 +140,9 @@ class BrokerCore:
             pid=config.pid,
             limits=limits,
         )
-        self._grant = limits.grant_requests
         self._grant_bytes = limits.grant_bytes
-        self._grant_stranger = limits.stranger_requests
+        self._queue_requests = config.queue_requests
+        self._queue_bytes = config.queue_bytes
         self._table: NodeTable | None = None
         self._nodes: list[Node] = []  # by index in the table
         self._by_name: dict[str, Node] = {}  # every name a caller may use -> node
@@ -168,8 +167,8 @@ class BrokerCore:
             Tick: self._on_tick,
         }
         self._on_message: dict[type[Any], Callable[[Session, Any, Received, float], None]] = {
-            Call: self._on_call,
-            MapChunk: self._on_map_chunk,
+            Call: self._on_request,
+            MapChunk: self._on_request,
             Ack: self._on_ack,
             Cancel: self._on_cancel,
             Hello: self._on_hello,
@@ -205,7 +204,6 @@ class BrokerCore:
             if worker is None:
                 break
             queue.pop_head()
-            placement.give(worker, head, now)
             self._assign(worker, head, now)
         commands, self._commands = self._commands, []
         return commands
@@ -258,7 +256,7 @@ class BrokerCore:
         if session is None:
             if event.peer in self._banned:
                 return
-            session = Session(event.peer)
+            session = Session(event.peer, self._config.limits.stranger_requests)
             self._sessions[event.peer] = session
         self._on_message[type(event.message)](session, event.message, event, now)
         if not session.open and not session.known:
@@ -301,12 +299,15 @@ class BrokerCore:
 
     def _on_hello(self, session: Session, message: Hello, event: Received, now: float) -> None:
         session.known = True
+        session.grant = self._config.limits.grant_requests
         session.replies = session.acknowledged = 0
         self._send(session.peer, Welcome(message.id, self._welcome), event.origin)
         self._forget_idle_sessions()
 
     def _on_goodbye(self, session: Session, message: Goodbye, event: Received, now: float) -> None:
         session.known = False
+        session.grant = self._config.limits.stranger_requests
+        session.replies = session.acknowledged = 0
         self._end_session(session)
 
     def _on_ping(self, session: Session, message: Ping, event: Received, now: float) -> None:
@@ -325,35 +326,30 @@ class BrokerCore:
         error = UnimplementedError(f"messages of kind {name!r} are reserved, not served yet")
         self._refuse(session.peer, message.id, error, event.origin)
 
-    def _on_call(self, session: Session, message: Call, event: Received, now: float) -> None:
-        self._admit(session, message.node, message.params, message, event, now)
-
-    def _on_map_chunk(
-        self, session: Session, message: MapChunk, event: Received, now: float
-    ) -> None:
-        self._admit(session, message.node, message.items, message, event, now)
-
-    def _admit(
-        self,
-        session: Session,
-        name: str,
-        params: Raw,
-        message: Call | MapChunk,
-        event: Received,
-        now: float,
+    def _on_request(
+        self, session: Session, message: Call | MapChunk, event: Received, now: float
     ) -> None:
         """Accept a request or refuse it. Guarded by ``scripts/bench guard``."""
-        id_, origin, options = message.id, event.origin, message.options or NO_OPTIONS
-        node = self._by_name.get(name)
+        node = self._by_name.get(message.node)
         if node is None:
             self._without_node(session, message, event)
             return
-        refusal = self._refusal(session, id_, options, event.size)
-        if refusal is not None:
-            self._refuse(session.peer, id_, refusal, origin)
-            return
+        id_, options, origin, size = message.id, message.options, event.origin, event.size
+        queue, open_ = self._queue, session.open
+        if (
+            options is not None
+            or type(id_) is not int
+            or id_ in open_
+            or len(open_) + session.replies - session.acknowledged >= session.grant
+            or session.open_bytes + size > self._grant_bytes
+            or queue.length >= self._queue_requests
+            or queue.bytes + size > self._queue_bytes
+        ):
+            refusal = self._refusal(session, id_, options or NO_OPTIONS, size)
+            if refusal is not None:
+                self._refuse(session.peer, id_, refusal, origin)
+                return
         self._numbers = number = self._numbers + 1
-        silent = id_ is None if origin is None else origin.silent
         chunk = type(message) is MapChunk
         key: Key = (number,) if id_ is None else id_
         request = Request(
@@ -365,19 +361,25 @@ class BrokerCore:
             chunk,
             chunk or not node.concurrent,
             CODEC_MSGPACK if origin is None else origin.codec,
-            params,
-            event.size,
+            message.items if isinstance(message, MapChunk) else message.params,
+            size,
             event.buffers,
             origin,
-            silent=silent,
         )
-        if options.timeout_ms is not None:
+        if id_ is None:
+            request.silent = True if origin is None else origin.silent
+        if options is not None and options.timeout_ms is not None:
             request.due = now + options.timeout_ms / 1000
             self._deadlines.push(request.due, request)
-        session.open[key] = request
-        session.open_bytes += event.size
-        self._queue.append(request)
+        open_[key] = request
+        session.open_bytes += size
         self._count.accepted += 1
+        if not queue.length:  # nobody is before it
+            worker = self._placement.find(request)
+            if worker is not None:
+                self._assign(worker, request, now)
+                return
+        queue.append(request)
 
     def _without_node(self, session: Session, message: Call | MapChunk, event: Received) -> None:
         """Answer a call of a name that no node has: one of our own, or unknown."""
@@ -397,9 +399,8 @@ class BrokerCore:
         self, session: Session, id_: RequestId, options: Options, size: int
     ) -> PronghornError | None:
         """Return why a request can't be accepted, `None` if it can."""
-        grant = self._grant if session.known else self._grant_stranger
-        unread = session.replies - session.acknowledged if session.known else 0
-        if len(session.open) + unread >= grant:
+        grant = session.grant
+        if len(session.open) + session.replies - session.acknowledged >= grant:
             return _overloaded(f"{grant} requests of this client are open, its grant", grant)
         if session.open_bytes + size > self._grant_bytes:
             limit = self._grant_bytes
@@ -502,7 +503,8 @@ class BrokerCore:
             if origin is not None:
                 self._commands.append(Send(session.peer, message, origin))
         else:
-            session.replies += 1
+            if session.known:
+                session.replies += 1
             self._commands.append(Send(session.peer, message, origin, buffers, session.known))
         if not session.known and not session.open:
             self._sessions.pop(session.peer, None)
@@ -516,13 +518,15 @@ class BrokerCore:
         """Send what is no answer to an accepted request."""
         if type(message) is Result or type(message) is Error:
             session = self._sessions.get(peer)
-            if session is not None:
+            if session is not None and session.known:
                 session.replies += 1  # the client counts, and acknowledges, all of them alike
         self._commands.append(Send(peer, message, origin))
 
     # --- workers --------------------------------------------------------------------------------
 
     def _assign(self, worker: Worker, request: Request, now: float) -> None:
+        """Give a request to a worker that has room for it."""
+        self._placement.give(worker, request, now)
         due = request.due
         left_ms = None if due is None else max(0.0, (due - now) * 1000)
         message: RunCall | RunChunk

@@ -16,7 +16,7 @@ from .wire.codec import encode_message
 from .wire.errors import ErrorDetails
 from .wire.limits import Limits
 from .wire.link import CODEC_JSON, Buffer
-from .wire.messages import Error
+from .wire.messages import BrokerMessage, Error
 
 Frames = Sequence[Buffer]
 
@@ -75,32 +75,34 @@ class Egress:
             return [*origin.envelope, b""] if origin.envelope else None
         reply = b"" if origin.silent else jsonrpc.encode_reply(send.message)
         if origin.batch:
-            complete = self._collect(send.peer, origin, reply)
+            complete = self._collect(send, origin, reply)
             if complete is None:
                 return None
             reply = complete
         return [*origin.envelope, reply] if reply or origin.envelope else None
 
-    def _collect(self, peer: bytes, origin: Origin, reply: bytes) -> bytes | None:
+    def _collect(self, send: Send, origin: Origin, reply: bytes) -> bytes | None:
         """Add a reply to its batch; returns the array once it is complete."""
-        key = (peer, origin.batch)
+        key = (send.peer, origin.batch)
         batch = self._batches.get(key)
         if batch is None:
             batch = self._batches[key] = _Batch(origin.batch_size)
         batch.missing -= 1
-        batch.size += len(reply)
-        if batch.size > self._result_bytes and batch.replies:
-            batch.replies.clear()
-            batch.replies.append(self._too_large())
-        elif reply and batch.size <= self._result_bytes:
+        if batch.size + len(reply) > self._result_bytes:
+            reply = self._too_large(send.message)
+        else:
+            batch.size += len(reply)
+        if reply:
             batch.replies.append(reply)
         if batch.missing:
             return None
         del self._batches[key]
         return jsonrpc.join_batch(batch.replies)
 
-    def _too_large(self) -> bytes:
+    def _too_large(self, message: BrokerMessage) -> bytes:
+        """Encode what stands in the array for a reply that it has no room for."""
         limit = self._result_bytes
-        message = f"the replies of the batch have more than {limit} bytes together, the limit"
-        details = ErrorDetails(outcome="executed", limit=limit)
-        return jsonrpc.encode_error(Error(None, "RESOURCE_EXHAUSTED", message, details))
+        text = f"the replies of the batch have more than {limit} bytes together, the limit"
+        outcome = message.details.outcome if isinstance(message, Error) else "executed"
+        details = ErrorDetails(outcome=outcome, limit=limit)
+        return jsonrpc.encode_error(Error(message.id, "RESOURCE_EXHAUSTED", text, details))

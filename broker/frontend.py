@@ -113,18 +113,29 @@ class Frontend:
     def receive_burst(self) -> list[list[bytes]]:
         """Take in what waits, up to `BURST_MESSAGES`: each the routing id and the frames.
 
-        Guarded by ``scripts/bench guard``. To be called when `readable`.
+        Guarded by ``scripts/bench guard``.
         """
-        messages = [self._receive()]
-        if not self._get(_EVENTS) & _POLLIN:
-            return messages
+        messages: list[list[bytes]] = []
         try:
+            messages.append(self._receive())
+            if not self._get(_EVENTS) & _POLLIN:
+                return messages
             # More than one: from here the exception at the end is cheaper than asking each time.
             while len(messages) < BURST_MESSAGES:
                 messages.append(self._receive())
         except zmq.Again:
             return messages
         return messages
+
+    def send_one(self, peer: bytes, frame: bytes) -> Delivery:
+        """Send a message of one small frame; as `send`. Guarded by ``scripts/bench guard``."""
+        self.touched = True
+        try:
+            self._send(peer, _SNDMORE)
+            self._send(frame, _NOBLOCK)
+        except zmq.ZMQError as error:
+            return _undelivered(error)
+        return Delivery.SENT
 
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> Delivery:
         """Send one message to a client, or not at all; never blocks."""
@@ -136,12 +147,8 @@ class Frontend:
             for index, frame in enumerate(frames):
                 copy = len(frame) < _ZERO_COPY_BYTES
                 send(frame, _SNDMORE if index < last else _NOBLOCK, copy)
-        except zmq.Again:
-            return Delivery.FULL
         except zmq.ZMQError as error:
-            if error.errno == zmq.EHOSTUNREACH:
-                return Delivery.GONE
-            raise
+            return _undelivered(error)
         return Delivery.SENT
 
     def close(self) -> None:
@@ -159,6 +166,14 @@ class Frontend:
             if len(frames) <= self._frames_max:
                 frames.append(frame)
         return frames
+
+
+def _undelivered(error: zmq.ZMQError) -> Delivery:
+    if isinstance(error, zmq.Again):
+        return Delivery.FULL
+    if error.errno == zmq.EHOSTUNREACH:
+        return Delivery.GONE
+    raise error
 
 
 def check_endpoint(endpoint: str, *, insecure: bool) -> None:

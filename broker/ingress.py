@@ -8,13 +8,21 @@ Mirror: tests/broker/test_ingress.py.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from .events import Event, Malformed, Origin, Probed, Received, ReceivedJson
 from .wire import jsonrpc
-from .wire.codec import JSON_FIRST_BYTES, decode_request, peek_id, split_envelope
+from .wire.codec import (
+    JSON_FIRST_BYTES,
+    decode_request,
+    peek_buffers,
+    peek_id,
+    split_envelope,
+)
 from .wire.errors import ErrorDetails, InvalidArgumentError, PronghornError, ProtocolError
 from .wire.limits import Limits
 from .wire.link import CODEC_JSON, CODEC_MSGPACK
-from .wire.messages import Call, Error, RequestId
+from .wire.messages import Call, ClientMessage, Error, MapChunk, RequestId, Run
 
 _PLAIN_BATCH = 0
 
@@ -44,7 +52,9 @@ class Ingress:
                     message = decode_request(frame)
                 except PronghornError as error:
                     return [_malformed(peer, error, peek_id(frame), None)]
-                if type(message) is not Call or not (message.options and message.options.buffers):
+                if type(message) is Call and message.options is None:
+                    return [Received(peer, message, size)]
+                if not _buffers_of(message):
                     return [Received(peer, message, size)]
         return self._parse_any(peer, frames)
 
@@ -53,58 +63,59 @@ class Ingress:
             envelope, rest = split_envelope(frames)
         except ProtocolError as error:
             return [_malformed(peer, error, None, None)]
+        origin = _origin(envelope)
         if not rest:
-            if len(envelope) == 1:
-                return [Probed(peer)]
             empty = ProtocolError("the message has an envelope and no request")
-            return [_malformed(peer, empty, None, _origin(envelope, None))]
+            return [_malformed(peer, empty, None, origin)]
         if len(frames) > self._limits.frames:
-            limit = self._limits.frames
-            too_many = ProtocolError(
-                f"a message has at most {limit} frames", ErrorDetails(limit=limit)
-            )
-            return [_malformed(peer, too_many, peek_id(rest[0]), _origin(envelope, None))]
+            return [self._too_many(peer, rest[0], envelope)]
         events: list[Event] = []
         position = 0
         while position < len(rest):
             frame = rest[position]
             position += 1
-            if frame[0] in JSON_FIRST_BYTES:
+            if not frame:
+                number = len(envelope) + position - 1
+                empty = ProtocolError(f"frame {number} is empty: requests and buffers never are")
+                events.append(_malformed(peer, empty, None, origin))
+            elif frame[0] in JSON_FIRST_BYTES:
                 events += self._parse_json(peer, frame, envelope)
             else:
-                event, used = self._parse_msgpack(peer, frame, rest, position, envelope)
+                event, used = self._parse_msgpack(peer, frame, rest[position:], origin)
                 events.append(event)
                 position += used
         return events
 
+    def _too_many(self, peer: bytes, first: bytes, envelope: tuple[bytes, ...]) -> Event:
+        """Refuse a whole message, in the language and with the id of its first request."""
+        limit = self._limits.frames
+        error = ProtocolError(f"a message has at most {limit} frames", ErrorDetails(limit=limit))
+        if first and first[0] in JSON_FIRST_BYTES:
+            origin = Origin(envelope, CODEC_JSON, False, 0)
+            return _malformed(peer, error, jsonrpc.peek_id(first), origin)
+        return _malformed(peer, error, peek_id(first), _origin(envelope))
+
     def _parse_msgpack(
-        self,
-        peer: bytes,
-        frame: bytes,
-        frames: Sequence[bytes],
-        position: int,
-        envelope: tuple[bytes, ...],
+        self, peer: bytes, frame: bytes, following: Sequence[bytes], origin: Origin | None
     ) -> tuple[Event, int]:
         """Parse one request and the buffers behind it; returns how many frames those are."""
-        id_ = peek_id(frame)
-        origin = _origin(envelope, id_)
         try:
-            self._check_size(len(frame))
             message = decode_request(frame)
         except PronghornError as error:
-            return _malformed(peer, error, id_, origin), 0
-        options = message.options if isinstance(message, Call) else None
-        count = options.buffers if options else 0
-        if not count:
-            return Received(peer, message, len(frame), origin), 0
-        buffers = frames[position : position + count]
+            owned = max(0, min(peek_buffers(frame), len(following)))
+            return _malformed(peer, error, peek_id(frame), origin), owned
+        count = _buffers_of(message)
+        buffers = following[: max(0, count)]
+        size = len(frame) + sum(map(len, buffers))
         try:
-            size = len(frame) + sum(map(len, buffers))
-            self._check_buffers(count, len(buffers))
             self._check_size(size)
+            if count:
+                self._check_buffers(message, count, buffers)
         except PronghornError as error:
-            return _malformed(peer, error, id_, origin), max(0, min(count, len(buffers)))
-        return Received(peer, message, size, origin, buffers), count
+            return _malformed(peer, error, peek_id(frame), origin), len(buffers)
+        if origin is not None and _wants_no_reply(message):
+            origin = msgspec.structs.replace(origin, silent=True)
+        return Received(peer, message, size, origin, buffers), len(buffers)
 
     def _check_size(self, size: int) -> None:
         limit = self._request_bytes
@@ -113,20 +124,23 @@ class Ingress:
                 f"the request has {size} bytes, the limit is {limit}", ErrorDetails(limit=limit)
             )
 
-    def _check_buffers(self, count: int, present: int) -> None:
-        limit = self._limits.buffers
+    def _check_buffers(self, message: ClientMessage, count: int, buffers: Sequence[bytes]) -> None:
+        limit = self._limits.buffers if isinstance(message, Call) else 0
         if not 0 <= count <= limit:
             raise ProtocolError(
-                f"buffers is {count}; a request has 0 to {limit}", ErrorDetails(limit=limit)
+                f"buffers is {count}; such a request has 0 to {limit}", ErrorDetails(limit=limit)
             )
-        if count != present:
-            raise ProtocolError(f"the request has {count} buffers, {present} frames follow it")
+        if count != len(buffers):
+            raise ProtocolError(f"the request has {count} buffers, {len(buffers)} frames follow it")
+        if b"" in buffers:
+            raise ProtocolError(f"buffer {buffers.index(b'')} is empty: buffers never are")
 
     def _parse_json(self, peer: bytes, frame: bytes, envelope: tuple[bytes, ...]) -> list[Event]:
         try:
             self._check_size(len(frame))
         except PronghornError as error:
-            return [_malformed(peer, error, None, Origin(envelope, CODEC_JSON, False, 0))]
+            origin = Origin(envelope, CODEC_JSON, False, 0)
+            return [_malformed(peer, error, jsonrpc.peek_id(frame), origin)]
         is_batch, requests = jsonrpc.decode(frame)
         batch = _PLAIN_BATCH
         if is_batch:
@@ -144,16 +158,23 @@ class Ingress:
         return events
 
 
-def _origin(envelope: tuple[bytes, ...], id_: RequestId) -> Origin | None:
-    return Origin(envelope, CODEC_MSGPACK, id_ is None, 0) if envelope else None
+def _origin(envelope: tuple[bytes, ...]) -> Origin | None:
+    return Origin(envelope, CODEC_MSGPACK, False, 0) if envelope else None
+
+
+def _buffers_of(message: ClientMessage) -> int:
+    """Return how many buffers a request says it owns."""
+    options = message.options if isinstance(message, Call | MapChunk | Run) else None
+    return options.buffers if options else 0
+
+
+def _wants_no_reply(message: ClientMessage) -> bool:
+    """Whether a request is one that would have a reply, had it an id."""
+    return isinstance(message, Call | MapChunk) and message.id is None
 
 
 def _malformed(
     peer: bytes, error: PronghornError, id_: RequestId, origin: Origin | None
 ) -> Malformed:
-    details = error.details
-    if details.outcome is None:
-        details = ErrorDetails(outcome="not_started", limit=details.limit)
-    if origin is not None and origin.silent:  # the sender of what can't be read waits for a reply
-        origin = Origin(origin.envelope, origin.codec, False, origin.batch)
+    details = msgspec.structs.replace(error.details, outcome="not_started")
     return Malformed(peer, Error(id_, error.code, error.message, details), origin)

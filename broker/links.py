@@ -78,6 +78,25 @@ class WorkerLink:
                 break
         return messages
 
+    def write(self, message: ToWorker, buffers: Sequence[bytes]) -> bool:
+        """Write a message at once, if nothing is pending; as `put` and `flush` otherwise."""
+        if self._pending or buffers or not self._writable:
+            self.put(message, buffers)
+            return self.flush()
+        body = encode_link(message)
+        data = LENGTH.pack(len(body)) + body
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the worker is gone; its exit is reported by the supervisor
+            self._writable = False
+            return True
+        if sent == len(data):
+            return True
+        self._pending.append(memoryview(data)[sent:])
+        return False
+
     def put(self, message: ToWorker, buffers: Sequence[bytes]) -> None:
         """Add a message to what the next `flush` writes."""
         body = encode_link(message)

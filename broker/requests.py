@@ -33,6 +33,7 @@ class Session(msgspec.Struct):
     """What the broker knows of one connection of a client, named by its routing id."""
 
     peer: bytes
+    grant: int  # most requests it may have open
     known: bool = False  # whether it said hello
     # key -> request; a key is here iff the request has not got its terminal reply
     open: dict[Key, Request] = msgspec.field(default_factory=dict)
@@ -40,8 +41,8 @@ class Session(msgspec.Struct):
     # waiting for a worker, oldest first; may hold ended ones
     ready: deque[Request] = msgspec.field(default_factory=deque)
     in_rotation: bool = False  # iff `ready` is not empty
-    replies: int = 0  # terminal replies since its hello
-    acknowledged: int = 0  # how many of them it says it has read; only for known sessions
+    replies: int = 0  # terminal replies since its hello; 0 for strangers, who acknowledge none
+    acknowledged: int = 0  # how many of them it says it has read
 
 
 class Request(msgspec.Struct, gc=False):

@@ -91,6 +91,11 @@ class ProcessTree:
         """Process id of the supervisor."""
         return self._process.pid
 
+    @property
+    def exit_status(self) -> int | None:
+        """Exit status of the supervisor, negative for a signal; `None` while it runs."""
+        return self._process.returncode
+
     def fileno(self) -> int:
         """Return a descriptor that is readable when the tree has news, its end included."""
         return self._channel.fileno()

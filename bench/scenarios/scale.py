@@ -57,9 +57,7 @@ def measure(options: Options) -> Report:
             rate_table("sleeping 2 ms", sleeping, "calls/s"),
             _waits(mixed),
         ],
-        notes=[
-            "Verdicts on waiting calls hold the median of the rounds; see of-rounds for the worst."
-        ],
+        notes=[],
         raw={
             "cpu": raw_rounds(cpu),
             "sleeping": raw_rounds(sleeping),

@@ -66,7 +66,11 @@ class ControlChannel:
             data, descriptors, _, _ = socket.recv_fds(self._socket, _READ_BYTES, _DESCRIPTORS_MAX)
         except ConnectionResetError:
             return None
-        self._descriptors.extend(descriptors)
+        for descriptor in descriptors:
+            # Or whatever a node starts with os.system would hold the worker's link open. Python's
+            # recv_fds ignores its flags, MSG_CMSG_CLOEXEC among them.
+            os.set_inheritable(descriptor, False)
+            self._descriptors.append(descriptor)
         if not data:
             return None
         received = []

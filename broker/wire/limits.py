@@ -32,7 +32,7 @@ QUOTED_CHARACTERS_MAX = 512
 """What an error quotes of a peer's text, so that a reply is not as long as the mistake."""
 
 NAMES_COMPARED_MAX = 100
-"""Names that an unknown one is compared with for "did you mean": 5 us each, in the broker's loop."""
+"""Names that an unknown one is compared with for "did you mean": 5 us each, in the broker."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -144,7 +144,7 @@ class WelcomeInfo(msgspec.Struct, frozen=True, kw_only=True):
         version: Protocol version the broker speaks.
         epoch: Changes with every start of the broker: what was open under another epoch is gone.
         server: Program and version, for people.
-        pid: Process id of the broker, 0 when not told (over tcp).
+        pid: Process id of the broker, 0 when it does not tell.
         limits: See `Limits`.
     """
 

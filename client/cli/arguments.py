@@ -11,6 +11,7 @@ Mirror: tests/client/cli/test_arguments.py.
 
 import sys
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,28 @@ def parse_params(source: bytes | str, origin: str) -> Params:
     return params
 
 
+def check_timeout(seconds: float | None) -> None:
+    """Refuse what is no time to wait; `None` is no limit.
+
+    Raises:
+        InvalidArgumentError: It is no time.
+    """
+    if seconds is not None and not 0 < seconds < inf:
+        raise InvalidArgumentError(f"--timeout {seconds:g}: expected seconds, more than 0")
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """Parse ``0,1``.
+
+    Raises:
+        InvalidArgumentError: It is something else.
+    """
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise InvalidArgumentError(f"--cpus {text!r}: expected numbers of CPUs such as 0,1")
+    return tuple(map(int, numbers))
+
+
 def read_file(path: str) -> bytes:
     """Read a file, or standard input for ``-``.
 
@@ -96,8 +119,8 @@ def read_file(path: str) -> bytes:
         raise InvalidArgumentError(f"can't read {path}: {error.strerror}") from error
 
 
-def value_of_file(content: bytes, schema: Mapping[str, Any]) -> Any:
-    """Return the value that a file's content stands for; `schema` is the parameter's.
+def value_of_file(name: str, content: bytes, schema: Mapping[str, Any]) -> Any:
+    """Return the value that a file's content stands for; name and schema are the parameter's.
 
     Raises:
         InvalidArgumentError: The parameter is text and the content is not UTF-8.
@@ -106,7 +129,7 @@ def value_of_file(content: bytes, schema: Mapping[str, Any]) -> Any:
     if any(each.get("contentEncoding") == "base64" for each in one_of):
         return content
     if any(each.get("type") == "string" for each in one_of):
-        return _text(content)
+        return _text(name, content)
     try:
         return msgspec.json.decode(content)
     except DECODE_ERRORS:
@@ -117,8 +140,8 @@ def value_of_file(content: bytes, schema: Mapping[str, Any]) -> Any:
         return content
 
 
-def _text(content: bytes) -> str:
+def _text(name: str, content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise InvalidArgumentError(f"the parameter is text, and its file is not: {error}") from None
+        raise InvalidArgumentError(f"{name} is text, and its file is not: {error}") from None

@@ -73,16 +73,11 @@ def _with_files(client: Client, node: str, params: dict[str, Any]) -> dict[str, 
         if node == description.name or node in description.aliases:
             schemas = description.params.get("properties", {})
     return {
-        name: _content(value, schemas.get(name, {})) if isinstance(value, FromFile) else value
+        name: value_of_file(name, read_file(value.path), schemas.get(name, {}))
+        if isinstance(value, FromFile)
+        else value
         for name, value in params.items()
     }
-
-
-def _content(source: FromFile, schema: dict[str, Any]) -> Any:
-    try:
-        return value_of_file(read_file(source.path), schema)
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"{source.path}: {error}") from error
 
 
 def _print(result: Any, node: str, *, as_json: bool) -> None:

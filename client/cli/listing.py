@@ -43,7 +43,7 @@ def _print_table(nodes: Sequence[NodeDescription]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in _HEADINGS:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "Name")  # to be copied
     for cells in map(row, nodes):
         table.add_row(*map(Text, cells))
     Console().print(table)

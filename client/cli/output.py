@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from pronghorn.broker.wire.errors import NodeError, PronghornError
+from pronghorn.broker.wire.errors import BrokerLostError, NodeError, PronghornError
 from pronghorn.broker.wire.values import encode_json
 
 from .status import Status, status_of
@@ -26,6 +26,8 @@ _OUTCOMES = {
     "maybe_executed": "the node may have run",
     "executed": "the node ran",
 }
+_LEAVE_OPEN = frozenset({"DEADLINE_EXCEEDED", "CANCELLED", "WORKER_LOST", "BROKER_LOST"})
+
 _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
@@ -58,14 +60,8 @@ def complain(error: PronghornError, *, as_json: bool) -> None:
     if as_json:
         _write_error(encode_json({"error": error_fields(error)}).decode())
         return
-    outcome = error.outcome if error.code in _OPEN_OUTCOME else None
-    suffix = f" ({_OUTCOMES[outcome]})" if outcome else ""
     where = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
-    _write_error(f"{_painted('error:', _RED)} {where}{str(error).rstrip()}{suffix}")
-
-
-_OPEN_OUTCOME = frozenset({"DEADLINE_EXCEEDED", "CANCELLED", "WORKER_LOST", "BROKER_LOST"})
-"""Codes that by themselves do not say whether the node ran."""
+    _write_error(f"{_painted('error:', _RED)} {where}{str(error).rstrip()}{_aftermath(error)}")
 
 
 def warn(message: str) -> None:
@@ -117,6 +113,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 def is_terminal(descriptor: int) -> bool:
     """Whether a person looks at it: standard output is 1, standard error is 2."""
     return os.isatty(descriptor)
+
+
+def _aftermath(error: PronghornError) -> str:
+    """Say whether the node ran, where the error's kind leaves that open."""
+    absent = error.code == BrokerLostError.code and error.outcome == "not_started"
+    if error.outcome is None or error.code not in _LEAVE_OPEN or absent:
+        return ""
+    return f" ({_OUTCOMES[error.outcome]})"
 
 
 def _write_error(text: str) -> None:

@@ -26,27 +26,25 @@ class Progress:
 
     Args:
         size: Bytes of the whole input.
+        console: Where to show it; standard error by default.
     """
 
     def __init__(self, size: int | None, console: Console | None = None) -> None:
         self._size = size
-        columns = (BarColumn(), _Count(), TimeRemainingColumn(compact=True))
+        bar = (BarColumn(), _Items(), TimeRemainingColumn(compact=True, elapsed_when_finished=True))
+        spinner = (SpinnerColumn("line"), _Items(), TimeElapsedColumn())
         self._display = Display(
-            *(columns if size else (SpinnerColumn("line"), _Count(), TimeElapsedColumn())),
+            *(bar if size else spinner),
             console=console or Console(stderr=True),
             refresh_per_second=_REFRESHES_PER_S,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._display.add_task("", total=None)
+        self._task = self._display.add_task("", total=size, items=0)
 
     def show(self, done: int, *, taken: int, read: int) -> None:
-        """Show that so many items are done; `taken` items with `read` bytes are done or begun.
-
-        How many items there are is estimated from that; for the last ones it is exact.
-        """
-        total = taken * self._size / read if self._size and read else None
-        self._display.update(self._task, completed=done, total=total)
+        """Show that so many items are done; `taken` items, of `read` bytes, are done or begun."""
+        self._display.update(self._task, completed=read * done / max(taken, 1), items=done)
 
     def __enter__(self) -> Self:
         self._display.start()
@@ -61,9 +59,10 @@ class Progress:
         self._display.stop()
 
 
-class _Count(ProgressColumn):
-    """Such as ``12,345 items  3,200/s``."""
+class _Items(ProgressColumn):
+    """Such as ``12,345 items  3,200/s``, the rate being that of the whole time."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{int(task.completed):,} items" + (f"  {speed:,.0f}/s" if speed else ""))
+        items: int = task.fields["items"]
+        text = f"{items:,} items"
+        return Text(f"{text}  {items / task.elapsed:,.0f}/s" if task.elapsed else text)

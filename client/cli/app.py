@@ -1,0 +1,287 @@
+"""The commands, their arguments and options; what each does is in its own module.
+
+Imports of ours are inside the functions: they would make help and usage errors wait.
+
+Mirror: tests/client/cli/test_app.py.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+EPILOG = """\
+\b
+Exit codes:
+  0    done
+  1    the node failed; serve: can't start
+  2    wrong usage: an option, a parameter, the name of a node
+  3    there is no broker, or it was lost
+  4    timeout
+  5    anything else: a worker died, a limit is reached, a defect
+  130  Ctrl-C
+
+Results go to standard output, errors to standard error; with --json an error is one line
+{"error": {"code": …, "message": …, "outcome": …}}.
+
+PRONGHORN_ENDPOINT names the broker where neither --endpoint nor --name does.
+"""
+
+SERVE_EXAMPLES = """\
+\b
+Examples:
+  pronghorn serve nodes.py --workers 2
+  pronghorn serve shop.nodes --name shop --bind tcp://127.0.0.1:5555
+"""
+CALL_EXAMPLES = """\
+\b
+Examples:
+  pronghorn call add a=1 b=2
+  pronghorn call add --json '{"a": 1, "b": 2}'
+  pronghorn call greet who=Ada excited=true
+  pronghorn call resize image=@photo.png width=200 > small.png
+"""
+MAP_EXAMPLES = """\
+\b
+Examples:
+  pronghorn map add < params.jsonl > sums.jsonl
+  seq 9 | sed 's/.*/{"a": &, "b": 1}/' | pronghorn map add
+"""
+
+app = typer.Typer(
+    help="Run small Python functions in about a tenth of a millisecond, on all cores.",
+    epilog=EPILOG,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich would double the time that help takes
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+Node = Annotated[
+    str, typer.Argument(metavar="NODE", help="Its name: module.function, or function where unique.")
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(metavar="ENDPOINT", help="Where the broker is: ipc://PATH or tcp://HOST:PORT."),
+]
+Name = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Name of the broker, as given to serve.")
+]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Give up after so long. [default: never]")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
+
+
+class LogLevel(StrEnum):
+    """Levels of logging."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@app.command(epilog=SERVE_EXAMPLES)
+def serve(
+    modules: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODULE",
+            help="Files (nodes.py), packages or modules (shop.nodes), entry points.",
+        ),
+    ],
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Worker processes. [default: one for each CPU]"),
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What clients call it by.")] = "default",
+    bind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENDPOINT", help="Listen here too: ipc://PATH or tcp://HOST:PORT."),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow tcp endpoints that others can reach.")
+    ] = False,
+    cpus: Annotated[
+        str | None, typer.Option(metavar="0,1,…", help="CPUs to run on. [default: all]")
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="What to log.")] = LogLevel.WARNING,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per event: ready, epoch, end.")
+    ] = False,
+) -> None:
+    """Serve the nodes of modules until Ctrl-C.
+
+    A module that can't be imported is reported, the others are served. The exit code is 0 when it
+    was told to end: by Ctrl-C, SIGTERM or the end of its terminal.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .arguments import parse_cpus
+        from .serving import ServeOptions, serve, usable_cpus
+
+        chosen = parse_cpus(cpus) if cpus else ()
+        options = ServeOptions(
+            modules=modules,
+            workers=workers or len(chosen or usable_cpus()),
+            name=name,
+            bind=bind or (),
+            insecure=insecure,
+            cpus=chosen,
+            log_level=log_level.name,
+        )
+        serve(options, as_json=as_json)
+
+
+@app.command(epilog=CALL_EXAMPLES)
+def call(
+    node: Node,
+    params: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME=VALUE",
+            help="Its parameters: VALUE is JSON or else text, @FILE what a file holds; "
+            "- reads them all, as JSON, from standard input.",
+        ),
+    ] = None,
+    params_json: Annotated[
+        str | None,
+        typer.Option(
+            "--json",
+            metavar="PARAMS",
+            help="Parameters as a JSON object (by name) or array (by position), - from standard "
+            "input; then result and errors are JSON too.",
+        ),
+    ] = None,
+    timeout: Timeout = None,
+    endpoint: Endpoint = None,
+    name: Name = None,
+) -> None:
+    """Call a node and print its result.
+
+    Text is printed as it is, bytes are written as they are, all else is one line of JSON.
+    """
+    from .output import reporting
+
+    with reporting(as_json=params_json is not None):
+        from .arguments import check_timeout
+        from .calling import call
+        from .connecting import endpoint_of
+
+        found = endpoint_of(endpoint, name)
+        check_timeout(timeout)
+        call(node, params or [], params_json, endpoint=found, timeout_s=timeout)
+
+
+@app.command("map", epilog=MAP_EXAMPLES)
+def map_(
+    node: Node,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Parameters of one run a line, JSON objects or arrays; - is standard input.",
+        ),
+    ] = "-",
+    unordered: Annotated[
+        bool, typer.Option("--unordered", help="Print results as they come.")
+    ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            "--return-exceptions",
+            help='Print {"error": …} for an item that fails, go on, and end with 1.',
+        ),
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Give up a chunk after so long. [default: never]"),
+    ] = None,
+    chunk_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Items per message. [default: as many as run for 4 ms]"
+        ),
+    ] = None,
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Errors as JSON, no progress bar; results always are.")
+    ] = False,
+) -> None:
+    """Run a node for each line of input, on all workers.
+
+    Results are lines of JSON, by default in the order of the items.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .arguments import check_timeout
+        from .connecting import endpoint_of
+        from .mapping import MapOptions, map_lines
+
+        check_timeout(timeout)
+        options = MapOptions(
+            ordered=not unordered,
+            keep_going=keep_going,
+            timeout_s=timeout,
+            chunk_size=chunk_size,
+        )
+        map_lines(node, file, endpoint_of(endpoint, name), options, quiet=as_json)
+
+
+@app.command()
+def nodes(
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON array, with docs and JSON Schemas.")
+    ] = False,
+) -> None:
+    """List the nodes that are served: name, signature, description."""
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .connecting import endpoint_of
+        from .listing import list_nodes
+
+        list_nodes(endpoint_of(endpoint, name), as_json=as_json)
+
+
+@app.command()
+def ping(
+    count: Annotated[
+        int, typer.Option("--count", "-c", min=1, metavar="N", help="Round trips.")
+    ] = 10,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Give up a round trip after so long.")
+    ] = 2.0,
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure round trips to the broker itself."""
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .arguments import check_timeout
+        from .connecting import endpoint_of
+        from .pinging import ping
+
+        check_timeout(timeout)
+        ping(endpoint_of(endpoint, name), count=count, timeout_s=timeout, as_json=as_json)
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Print the versions of Pronghorn and of what it stands on."""
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .versions import print_versions
+
+        print_versions(as_json=as_json)
