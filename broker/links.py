@@ -16,7 +16,7 @@ from .wire.link import (
     encode_link,
 )
 
-_READ_BYTES = 128 * 1024
+_READ_BYTES = 96 * 1024
 _VECTOR_MAX = 512  # buffers of one sendmsg, below the system's IOV_MAX of 1024
 
 

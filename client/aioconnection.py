@@ -126,6 +126,8 @@ class AsyncConnection(Generic[Handle]):
             while frames := outgoing():
                 self._socket.send(frames)
                 sent = True
+                if not self.core.has_waiting:
+                    break
         except BrokerLostError as error:
             self._lost(error.message)
         if sent and self._socket.readable():  # sending may have used up the wake-up

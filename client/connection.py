@@ -115,9 +115,9 @@ class Connection:
             self.flush()
             # Most replies come soon, and a receive that blocks is the cheapest way to wait; but it
             # can't hear of a lost connection, so the rest of the wait is a poll.
-            frames = self._socket.receive_soon()
-            if frames is not None:
-                self._take_in(frames)
+            frame = self._socket.receive_soon()
+            if frame is not None:
+                self._take_in((frame,))
             while waiter.reply is None:
                 if not self.turn(due):
                     raise late(timeout_ms)
@@ -150,12 +150,14 @@ class Connection:
 
     def flush(self) -> None:
         """Send what the core has to send."""
-        outgoing = self.core.outgoing
-        while frames := outgoing():
+        core = self.core
+        while frames := core.outgoing():
             try:
                 self._socket.send(frames)
             except BrokerLostError as error:
                 self._lost(error.message)
+                return
+            if not core.has_waiting:
                 return
 
     def close(self) -> None:
@@ -190,7 +192,7 @@ class Connection:
             if not self._socket.readable():
                 return
 
-    def _take_in(self, frames: list[bytes]) -> None:
+    def _take_in(self, frames: Sequence[bytes]) -> None:
         for waiter, reply, buffers in self.core.receive(frames):
             waiter.reply = reply
             waiter.buffers = buffers

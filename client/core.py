@@ -81,6 +81,8 @@ class ClientCore(Generic[Handle]):
         self._ids = 0  # the request id given out last
         self._read = 0  # terminal replies read since the hello
         self._acknowledged = 0  # of them, those the broker was told of
+        self._owner: Result | None = None  # a result whose buffers have not all come
+        self._buffers: list[bytes] = []  # those that have
         self._ready: list[Buffer] = []  # frames of requests within the grant, to be sent
 
     # --- the program's side ---------------------------------------------------------------------
@@ -160,20 +162,27 @@ class ClientCore(Generic[Handle]):
         return frames
 
     def receive(self, frames: Sequence[bytes]) -> list[Completion[Handle]]:
-        """Take in one message of the broker and return the requests it ends.
+        """Take in frames of the broker, in order, and return the requests they end.
+
+        Where messages begin and end makes no difference: each frame tells how many are its buffers.
 
         Raises:
             ProtocolError: The broker sent what the protocol does not allow.
         """
         completions: list[Completion[Handle]] = []
-        position = 0
-        while position < len(frames):
-            reply = decode_reply(frames[position])
-            position += 1
+        for frame in frames:
+            if self._owner is not None:
+                self._buffers.append(frame)
+                if len(self._buffers) == self._owner.buffers:
+                    self._complete(completions, self._owner, self._buffers)
+                    self._owner, self._buffers = None, []
+                continue
+            reply = decode_reply(frame)
             if isinstance(reply, Result):
-                buffers = frames[position : position + reply.buffers]
-                position += reply.buffers
-                self._complete(completions, reply, buffers)
+                if reply.buffers:
+                    self._owner = reply
+                else:
+                    self._complete(completions, reply, ())
             elif isinstance(reply, MapResult | Error):
                 self._complete(completions, reply, ())
             elif isinstance(reply, Pong):
@@ -206,8 +215,14 @@ class ClientCore(Generic[Handle]):
         self._given_up.clear()
         self._urgent.clear()
         self._ready.clear()
+        self._owner, self._buffers = None, []
         self.info = None
         return completions
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether requests wait for the grant, or for a message that is not full."""
+        return bool(self._waiting)
 
     @property
     def open_requests(self) -> int:

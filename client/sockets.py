@@ -88,6 +88,9 @@ class BrokerSocket:
         send = self._send
         last = len(frames) - 1
         try:
+            if not last and len(frames[0]) < _ZERO_COPY_BYTES:
+                send(frames[0], _NOBLOCK)
+                return
             for index, frame in enumerate(frames):
                 copy = len(frame) < _ZERO_COPY_BYTES
                 send(frame, _SNDMORE if index < last else _NOBLOCK, copy)
@@ -98,20 +101,21 @@ class BrokerSocket:
 
     def receive(self) -> list[bytes] | None:
         """Receive one message without waiting, `None` when there is none."""
-        return self._receive(_NOBLOCK)
-
-    def receive_soon(self) -> list[bytes] | None:
-        """Receive one message, waiting some milliseconds for it; `None` when none came."""
-        return self._receive(0)
-
-    def _receive(self, flags: int) -> list[bytes] | None:
         try:
-            frames = [self._recv(flags)]
+            frames = [self._recv(_NOBLOCK)]
         except zmq.Again:
             return None
         while self._get(_RCVMORE):
             frames.append(self._recv(_NOBLOCK))
         return frames
+
+    def receive_soon(self) -> bytes | None:
+        """Receive one frame, waiting some milliseconds for it; `None` when none came."""
+        try:
+            frame: bytes = self._recv()
+        except zmq.Again:
+            return None
+        return frame
 
     def close(self) -> None:
         """Close the socket; a goodbye that was sent leaves within the linger time."""

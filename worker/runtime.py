@@ -44,7 +44,7 @@ from .execution import CONCURRENT_ITEMS, Execution, Word
 
 _log = logging.getLogger(__name__)
 
-_READ_BYTES = 128 * 1024
+_READ_BYTES = 96 * 1024
 _THREADS = CONCURRENT_ITEMS  # of thread=True nodes, made as needed; no request waits for one
 _TURN_NS = 1_000_000  # run time of inline nodes after which waiting coroutines get their turn
 

@@ -167,13 +167,13 @@ def call(
     from .output import reporting
 
     with reporting(as_json=params_json is not None):
-        from .arguments import check_timeout
+        from .arguments import check_node, check_timeout
         from .calling import call
         from .connecting import endpoint_of
 
         found = endpoint_of(endpoint, name)
         check_timeout(timeout)
-        call(node, params or [], params_json, endpoint=found, timeout_s=timeout)
+        call(check_node(node), params or [], params_json, endpoint=found, timeout_s=timeout)
 
 
 @app.command("map", epilog=MAP_EXAMPLES)
@@ -220,7 +220,7 @@ def map_(
     from .output import reporting
 
     with reporting(as_json=as_json):
-        from .arguments import check_timeout
+        from .arguments import check_node, check_timeout
         from .connecting import endpoint_of
         from .mapping import MapOptions, map_lines
 
@@ -231,7 +231,8 @@ def map_(
             timeout_s=timeout,
             chunk_size=chunk_size,
         )
-        map_lines(node, file, endpoint_of(endpoint, name), options, quiet=as_json)
+        found = endpoint_of(endpoint, name)
+        map_lines(check_node(node), file, found, options, quiet=as_json)
 
 
 @app.command()

@@ -51,16 +51,27 @@ def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
     return params
 
 
+def check_node(name: str) -> str:
+    """Return the name of a node as it may be sent.
+
+    Raises:
+        InvalidArgumentError: It is not UTF-8.
+    """
+    if not _is_text(name):
+        raise InvalidArgumentError(f"no node can be named {name!r}: it is not UTF-8")
+    return name
+
+
 def parse_value(text: str) -> Any:
     """Return the value that is meant by a text: JSON if it is, else the text itself.
 
     Raises:
         InvalidArgumentError: It is not UTF-8.
     """
+    if not _is_text(text):
+        raise InvalidArgumentError(f"{text!r} is not UTF-8")
     try:
         return msgspec.json.decode(text)
-    except UnicodeEncodeError as error:  # bytes of the command line that are no text
-        raise InvalidArgumentError(f"{text!r} is not UTF-8") from error
     except DECODE_ERRORS:
         return text
 
@@ -138,6 +149,15 @@ def value_of_file(name: str, content: bytes, schema: Mapping[str, Any]) -> Any:
         return content.decode()
     except UnicodeDecodeError:
         return content
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word of the command line is text: its bytes may have been anything."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text(name: str, content: bytes) -> str:

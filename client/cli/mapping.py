@@ -3,6 +3,7 @@
 Mirror: tests/client/cli/test_mapping.py.
 """
 
+import errno
 import os
 import stat
 import sys
@@ -135,8 +136,11 @@ class _Mapping:
 def _open(source: str) -> int:
     if source == STANDARD_INPUT:
         return sys.stdin.fileno()
+    path = os.path.expanduser(source)
     try:
-        return os.open(os.path.expanduser(source), os.O_RDONLY | os.O_CLOEXEC)
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidArgumentError(f"can't read {source}: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ Mirror: tests/client/cli/test_output.py.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,9 +36,14 @@ _RED, _YELLOW, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[0m"
 def reporting(*, as_json: bool) -> Iterator[None]:
     """Run a command's work: turn what it raises into a message and an exit code.
 
+    Ctrl-C raises `KeyboardInterrupt` in it, so that a call that is open is cancelled.
+
     Raises:
         SystemExit: The work raised an error that is not a defect of ours, or was interrupted.
     """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
         sys.stdout.flush()
@@ -53,6 +59,8 @@ def reporting(*, as_json: bool) -> Iterator[None]:
         complain(PronghornError(f"input or output failed: {error}"), as_json=as_json)
         _drop_output()
         raise SystemExit(Status.FAILED) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def complain(error: PronghornError, *, as_json: bool) -> None:

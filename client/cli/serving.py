@@ -186,7 +186,7 @@ class _TextVoice:
         )
 
     def epoch(self, ready: PoolReady) -> None:
-        warn(f"the broker was replaced, what was open is lost; ready again (epoch {ready.epoch})")
+        warn("the broker was replaced: the calls that were open are lost, others are answered")
 
     def end(self, reason: str, error: PronghornError | None) -> None:
         if error is None:
