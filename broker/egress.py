@@ -1,7 +1,7 @@
 """From `Send` commands to the messages for clients. Pure.
 
-Replies of a burst for one client are put into one message where the client said that it can read
-that; replies of a JSON-RPC batch are collected into one array.
+Small replies of a burst for one client are put into one frame where the client said that it can
+read that; replies of a JSON-RPC batch are collected into one array.
 
 Mirror: tests/broker/test_egress.py.
 """
@@ -14,11 +14,14 @@ from .events import Origin, Send
 from .wire import jsonrpc
 from .wire.codec import encode_message
 from .wire.errors import ErrorDetails
-from .wire.limits import Limits
+from .wire.limits import KIB, Limits
 from .wire.link import CODEC_JSON, Buffer
-from .wire.messages import BrokerMessage, Error
+from .wire.messages import BrokerMessage, Error, bundle_replies
 
 Frames = Sequence[Buffer]
+
+_BUNDLED_BYTES_MAX = 4 * KIB  # of a reply that is bundled: to copy a larger one costs more
+_BUNDLE_BYTES = 64 * KIB
 
 
 class _Batch(msgspec.Struct):
@@ -29,11 +32,14 @@ class _Batch(msgspec.Struct):
     replies: list[bytes] = []
 
 
+def _together(frames: list[bytes]) -> Frames:
+    return frames if len(frames) == 1 else [bundle_replies(frames)]
+
+
 class Egress:
     """Turns commands into messages, each a list of frames without the routing id."""
 
     def __init__(self, limits: Limits) -> None:
-        self._frames_max = limits.frames
         self._result_bytes = limits.result_bytes
         # (peer, number of the batch) -> its replies; a key is here iff some have come, not all
         self._batches: dict[tuple[bytes, int], _Batch] = {}
@@ -41,24 +47,25 @@ class Egress:
     def messages(self, peer: bytes, sends: Sequence[Send]) -> list[Frames]:
         """Make the messages for one client out of what a burst produced for it, in order."""
         messages: list[Frames] = []
-        together: list[Buffer] = []  # plain replies that share a message
+        together: list[bytes] = []  # plain replies that share a frame
+        size = 0  # bytes of `together`
         for send in sends:
             if send.origin is None:
                 frame = encode_message(send.message)
-                if send.batched:
-                    together.append(frame)
-                    together.extend(send.buffers)
-                    if len(together) >= self._frames_max // 2:
-                        messages.append(together)
-                        together = []
-                else:
+                if not send.batched or send.buffers or len(frame) > _BUNDLED_BYTES_MAX:
                     messages.append([frame, *send.buffers])
+                    continue
+                together.append(frame)
+                size += len(frame)
+                if size > _BUNDLE_BYTES:
+                    messages.append(_together(together))
+                    together, size = [], 0
             else:
                 frames = self._enveloped(send, send.origin)
                 if frames is not None:
                     messages.append(frames)
         if together:
-            messages.append(together)
+            messages.append(_together(together))
         return messages
 
     def forget(self, peer: bytes) -> None:

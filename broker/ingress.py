@@ -15,14 +15,24 @@ from .wire import jsonrpc
 from .wire.codec import (
     JSON_FIRST_BYTES,
     decode_request,
+    is_bundle,
     peek_buffers,
     peek_id,
+    split_bundle,
     split_envelope,
 )
 from .wire.errors import ErrorDetails, InvalidArgumentError, PronghornError, ProtocolError
 from .wire.limits import Limits
 from .wire.link import CODEC_JSON, CODEC_MSGPACK
-from .wire.messages import Call, ClientMessage, Error, MapChunk, RequestId, Run
+from .wire.messages import (
+    Call,
+    ClientMessage,
+    Error,
+    MapChunk,
+    RequestBundle,
+    RequestId,
+    Run,
+)
 
 _PLAIN_BATCH = 0
 
@@ -51,12 +61,31 @@ class Ingress:
                 try:
                     message = decode_request(frame)
                 except PronghornError as error:
-                    return [_malformed(peer, error, peek_id(frame), None)]
+                    return self._parse_broken(peer, frame, error)
+                if isinstance(message, RequestBundle):
+                    return _unbundle(peer, message, size)
                 if type(message) is Call and message.options is None:
                     return [Received(peer, message, size)]
                 if not _buffers_of(message):
                     return [Received(peer, message, size)]
         return self._parse_any(peer, frames)
+
+    def _parse_broken(self, peer: bytes, frame: bytes, error: PronghornError) -> list[Event]:
+        """Answer what can't be decoded; of a bundle, only the messages that can't."""
+        if not is_bundle(frame):
+            return [_malformed(peer, error, peek_id(frame), None)]
+        try:
+            parts = split_bundle(frame)
+        except ProtocolError:
+            return [_malformed(peer, error, None, None)]
+        events: list[Event] = []
+        for part in parts:
+            if is_bundle(part):
+                nested = ProtocolError("a bundle holds messages, not bundles")
+                events.append(_malformed(peer, nested, None, None))
+            else:
+                events += self.parse(peer, (part,))
+        return events
 
     def _parse_any(self, peer: bytes, frames: Sequence[bytes]) -> list[Event]:
         try:
@@ -80,6 +109,8 @@ class Ingress:
                 events.append(_malformed(peer, empty, None, origin))
             elif frame[0] in JSON_FIRST_BYTES:
                 events += self._parse_json(peer, frame, envelope)
+            elif origin is None and is_bundle(frame):
+                events += self.parse(peer, (frame,))
             else:
                 event, used = self._parse_msgpack(peer, frame, rest[position:], origin)
                 events.append(event)
@@ -104,6 +135,9 @@ class Ingress:
         except PronghornError as error:
             owned = max(0, min(peek_buffers(frame), len(following)))
             return _malformed(peer, error, peek_id(frame), origin), owned
+        if isinstance(message, RequestBundle):
+            misplaced = ProtocolError("a bundle has no envelope, and begins with the bytes 92 2b")
+            return _malformed(peer, misplaced, None, origin), 0
         count = _buffers_of(message)
         buffers = following[: max(0, count)]
         size = len(frame) + sum(map(len, buffers))
@@ -160,6 +194,18 @@ class Ingress:
 
 def _origin(envelope: tuple[bytes, ...]) -> Origin | None:
     return Origin(envelope, CODEC_MSGPACK, False, 0) if envelope else None
+
+
+def _unbundle(peer: bytes, message: RequestBundle, size: int) -> list[Event]:
+    """Make the events of a bundle; each request counts with an equal share of its bytes."""
+    messages = message.messages
+    share = size // len(messages) + 1 if messages else 0
+    return [
+        Received(peer, one, share)
+        if not _buffers_of(one)
+        else _malformed(peer, ProtocolError("a request in a bundle has no buffers"), None, None)
+        for one in messages
+    ]
 
 
 def _buffers_of(message: ClientMessage) -> int:

@@ -40,7 +40,7 @@ from .events import (
     WorkerSent,
     WorkerStarting,
 )
-from .frontend import BURST_MESSAGES, Delivery, Frontend
+from .frontend import Delivery, Frontend
 from .ingress import Ingress
 from .links import LinkError, WorkerLink
 from .wire.channel import ControlChannel
@@ -155,7 +155,7 @@ class BrokerServer:
             for event in parse(frames[0], frames[1:]):
                 handle(event, now)
         self._carry_out(self._core.settle(now))
-        return frontend.touched or len(messages) >= BURST_MESSAGES
+        return frontend.touched or len(messages) > 1  # a longer burst may have ended at its bound
 
     def _read_worker(self, worker: _Worker) -> None:
         link = worker.link

@@ -30,8 +30,6 @@ from .transport import AsyncTransport
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_Future = asyncio.Future[Any]  # of a Completion
-
 
 class AsyncClient:
     """A client of one broker, for one event loop.

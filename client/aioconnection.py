@@ -16,7 +16,7 @@ import zmq
 from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails
 from pronghorn.broker.wire.link import Buffer
 
-from .core import ClientCore, Completion, Handle
+from .core import BUNDLE_REQUESTS, ClientCore, Completion, Handle
 from .sockets import BrokerSocket
 
 _BURST_MESSAGES = 64  # taken in before other things on the loop get their turn
@@ -73,7 +73,9 @@ class AsyncConnection(Generic[Handle]):
     ) -> int:
         """Open a call; it leaves with all others of this turn of the loop."""
         request_id = self.core.call(handle, node, params, timeout_ms)
-        if not self._flush_is_scheduled:
+        if self.core.outgoing_requests >= BUNDLE_REQUESTS:
+            self._flush()  # so that the broker begins while more calls are made
+        elif not self._flush_is_scheduled:
             self._flush_is_scheduled = True
             self.loop.call_soon(self._flush)
         return request_id

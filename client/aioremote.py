@@ -19,7 +19,7 @@ from .core import Completion
 from .invocation import Params, check_pong
 from .transport import Answer
 
-_Future = asyncio.Future[Any]  # of a Completion
+_Future = asyncio.Future[Any]  # of an Answer
 
 
 class AsyncRemoteTransport:
@@ -44,11 +44,11 @@ class AsyncRemoteTransport:
         future: _Future = connection.loop.create_future()
         request_id = connection.call(future, node, params, timeout_ms)
         try:
-            completion = await (future if timeout_ms is None else _within(future, timeout_ms))
+            answer: Answer = await (future if timeout_ms is None else _within(future, timeout_ms))
         except BaseException:
             connection.cancel(request_id)
             raise
-        return completion.reply, completion.buffers
+        return answer
 
     async def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
         """Run a chunk of a map."""
@@ -56,12 +56,11 @@ class AsyncRemoteTransport:
         future: _Future = connection.loop.create_future()
         request_id = connection.chunk(future, node, items, timeout_ms)
         try:
-            completion = await (future if timeout_ms is None else _within(future, timeout_ms))
+            answer: Answer = await (future if timeout_ms is None else _within(future, timeout_ms))
         except BaseException:
             connection.cancel(request_id)
             raise
-        reply: object = completion.reply
-        return reply
+        return answer[0]
 
     async def ping(self, timeout_s: float) -> float:
         """Return the seconds of one round trip to the broker itself."""
@@ -69,8 +68,7 @@ class AsyncRemoteTransport:
         future: _Future = connection.loop.create_future()
         begun = perf_counter()
         connection.ping(future)
-        completion = await _within(future, timeout_s * 1000)
-        check_pong(completion.reply)
+        check_pong((await _within(future, timeout_s * 1000))[0])
         return perf_counter() - begun
 
     async def close(self) -> None:
@@ -102,15 +100,17 @@ class AsyncRemoteTransport:
         return connection
 
 
-def _deliver(completion: "Completion[_Future]") -> None:
+def _deliver(completion: Completion[_Future]) -> None:
+    # Not the completion itself: it holds the future, and a cycle waits for the collector.
     if not completion.handle.done():
-        completion.handle.set_result(completion)
+        completion.handle.set_result((completion.reply, completion.buffers))
 
 
-async def _within(future: _Future, timeout_ms: float) -> Any:
-    """Wait for a completion, a little longer than the broker waits itself."""
+async def _within(future: _Future, timeout_ms: float) -> Answer:
+    """Wait for an answer, a little longer than the broker waits itself."""
     try:
         async with asyncio.timeout(timeout_ms / 1000 + LATE_S):
-            return await future
+            answer: Answer = await future
+            return answer
     except TimeoutError:
         raise late(timeout_ms) from None

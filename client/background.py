@@ -142,14 +142,14 @@ class Background:
             self._connecting = None
 
     def _deliver(self, completion: Completion[_Submitted]) -> None:
-        submitted, reply, buffers = completion
+        submitted = completion.handle
         if submitted.timer is not None:
             submitted.timer.cancel()
         submitted.request_id = 0
         if not submitted.future.set_running_or_notify_cancel():
             return
         try:
-            result = result_of(submitted.target, reply, buffers)
+            result = result_of(submitted.target, completion.reply, completion.buffers)
         except PronghornError as error:
             submitted.future.set_exception(error)
         else:

@@ -193,9 +193,7 @@ class Connection:
                 return
 
     def _take_in(self, frames: Sequence[bytes]) -> None:
-        for waiter, reply, buffers in self.core.receive(frames):
-            waiter.reply = reply
-            waiter.buffers = buffers
+        self._deliver(self.core.receive(frames))
         if self.core.info is None:  # a new connection: the end of the old one is no news
             self._socket.disconnected()
 
@@ -205,9 +203,10 @@ class Connection:
 
     @staticmethod
     def _deliver(completions: list[Completion[Waiter]]) -> None:
-        for waiter, reply, buffers in completions:
-            waiter.reply = reply
-            waiter.buffers = buffers
+        for completion in completions:
+            waiter = completion.handle
+            waiter.reply = completion.reply
+            waiter.buffers = completion.buffers
 
     def _flush_if_possible(self) -> None:
         frames = self.core.outgoing()

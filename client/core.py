@@ -12,8 +12,9 @@ Mirror: tests/client/test_core.py; joined with the other cores in tests/sim/.
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
+import msgspec
 from msgspec import Raw
 
 from pronghorn.broker.wire.codec import decode_reply, encode_message
@@ -28,6 +29,7 @@ from pronghorn.broker.wire.limits import DEFAULT_LIMITS, Limits
 from pronghorn.broker.wire.link import Buffer
 from pronghorn.broker.wire.messages import (
     Ack,
+    BrokerMessage,
     Call,
     Cancel,
     Error,
@@ -38,30 +40,27 @@ from pronghorn.broker.wire.messages import (
     Options,
     Ping,
     Pong,
+    ReplyBundle,
     Result,
     Welcome,
     WelcomeInfo,
+    bundle_requests,
 )
 
 Handle = TypeVar("Handle")
 
-BATCH_FRAMES = 512
-"""Most frames that one message gets; the broker handles a message in one go."""
+BUNDLE_REQUESTS = 128
+"""Requests after which a message is full: the broker handles a message in one go."""
 
 Reply = Result | MapResult | Error | Pong
 
 
-class Completion(NamedTuple, Generic[Handle]):
+class Completion(msgspec.Struct, Generic[Handle], frozen=True):
     """The one end of a request."""
 
     handle: Handle
     reply: Reply
     buffers: Sequence[bytes]
-
-
-class _Pending(NamedTuple, Generic[Handle]):
-    handle: Handle
-    size: int
 
 
 class ClientCore(Generic[Handle]):
@@ -71,30 +70,32 @@ class ClientCore(Generic[Handle]):
         self._client = client
         self.info: WelcomeInfo | None = None  # None until the broker's first welcome
         self.limits: Limits = DEFAULT_LIMITS
+        self._grant_requests = 0  # most requests that may be open; none before the welcome
+        self._grant_bytes = 0
         # request id -> who waits for it and its size; a key is here iff it was sent, not answered
-        self._pending: dict[int, _Pending[Handle]] = {}
+        self._pending: dict[int, tuple[Handle, int]] = {}
         self._pending_bytes = 0
-        # frames of requests beyond the grant, oldest first: (request id, handle, frames, size)
-        self._waiting: deque[tuple[int, Handle, list[Buffer], int]] = deque()
+        # requests beyond the grant, oldest first: (request id, handle, what to send, size)
+        self._waiting: deque[tuple[int, Handle, bytes | list[Buffer], int]] = deque()
         self._given_up: set[int] = set()  # waiting ids that were cancelled before they were sent
-        self._urgent: list[Buffer] = []  # frames that need no grant
+        # to be sent, in order: a frame, or a frame with its buffers
+        self._outgoing: list[bytes | list[Buffer]] = []
         self._ids = 0  # the request id given out last
         self._read = 0  # terminal replies read since the hello
         self._acknowledged = 0  # of them, those the broker was told of
         self._owner: Result | None = None  # a result whose buffers have not all come
         self._buffers: list[bytes] = []  # those that have
-        self._ready: list[Buffer] = []  # frames of requests within the grant, to be sent
 
     # --- the program's side ---------------------------------------------------------------------
 
     def hello(self) -> None:
         """Begin a session; what was pending before has to be given up first."""
         self._read = self._acknowledged = 0
-        self._urgent.append(encode_message(Hello(0, self._client)))
+        self._outgoing.append(encode_message(Hello(0, self._client)))
 
     def goodbye(self) -> None:
         """End the session."""
-        self._urgent.append(encode_message(Goodbye()))
+        self._outgoing.append(encode_message(Goodbye()))
 
     def call(
         self,
@@ -129,8 +130,8 @@ class ClientCore(Generic[Handle]):
     def ping(self, handle: Handle) -> int:
         """Open a ping and return its request id."""
         self._ids = request_id = self._ids + 1
-        self._pending[request_id] = _Pending(handle, 0)
-        self._urgent.append(encode_message(Ping(request_id)))
+        self._pending[request_id] = (handle, 0)
+        self._outgoing.append(encode_message(Ping(request_id)))
         return request_id
 
     def cancel(self, request_id: int) -> Handle | None:
@@ -140,7 +141,7 @@ class ClientCore(Generic[Handle]):
             The handle of a request that was not sent: it has ended with this call.
         """
         if request_id in self._pending:
-            self._urgent.append(encode_message(Cancel(request_id)))
+            self._outgoing.append(encode_message(Cancel(request_id)))
             return None
         for waiting_id, handle, _, _ in self._waiting:
             if waiting_id == request_id and request_id not in self._given_up:
@@ -151,15 +152,30 @@ class ClientCore(Generic[Handle]):
     # --- the wire's side ------------------------------------------------------------------------
 
     def outgoing(self) -> list[Buffer]:
-        """Return the frames of the next message to send, empty when there is none."""
+        """Return the frames of the next message to send, empty when there is none.
+
+        Frames without buffers that follow each other are bundled.
+        """
         if self._waiting:
             self._release()
-        frames = self._urgent
-        if self._ready:
-            frames += self._ready
-            self._ready = []
-        self._urgent = []
-        return frames
+        outgoing, self._outgoing = self._outgoing, []
+        if len(outgoing) == 1 and isinstance(outgoing[0], bytes):
+            return [outgoing[0]]
+        frames: list[Buffer] = []
+        plain: list[bytes] = []  # those that follow each other
+        for one in outgoing:
+            if isinstance(one, bytes):
+                plain.append(one)
+            else:
+                frames += _bundled(plain)
+                plain = []
+                frames += one
+        return frames + _bundled(plain)
+
+    @property
+    def outgoing_requests(self) -> int:
+        """Number of requests that `outgoing` would give out now."""
+        return len(self._outgoing)
 
     def receive(self, frames: Sequence[bytes]) -> list[Completion[Handle]]:
         """Take in frames of the broker, in order, and return the requests they end.
@@ -178,22 +194,14 @@ class ClientCore(Generic[Handle]):
                     self._owner, self._buffers = None, []
                 continue
             reply = decode_reply(frame)
-            if isinstance(reply, Result):
-                if reply.buffers:
-                    self._owner = reply
-                else:
-                    self._complete(completions, reply, ())
-            elif isinstance(reply, MapResult | Error):
-                self._complete(completions, reply, ())
-            elif isinstance(reply, Pong):
-                pending = self._pending.pop(reply.id, None) if type(reply.id) is int else None
-                if pending is not None:
-                    completions.append(Completion(pending.handle, reply, ()))
-            elif isinstance(reply, Welcome):
-                self._welcome(completions, reply)
+            if isinstance(reply, ReplyBundle):
+                for one in reply.messages:
+                    self._take_in(completions, one)
+            else:
+                self._take_in(completions, reply)
         if self._read - self._acknowledged >= self.limits.grant_requests // 4:
             self._acknowledged = self._read
-            self._urgent.append(encode_message(Ack(self._read)))
+            self._outgoing.append(encode_message(Ack(self._read)))
         return completions
 
     def lost(self, why: str) -> list[Completion[Handle]]:
@@ -202,8 +210,8 @@ class ClientCore(Generic[Handle]):
         What was not sent yet is given up too, as ``not_started``; the caller may send it again.
         """
         completions = [
-            Completion(pending.handle, _lost(request_id, why, "maybe_executed"), ())
-            for request_id, pending in self._pending.items()
+            Completion(handle, _lost(request_id, why, "maybe_executed"), ())
+            for request_id, (handle, _) in self._pending.items()
         ]
         for request_id, handle, _, _ in self._waiting:
             if request_id not in self._given_up:
@@ -213,9 +221,9 @@ class ClientCore(Generic[Handle]):
         self._pending_bytes = 0
         self._waiting.clear()
         self._given_up.clear()
-        self._urgent.clear()
-        self._ready.clear()
+        self._outgoing.clear()
         self._owner, self._buffers = None, []
+        self._grant_requests = 0
         self.info = None
         return completions
 
@@ -231,52 +239,64 @@ class ClientCore(Generic[Handle]):
 
     def check_invariants(self) -> None:
         """Check that the parts of the state agree; for tests."""
-        assert self._pending_bytes == sum(pending.size for pending in self._pending.values())
+        assert self._pending_bytes == sum(size for _, size in self._pending.values())
         assert len(self._pending) <= self.limits.grant_requests
         assert self._given_up <= {waiting[0] for waiting in self._waiting}
         assert self._acknowledged <= self._read
 
     # --- inside ---------------------------------------------------------------------------------
 
+    def _take_in(self, completions: list[Completion[Handle]], reply: BrokerMessage) -> None:
+        if isinstance(reply, Result):
+            if reply.buffers:
+                self._owner = reply
+            else:
+                self._complete(completions, reply, ())
+        elif isinstance(reply, MapResult | Error):
+            self._complete(completions, reply, ())
+        elif isinstance(reply, Pong):
+            pending = self._pending.pop(reply.id, None) if type(reply.id) is int else None
+            if pending is not None:
+                completions.append(Completion(pending[0], reply, ()))
+        elif isinstance(reply, Welcome):
+            self._welcome(completions, reply)
+
     def _open(
         self, handle: Handle, request_id: int, frame: bytes, buffers: Sequence[Buffer]
     ) -> None:
         size = len(frame)
-        frames: list[Buffer] = [frame]
+        outgoing: bytes | list[Buffer] = frame
         if buffers:
             size += sum(memoryview(buffer).nbytes for buffer in buffers)
-            frames += buffers
+            outgoing = [frame, *buffers]
         limits = self.limits
         if size > limits.request_bytes or len(buffers) > limits.buffers:
             raise _too_large(size, len(buffers), limits)
         if not self._waiting and self._may_send(size):
-            self._pending[request_id] = _Pending(handle, size)
+            self._pending[request_id] = (handle, size)
             self._pending_bytes += size
-            self._ready += frames
+            self._outgoing.append(outgoing)
         else:
-            self._waiting.append((request_id, handle, frames, size))
+            self._waiting.append((request_id, handle, outgoing, size))
 
     def _may_send(self, size: int) -> bool:
-        limits = self.limits
-        unacknowledged = self._read - self._acknowledged
         return (
-            self.info is not None
-            and len(self._pending) + unacknowledged < limits.grant_requests
-            and self._pending_bytes + size <= limits.grant_bytes
-            and len(self._ready) < BATCH_FRAMES
+            len(self._pending) + self._read - self._acknowledged < self._grant_requests
+            and self._pending_bytes + size <= self._grant_bytes
+            and len(self._outgoing) < BUNDLE_REQUESTS
         )
 
     def _release(self) -> None:
         """Move requests from those that wait to those that are sent, as the grant allows."""
-        waiting = self._waiting
+        waiting, pending = self._waiting, self._pending
         while waiting:
-            request_id, handle, frames, size = waiting[0]
+            request_id, handle, outgoing, size = waiting[0]
             if request_id in self._given_up:
                 self._given_up.remove(request_id)
             elif self._may_send(size):
-                self._pending[request_id] = _Pending(handle, size)
+                pending[request_id] = (handle, size)
                 self._pending_bytes += size
-                self._ready += frames
+                self._outgoing.append(outgoing)
             else:
                 return
             waiting.popleft()
@@ -291,18 +311,24 @@ class ClientCore(Generic[Handle]):
         request_id = reply.id
         pending = self._pending.pop(request_id, None) if type(request_id) is int else None
         if pending is not None:
-            self._pending_bytes -= pending.size
-            completions.append(Completion(pending.handle, reply, buffers))
+            self._pending_bytes -= pending[1]
+            completions.append(Completion(pending[0], reply, buffers))
 
     def _welcome(self, completions: list[Completion[Handle]], reply: Welcome) -> None:
         if reply.id is not None:
             self.info = reply.info
-            self.limits = reply.info.limits
+            self.limits = limits = reply.info.limits
+            self._grant_requests, self._grant_bytes = limits.grant_requests, limits.grant_bytes
         elif self.info is not None:
             # It answers the probe of a new connection: the broker does not know us any more. The
             # first connection's comes before our hello is answered and means nothing.
             completions += self.lost("the connection to the broker was lost and made anew")
             self.hello()
+
+
+def _bundled(frames: list[bytes]) -> list[Buffer]:
+    """Make one frame of several; of one or none there is nothing to bundle."""
+    return [bundle_requests(frames)] if len(frames) > 1 else [*frames]
 
 
 def _lost(request_id: int, why: str, outcome: Outcome) -> Error:

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pronghorn.broker.wire.channel import ControlChannel, make_pair
+from pronghorn.broker.wire.channel import ControlChannel
 from pronghorn.broker.wire.control import ModuleFailure, PoolConfig, PoolFailed, PoolReady
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
 from pronghorn.broker.wire.limits import Limits
 from pronghorn.broker.wire.linux import require_linux
+
+from .supervisor import StartedSupervisor, start_supervisor
 
 _END_WAIT_S = 5.0  # the tree's own grace time and kills take less than a second
 
@@ -49,6 +51,7 @@ class ProcessTree:
         cpus: Sequence[int] = (),
         limits: Limits | None = None,
         log_level: str = "WARNING",
+        supervisor: StartedSupervisor | None = None,
     ) -> None:
         require_linux()
         count = len(os.sched_getaffinity(0)) if workers is None else workers
@@ -68,17 +71,9 @@ class ProcessTree:
             host_pid=os.getpid(),
             log_level=log_level,
         )
-        ours, theirs = make_pair()
         self._pid = os.getpid()
-        # -P keeps the current folder off sys.path: a user's file must not stand in for our imports.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pronghorn.broker.supervisor", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
-        self._channel = ControlChannel(ours)
+        self._process, channel = supervisor or start_supervisor()
+        self._channel = ControlChannel(channel)
         try:
             self._channel.send(config)
             self.ready = self._wait_until_ready()

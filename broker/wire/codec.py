@@ -18,7 +18,14 @@ from .limits import (
     PROTOCOL_VERSION,
     QUOTED_CHARACTERS_MAX,
 )
-from .messages import BrokerMessage, ClientMessage, RequestId
+from .messages import (
+    REQUEST_BUNDLE_START,
+    BrokerMessage,
+    ClientMessage,
+    ReplyBundle,
+    RequestBundle,
+    RequestId,
+)
 
 JSON_FIRST_BYTES = b"{["  # both are small integers in msgpack, which no request begins with
 
@@ -27,8 +34,13 @@ JSON_FIRST_BYTES = b"{["  # both are small integers in msgpack, which no request
 DECODE_ERRORS = (ValueError, RecursionError, OverflowError)
 
 encode_message = msgspec.msgpack.Encoder().encode
-_client_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
-_broker_decoder: msgspec.msgpack.Decoder[BrokerMessage] = msgspec.msgpack.Decoder(BrokerMessage)
+_client_decoder: msgspec.msgpack.Decoder[ClientMessage | RequestBundle] = msgspec.msgpack.Decoder(
+    ClientMessage | RequestBundle
+)
+_broker_decoder: msgspec.msgpack.Decoder[BrokerMessage | ReplyBundle] = msgspec.msgpack.Decoder(
+    BrokerMessage | ReplyBundle
+)
+_raw_bundle_decoder = msgspec.msgpack.Decoder(tuple[int, list[Raw]])
 _decode_client = _client_decoder.decode
 _decode_broker = _broker_decoder.decode
 
@@ -56,7 +68,7 @@ def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], Sequence
     return tuple(frames[:end]), frames[end:]
 
 
-def decode_request(frame: bytes) -> ClientMessage:
+def decode_request(frame: bytes) -> ClientMessage | RequestBundle:
     """Decode one msgpack request.
 
     Raises:
@@ -69,10 +81,27 @@ def decode_request(frame: bytes) -> ClientMessage:
         raise _explain(frame, error) from error
 
 
-def decode_reply(frame: bytes) -> BrokerMessage:
+def decode_reply(frame: bytes) -> BrokerMessage | ReplyBundle:
     """Decode one msgpack message of a broker; errors as in `decode_request`."""
     try:
         return _decode_broker(frame)
+    except DECODE_ERRORS as error:
+        raise _explain(frame, error) from error
+
+
+def is_bundle(frame: bytes) -> bool:
+    """Whether a frame is a bundle of requests."""
+    return frame.startswith(REQUEST_BUNDLE_START)
+
+
+def split_bundle(frame: bytes) -> list[bytes]:
+    """Split a bundle of which not all messages can be decoded.
+
+    Raises:
+        ProtocolError: Not even its parts can be told apart.
+    """
+    try:
+        return [bytes(message) for message in _raw_bundle_decoder.decode(frame)[1]]
     except DECODE_ERRORS as error:
         raise _explain(frame, error) from error
 

@@ -236,3 +236,37 @@ class Event(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 23, gc=False
 
 ClientMessage = Hello | Goodbye | Call | MapChunk | Cancel | Credit | Ack | Ping | Run | Subscribe
 BrokerMessage = Welcome | Result | MapResult | Part | Progress | Error | Pong | Event
+
+
+class RequestBundle(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 11):
+    """``[43, [request, ...]]``: several messages of a client in one frame; none has buffers.
+
+    Of small requests most of the cost is the frame (1.1 us to receive and split off, 0.2 us to
+    decode), so who has many open sends them so.
+    """
+
+    messages: list[ClientMessage]
+
+
+class ReplyBundle(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 24):
+    """``[56, [reply, ...]]``: several messages of the broker in one frame, for who said hello."""
+
+    messages: list[BrokerMessage]
+
+
+REQUEST_BUNDLE_START = bytes((0x92, _V1 + 11))
+_REPLY_BUNDLE_START = bytes((0x92, _V1 + 24))
+
+
+def bundle_requests(frames: list[bytes]) -> bytes:
+    """Make one frame of requests that are encoded already."""
+    return b"".join((REQUEST_BUNDLE_START, _array_start(len(frames)), *frames))
+
+
+def bundle_replies(frames: list[bytes]) -> bytes:
+    """Make one frame of replies that are encoded already."""
+    return b"".join((_REPLY_BUNDLE_START, _array_start(len(frames)), *frames))
+
+
+def _array_start(length: int) -> bytes:
+    return b"\xdd" + length.to_bytes(4, "big")

@@ -6,6 +6,13 @@ command runs: help needs typer and nothing of ours.
 """
 
 import signal
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..supervisor import StartedSupervisor
+
+_HELP = {"--help", "-h"}
 
 
 def main() -> int:
@@ -13,7 +20,22 @@ def main() -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Before a command's work has begun, and after it, Ctrl-C just ends the program.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from .app import app  # only here, for importing typer takes most of the time until now
+    supervisor = _start_supervisor(sys.argv[1:]) if sys.platform == "linux" else None
+    from .app import app  # after that, for importing typer takes as long as all else here
 
-    app(prog_name="pronghorn")
+    app(prog_name="pronghorn", obj=supervisor)
     return 0
+
+
+def _start_supervisor(arguments: list[str]) -> "StartedSupervisor | None":
+    """Start a supervisor if it looks as if one will be needed.
+
+    Its start is most of what a first call waits for. Should the arguments turn out to be wrong it
+    ends with this process.
+    """
+    if arguments[:1] != ["serve"] or not _HELP.isdisjoint(arguments):
+        return None
+    from ..supervisor import start_supervisor
+
+    # What nodes print is no event of those that --json prints.
+    return start_supervisor(output=2 if "--json" in arguments else None)

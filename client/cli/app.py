@@ -85,6 +85,7 @@ class LogLevel(StrEnum):
 
 @app.command(epilog=SERVE_EXAMPLES)
 def serve(
+    context: typer.Context,
     modules: Annotated[
         list[str],
         typer.Argument(
@@ -133,7 +134,7 @@ def serve(
             cpus=chosen,
             log_level=log_level.name,
         )
-        serve(options, as_json=as_json)
+        serve(options, context.obj, as_json=as_json)
 
 
 @app.command(epilog=CALL_EXAMPLES)

@@ -21,12 +21,14 @@ from typing import NoReturn, Protocol
 import msgspec
 
 from pronghorn.broker.wire.control import PoolReady
-from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
+from pronghorn.broker.wire.errors import BrokerLostError, PronghornError, UnimplementedError
+from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.places import runtime_folder
 from pronghorn.broker.wire.table import BUILTIN_PREFIX
 from pronghorn.broker.wire.version import VERSION
 
 from ..launch import ProcessTree
+from ..supervisor import StartedSupervisor, start_supervisor
 from .output import error_fields, is_terminal, warn, write
 
 
@@ -42,18 +44,29 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str
 
 
-def serve(options: ServeOptions, *, as_json: bool) -> None:
+def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_json: bool) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP.
+
+    Args:
+        options: What to serve and how.
+        supervisor: One that waits for its config; by default it is started here.
+        as_json: Tell what happens as JSON.
 
     Raises:
         PoolStartError: It can't be started.
         BrokerLostError: The process tree ended by itself.
     """
+    try:
+        require_linux()
+    except ImportError as error:
+        raise UnimplementedError(str(error)) from error
     voice: _Voice = _JsonVoice(options) if as_json else _TextVoice(options)
     tree: ProcessTree | None = None
     try:
         with _signals() as wakeup:
-            tree = _start(options)
+            # What nodes print must not come between lines of JSON.
+            supervisor = supervisor or start_supervisor(output=2 if as_json else None)
+            tree = _start(options, supervisor)
             voice.ready(tree.ready)
             _watch(tree, wakeup, voice)
     except _EndedBySignal as ended:
@@ -109,7 +122,7 @@ def _signals() -> Iterator[socket.socket]:
             signal.set_wakeup_fd(-1)
 
 
-def _start(options: ServeOptions) -> ProcessTree:
+def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
     """Start the tree, with the current folder in front of the path as for ``python -m``."""
     sys.path.insert(0, os.getcwd())
     try:
@@ -121,6 +134,7 @@ def _start(options: ServeOptions) -> ProcessTree:
             insecure=options.insecure,
             cpus=options.cpus,
             log_level=options.log_level,
+            supervisor=supervisor,
         )
     finally:
         sys.path.pop(0)  # what is imported here from now on is ours
@@ -195,12 +209,10 @@ class _TextVoice:
 
 
 class _JsonVoice:
-    """Tells programs: one JSON object a line, the only lines on standard output."""
+    """Tells programs: one JSON object a line."""
 
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
-        self._out = os.dup(1)
-        os.dup2(2, 1)  # what nodes print is no event: the tree inherits this
 
     def ready(self, ready: PoolReady) -> None:
         self._write(
@@ -225,7 +237,7 @@ class _JsonVoice:
                 self._write(event="end", reason=reason, error=error_fields(error))
 
     def _write(self, **event: object) -> None:
-        os.write(self._out, msgspec.json.encode(event) + b"\n")
+        write(msgspec.json.encode(event) + b"\n")
 
 
 def _nodes(ready: PoolReady) -> list[str]:

@@ -1,0 +1,87 @@
+"""Mirror of broker/wire/control.py."""
+
+from typing import get_args
+
+import msgspec
+import pytest
+
+from pronghorn.broker.wire.control import (
+    DESCRIPTORS,
+    BrokerBound,
+    BrokerConfig,
+    BrokerFailed,
+    ControlMessage,
+    KillWorker,
+    Loaded,
+    ModuleFailure,
+    PoolConfig,
+    PoolFailed,
+    PoolReady,
+    ServeTable,
+    Shutdown,
+    StartWorker,
+    TemplateConfig,
+    WorkerExited,
+    WorkerForked,
+    WorkerReady,
+    WorkerStarted,
+    decode_control,
+    encode_control,
+)
+from pronghorn.broker.wire.limits import DEFAULT_LIMITS, Limits
+from pronghorn.broker.wire.table import NodeInfo, NodeTable
+
+TABLE = NodeTable((NodeInfo("shop.add", "inline"), NodeInfo("shop.buy", "async")), "d")
+FAILURE = ModuleFailure("broken", "Traceback …")
+
+MESSAGES: list[ControlMessage] = [
+    PoolConfig(
+        modules=("nodes.py", "shop"),
+        sys_path=("/a", "/b"),
+        workers=2,
+        folder="/run/shop",
+        endpoints=("tcp://127.0.0.1:5000",),
+        insecure=True,
+        cpus=(0, 1),
+        limits=Limits(grant_requests=7),
+        host_pid=12,
+        grace_s=1.5,
+        log_level="DEBUG",
+    ),
+    PoolReady(("ipc:///run/shop/broker.sock",), "e1", TABLE, (FAILURE,), ("spawned",)),
+    PoolFailed("nothing to serve", (FAILURE,)),
+    BrokerConfig(
+        endpoints=("ipc:///x",), epoch="e1", limits=DEFAULT_LIMITS, insecure=False, files=("/x",)
+    ),
+    BrokerBound(("ipc:///x",)),
+    BrokerFailed("in use"),
+    ServeTable(TABLE),
+    WorkerStarted(3),
+    WorkerReady(3),
+    WorkerExited(3, "signal 9 (SIGKILL)"),
+    KillWorker(3, "it is stuck"),
+    Shutdown(),
+    TemplateConfig(modules=("nodes.py",), sys_path=("/a",), supervisor_pid=11, result_bytes=4096),
+    Loaded(TABLE, (FAILURE,), ("a thread runs",)),
+    StartWorker(4),
+    WorkerForked(4, 1234),
+]
+
+
+def test_there_is_an_example_of_each() -> None:
+    assert {type(message) for message in MESSAGES} == set(get_args(ControlMessage))
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_messages_survive_the_channel(message: ControlMessage) -> None:
+    assert decode_control.decode(encode_control(message)) == message
+
+
+def test_descriptors_travel_beside_those_that_hand_out_a_link() -> None:
+    assert dict(DESCRIPTORS) == {WorkerStarted: 2, StartWorker: 2}
+
+
+def test_a_host_of_another_version_is_refused() -> None:
+    config = msgspec.to_builtins(MESSAGES[0]) | {"invented_later": 1}
+    with pytest.raises(msgspec.ValidationError, match="invented_later"):
+        decode_control.decode(msgspec.msgpack.encode(config))

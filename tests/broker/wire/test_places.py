@@ -1,0 +1,84 @@
+"""Mirror of broker/wire/places.py."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.places import (
+    ENDPOINT_VARIABLE,
+    IPC_PATH_BYTES_MAX,
+    check_ipc_path,
+    default_endpoint,
+    endpoint_in,
+    runtime_folder,
+    runtime_root,
+)
+
+USER_ROOT = Path(f"/tmp/pronghorn-{os.getuid()}")
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+
+
+def test_the_root_is_in_the_runtime_dir_of_the_session(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert runtime_root() == tmp_path / "pronghorn"
+
+
+@pytest.mark.parametrize("useless", [None, "", "run/user", "/does/not/exist"])
+def test_without_one_the_root_is_the_users_in_tmp(
+    monkeypatch: pytest.MonkeyPatch, useless: str | None
+) -> None:
+    if useless is not None:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", useless)
+    assert runtime_root() == USER_ROOT
+
+
+def test_the_default_endpoint_is_that_of_the_default_name() -> None:
+    assert default_endpoint() == f"ipc://{USER_ROOT}/default/broker.sock"
+
+
+def test_the_environment_names_another_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENDPOINT_VARIABLE, "tcp://127.0.0.1:5000")
+    assert default_endpoint() == "tcp://127.0.0.1:5000"
+    monkeypatch.setenv(ENDPOINT_VARIABLE, "")
+    assert default_endpoint() == f"ipc://{USER_ROOT}/default/broker.sock"
+
+
+@pytest.mark.parametrize("name", ["a", "default", "Shop-1.0_b", "x" * 64])
+def test_a_name_is_a_folder_below_the_root(name: str) -> None:
+    assert runtime_folder(name) == USER_ROOT / name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".x", "a/b", "a b", "ä", "x" * 65, "a\n"])
+def test_what_can_be_no_folder_is_no_name(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is no broker name"):
+        runtime_folder(name)
+
+
+def test_an_endpoint_lies_in_its_folder() -> None:
+    assert (
+        endpoint_in("/run/shop") == endpoint_in(Path("/run/shop")) == "ipc:///run/shop/broker.sock"
+    )
+
+
+def test_a_path_the_kernel_would_refuse_is_refused_with_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    check_ipc_path("x" * IPC_PATH_BYTES_MAX)
+    with pytest.raises(InvalidArgumentError, match="108 bytes, the system's limit is 107"):
+        check_ipc_path("x" * (IPC_PATH_BYTES_MAX + 1))
+    with pytest.raises(InvalidArgumentError, match="108 bytes"):
+        check_ipc_path("ä" * 54)  # bytes, not characters
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with pytest.raises(InvalidArgumentError, match="XDG_RUNTIME_DIR to a shorter path"):
+        runtime_folder("default")
