@@ -40,7 +40,6 @@ _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE) | _NOBLOCK
-_RCVMORE = int(zmq.RCVMORE)
 
 
 class Delivery(Enum):
@@ -163,12 +162,15 @@ class Frontend:
             path.unlink(missing_ok=True)
 
     def _receive(self) -> list[bytes]:
-        recv, get = self._recv, self._get
-        frames: list[bytes] = [recv(_NOBLOCK), recv(_NOBLOCK)]  # a routing id is never alone
-        while get(_RCVMORE):
-            frame = recv(_NOBLOCK)
+        recv = self._recv
+        peer = recv(_NOBLOCK)
+        # A frame object knows whether more follow it, for half the price of asking the socket.
+        frame = recv(_NOBLOCK, False)
+        frames: list[bytes] = [peer, frame.bytes]
+        while frame.more:
+            frame = recv(_NOBLOCK, False)
             if len(frames) <= self._frames_max:
-                frames.append(frame)
+                frames.append(frame.bytes)
         return frames
 
 

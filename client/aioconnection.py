@@ -19,7 +19,7 @@ from pronghorn.broker.wire.link import Buffer
 from .core import BUNDLE_REQUESTS, ClientCore, Completion, Handle
 from .sockets import BrokerSocket
 
-_BURST_MESSAGES = 64  # taken in before other things on the loop get their turn
+_BURST_FRAMES = 64  # taken in before other things on the loop get their turn
 
 
 class AsyncConnection(Generic[Handle]):
@@ -140,19 +140,21 @@ class AsyncConnection(Generic[Handle]):
             self._greeted = True
             self.core.hello()
             self._flush()
-        for _ in range(_BURST_MESSAGES):
+        for _ in range(_BURST_FRAMES):
+            frame = self._socket.receive()
+            if frame is None:
+                break
+            self._receive(frame)
             if not self._socket.readable():
                 break
-            frames = self._socket.receive()
-            if frames is not None:
-                self._receive(frames)
         else:
             self.loop.call_soon(self._on_readable)
-        self._flush()
+        if self.core.has_outgoing:
+            self._flush()
 
-    def _receive(self, frames: list[bytes]) -> None:
+    def _receive(self, frame: bytes) -> None:
         deliver = self._deliver
-        for completion in self.core.receive(frames):
+        for completion in self.core.receive((frame,)):
             deliver(completion)
         if self.core.info is None:  # a new connection: the end of the old one is no news
             self._socket.disconnected()
@@ -164,8 +166,8 @@ class AsyncConnection(Generic[Handle]):
     def _on_monitor(self) -> None:
         if not self._socket.disconnected():
             return
-        while (frames := self._socket.receive()) is not None:  # what came before the end
-            self._receive(frames)
+        while (frame := self._socket.receive()) is not None:  # what came before the end
+            self._receive(frame)
         self._lost("the broker closed the connection or is gone")
 
     def _lost(self, why: str) -> None:

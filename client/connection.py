@@ -187,8 +187,8 @@ class Connection:
                 return
 
     def _read(self) -> None:
-        while (frames := self._socket.receive()) is not None:
-            self._take_in(frames)
+        while (frame := self._socket.receive()) is not None:
+            self._take_in((frame,))
             if not self._socket.readable():
                 return
 

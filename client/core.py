@@ -173,6 +173,11 @@ class ClientCore(Generic[Handle]):
         return frames + _bundled(plain)
 
     @property
+    def has_outgoing(self) -> bool:
+        """Whether there is something to send, or may be now that replies were read."""
+        return bool(self._outgoing or self._waiting)
+
+    @property
     def outgoing_requests(self) -> int:
         """Number of requests that `outgoing` would give out now."""
         return len(self._outgoing)

@@ -18,7 +18,6 @@ _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE) | _NOBLOCK
-_RCVMORE = int(zmq.RCVMORE)
 
 RECONNECT_MS, _RECONNECT_MAX_MS = 10, 100
 _SOON_MS = 20  # of `receive_soon`
@@ -99,15 +98,16 @@ class BrokerSocket:
                 "there is no connection to the broker", ErrorDetails(outcome="not_started")
             ) from None
 
-    def receive(self) -> list[bytes] | None:
-        """Receive one message without waiting, `None` when there is none."""
+    def receive(self) -> bytes | None:
+        """Receive one frame without waiting, `None` when there is none.
+
+        Which message it is part of is of no interest: each frame tells what follows it.
+        """
         try:
-            frames = [self._recv(_NOBLOCK)]
+            frame: bytes = self._recv(_NOBLOCK)
         except zmq.Again:
             return None
-        while self._get(_RCVMORE):
-            frames.append(self._recv(_NOBLOCK))
-        return frames
+        return frame
 
     def receive_soon(self) -> bytes | None:
         """Receive one frame, waiting some milliseconds for it; `None` when none came."""

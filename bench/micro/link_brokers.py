@@ -1,9 +1,9 @@
 """Two minimal brokers that differ in the link to their workers alone: ZeroMQ or socket pairs.
 
-``python -m pronghorn.bench.micro.link_brokers zeromq|socketpair FOLDER WORKERS`` serves until
-killed. Both: one thread, one blocking `zmq_poll`, the C backend's sockets without the Python
-layer, results before requests, bounded bursts, and all that a burst produced for one peer in one
-message or write.
+``python -m pronghorn.bench.micro.link_brokers zeromq|socketpair FOLDER WORKERS WINDOW`` serves
+until killed. Both: one thread, one blocking `zmq_poll`, the C backend's sockets without the
+Python layer, results before requests, bounded bursts, and all that a burst produced for one peer
+in one message or write.
 
 Mirror: tests/bench/micro/test_links.py.
 """
@@ -33,7 +33,7 @@ def front_endpoint(folder: str) -> str:
     return f"ipc://{Path(folder) / 'front'}"
 
 
-def serve_over_zeromq(folder: str, worker_count: int) -> None:
+def serve_over_zeromq(folder: str, worker_count: int, window: int) -> None:
     """Clients on one ROUTER, workers on another."""
     context = backend.Context()
     clients, workers = backend.Socket(context, zmq.ROUTER), backend.Socket(context, zmq.ROUTER)
@@ -44,7 +44,7 @@ def serve_over_zeromq(folder: str, worker_count: int) -> None:
         for _ in range(worker_count):
             stack.enter_context(running(_WORKER, "zeromq", back))
         ids = [receive_message(workers)[0] for _ in range(worker_count)]  # each says who it is
-        router = Router(worker_count)
+        router = Router(worker_count, window)
         polled = [(clients, zmq.POLLIN), (workers, zmq.POLLIN)]
         say_ready()
         while True:
@@ -58,7 +58,7 @@ def serve_over_zeromq(folder: str, worker_count: int) -> None:
                 send_message(workers, [ids[worker], *frames])
 
 
-def serve_over_socketpairs(folder: str, worker_count: int) -> None:
+def serve_over_socketpairs(folder: str, worker_count: int, window: int) -> None:
     """Clients on a ROUTER, each worker on a stream socket of its own."""
     context = backend.Context()
     clients = backend.Socket(context, zmq.ROUTER)
@@ -66,7 +66,7 @@ def serve_over_socketpairs(folder: str, worker_count: int) -> None:
     with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(_streaming_worker()) for _ in range(worker_count)]
         by_fd = {stream.fileno(): (stream, FrameReader()) for stream in streams}
-        router = Router(worker_count)
+        router = Router(worker_count, window)
         polled: list[tuple[Any, int]] = [(clients, zmq.POLLIN)]
         polled += [(fd, zmq.POLLIN) for fd in by_fd]
         say_ready()
@@ -149,10 +149,10 @@ _LINKS = {"zeromq": serve_over_zeromq, "socketpair": serve_over_socketpairs}
 
 
 def main() -> None:
-    """Serve over one kind of link: KIND FOLDER WORKERS."""
+    """Serve over one kind of link: KIND FOLDER WORKERS WINDOW."""
     die_with_parent()
-    kind, folder, worker_count = sys.argv[1:]
-    _LINKS[kind](folder, int(worker_count))
+    kind, folder, worker_count, window = sys.argv[1:]
+    _LINKS[kind](folder, int(worker_count), int(window))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from ..floors.requests import request
 from ..processes import cpu_ns, descendants
 from ..timing import Measure, check, time_each
 from .link_brokers import front_endpoint, receive_message, send_message
+from .link_router import WINDOW
 
 _decode_result = msgspec.msgpack.Decoder(Result).decode
 
@@ -44,9 +45,9 @@ def round_trip(link: str, workers: int = 1) -> Iterator[Measure]:
 
 
 @contextlib.contextmanager
-def outstanding(link: str, count: int, workers: int = 2) -> Iterator[Measure]:
+def outstanding(link: str, count: int, workers: int = 2, window: int = WINDOW) -> Iterator[Measure]:
     """`count` calls outstanding all the time; also the CPU time per call of broker and workers."""
-    with _served(link, workers) as (dealer, broker_pid):
+    with _served(link, workers, window) as (dealer, broker_pid):
         worker_pids = descendants(broker_pid)
 
         def measure(calls: int) -> Measurement:
@@ -84,9 +85,9 @@ def _keep_outstanding(dealer: backend.Socket, count: int, calls: int) -> int:
 
 
 @contextlib.contextmanager
-def _served(link: str, workers: int) -> Iterator[tuple[backend.Socket, int]]:
+def _served(link: str, workers: int, window: int = WINDOW) -> Iterator[tuple[backend.Socket, int]]:
     with tempfile.TemporaryDirectory(prefix="pronghorn-bench-") as folder:
-        arguments = (link, folder, str(workers))
+        arguments = (link, folder, str(workers), str(window))
         with running("pronghorn.bench.micro.link_brokers", *arguments) as broker:
             context = backend.Context()
             dealer = backend.Socket(context, zmq.DEALER)

@@ -11,9 +11,10 @@ import msgspec
 
 from pronghorn.broker.wire.link import Done, RunCall
 from pronghorn.broker.wire.messages import Call, Result
+from pronghorn.broker.wire.slots import SLOTS_PER_WORKER
 
-WINDOW = 64
-"""Requests that a worker may hold."""
+WINDOW = SLOTS_PER_WORKER
+"""Requests that a worker may hold, as many as it has slots."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_call = msgspec.msgpack.Decoder(Call).decode
@@ -23,7 +24,8 @@ _decode_done = msgspec.msgpack.Decoder(Done).decode
 class Router:
     """Deals requests out to workers and results to clients; frames in, frames out, per peer."""
 
-    def __init__(self, worker_count: int) -> None:
+    def __init__(self, worker_count: int, window: int = WINDOW) -> None:
+        self._window = window
         # (client's routing id, frame) in order of arrival; not yet given to a worker
         self._queue: deque[tuple[bytes, bytes]] = deque()
         # token -> (client's routing id, request id, worker); a key is here iff a worker holds it
@@ -38,10 +40,10 @@ class Router:
     def assign(self) -> dict[int, list[bytes]]:
         """Deal out what the windows allow, to whoever holds least: worker -> frames."""
         out: dict[int, list[bytes]] = {}
-        held = self._held
+        held, window = self._held, self._window
         while self._queue:
             least = min(held)
-            if least >= WINDOW:
+            if least >= window:
                 break
             worker = held.index(least)
             client, frame = self._queue.popleft()

@@ -2,8 +2,9 @@
 
 Two minimal brokers in one run that differ in that link alone (micro/link_brokers.py): clients
 over ZeroMQ and workers on uvloop in both, the same messages, raw sockets, batches per peer. It
-justifies why the real broker does not speak ZeroMQ to its workers. Left out: everything a real
-broker decides, so the difference is what matters, not the figures themselves.
+justifies why the real broker does not speak ZeroMQ to its workers, and by the windows why a
+worker has no more slots than it has. Left out: everything a real broker decides, so the
+difference is what matters, not the figures themselves.
 
 Mirror: tests/bench/scenarios/test_scenarios.py.
 """
@@ -30,6 +31,7 @@ from .rtt import PINNED
 
 QUESTION = "What does the link between broker and worker cost?"
 OUTSTANDING = 1000
+WINDOWS = (4, 16, 64, 256)
 
 _ZEROMQ, _PAIR, _PROXY = "ZeroMQ ROUTER/DEALER", "AF_UNIX socket pair", "C zmq.proxy + worker"
 _LINKS = {_ZEROMQ: "zeromq", _PAIR: "socketpair"}
@@ -44,12 +46,15 @@ def measure(options: Options) -> Report:
         groups[f"round trip, {title}"] = run(_alone(cpus), alone, options.progress)
         groups[f"{OUTSTANDING:,} outstanding, {title}"] = run(_many(cpus), many, options.progress)
     alone_free, many_free, alone_pinned, many_pinned = groups.values()
+    windows = run(_windows(), many, options.progress)
     tables: list[Table] = []
     for title, rounds in groups.items():
         if title.startswith("round"):
             tables.append(latency_table(title, rounds))
         else:
             tables += [rate_table(title, rounds, "calls/s"), _costs(title, rounds)]
+    tables.append(rate_table(f"window, {OUTSTANDING:,} outstanding", windows, "calls/s"))
+    groups["windows"] = windows
     return Report(
         scenario="links",
         question=QUESTION,
@@ -88,6 +93,17 @@ def _many(cpus: tuple[int, ...]) -> list[Subject]:
             cpus=cpus,
         )
         for name, link in _LINKS.items()
+    ]
+
+
+def _windows() -> list[Subject]:
+    return [
+        Subject(
+            name=f"{_PAIR}, window {window}",
+            factory="micro.link_clients:outstanding",
+            options=_with_outstanding("socketpair") | {"window": window},
+        )
+        for window in WINDOWS
     ]
 
 

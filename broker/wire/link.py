@@ -153,6 +153,11 @@ class FrameReader:
         self._pieces: list[bytes] = []  # of an unfinished frame, with its length prefix
         self._missing = 0  # bytes that the pieces still lack, as far as is known
 
+    def is_whole(self, data: bytes) -> bool:
+        """Whether nothing is kept and the bytes are exactly one frame."""
+        size = len(data) - LENGTH.size
+        return not self._pieces and size >= 0 and LENGTH.unpack_from(data)[0] == size
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take in bytes, give back the frames that are now complete, in order."""
         if self._pieces:
@@ -190,7 +195,7 @@ class MessageReader(Generic[Message]):
 
     __slots__ = ("_buffers", "_decode", "_frames", "_owner")
 
-    def __init__(self, decode: Callable[[bytes], Message]) -> None:
+    def __init__(self, decode: Callable[[Buffer], Message]) -> None:
         self._decode = decode
         self._frames = FrameReader()
         self._owner: Message | None = None  # a message whose buffers have not all come
@@ -198,6 +203,12 @@ class MessageReader(Generic[Message]):
 
     def feed(self, data: bytes) -> list[tuple[Message, list[bytes]]]:
         """Take in bytes, give back the messages that are now complete, in order."""
+        if self._owner is None and self._frames.is_whole(data):  # as when one call is made at a time
+            message = self._decode(memoryview(data)[LENGTH.size :])
+            if not getattr(message, "buffers", 0):
+                return [(message, [])]
+            self._owner = message
+            return []
         messages: list[tuple[Message, list[bytes]]] = []
         for frame in self._frames.feed(data):
             if self._owner is not None:

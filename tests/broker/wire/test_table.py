@@ -35,7 +35,7 @@ def test_names_of_our_own_have_no_bare_name() -> None:
 
 
 def test_an_unknown_name_comes_with_what_may_have_been_meant() -> None:
-    error = table("shop.add", "shop.buy").not_found("shop.ad")
+    error = table("shop.add", "maths.pi").not_found("shop.ad")
     assert error.message == "no node named 'shop.ad'; did you mean 'shop.add'?"
     assert error.details == ErrorDetails(outcome="not_started", node="shop.ad")
 

@@ -1,0 +1,147 @@
+"""Mirror of broker/wire/link.py."""
+
+import random
+import time
+from itertools import pairwise
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.link import (
+    LENGTH,
+    CancelRun,
+    ChunkDone,
+    Done,
+    Failed,
+    FrameReader,
+    Ready,
+    RunCall,
+    RunChunk,
+    Skipped,
+    Stop,
+    ToBroker,
+    ToWorker,
+    broker_end,
+    encode_link,
+    pack,
+    unwrap_json,
+    worker_end,
+    wrap_json,
+)
+from pronghorn.broker.wire.messages import ItemFailure
+
+TO_WORKER: list[ToWorker] = [
+    RunCall(token=9, slot=3, node=1, codec=0, params=Raw(b"\x80"), left_ms=2.5, buffers=0),
+    RunChunk(token=10, slot=0, node=1, items=Raw(b"\x91\x80")),
+    CancelRun(9),
+    Stop(),
+]
+FAILURE = ItemFailure(1, "NODE_ERROR", "no", ErrorDetails(outcome="executed"))
+TO_BROKER: list[ToBroker] = [
+    Ready(worker_id=2, pid=77, table_digest="d"),
+    Done(token=9, value=Raw(b"\x03"), run_ns=1000),
+    ChunkDone(10, Raw(b"\x92\x01\xc0"), run_ns=5, item_count=2, failures=(FAILURE,)),
+    Failed(9, "NODE_ERROR", "no", ErrorDetails(exception="ValueError"), run_ns=8),
+    Skipped(9),
+]
+
+frames = st.lists(st.binary(max_size=40), max_size=20)
+cuts = st.lists(st.integers(0, 1000), max_size=30)
+
+
+def stream_of(bodies: list[bytes]) -> bytes:
+    return b"".join(LENGTH.pack(len(body)) + body for body in bodies)
+
+
+def cut(stream: bytes, at: list[int]) -> list[bytes]:
+    places = sorted({min(place, len(stream)) for place in at} | {0, len(stream)})
+    return [stream[a:b] for a, b in pairwise(places)]
+
+
+def test_there_is_an_example_of_each() -> None:
+    assert {type(message) for message in TO_WORKER} == set(get_args(ToWorker))
+    assert {type(message) for message in TO_BROKER} == set(get_args(ToBroker))
+
+
+def test_messages_survive_the_link() -> None:
+    for sent, reader in ((TO_WORKER, worker_end()), (TO_BROKER, broker_end())):
+        received = reader.feed(b"".join(pack(message) for message in sent))
+        assert [encode_link(message) for message, _ in received] == [
+            encode_link(message) for message in sent
+        ]
+        assert all(buffers == [] for _, buffers in received)
+
+
+def test_buffers_follow_their_message_and_come_with_it() -> None:
+    first = Done(1, Raw(b"\xc0"), 0, buffers=2)
+    second = Done(2, Raw(b"\xc0"), 0)
+    stream = pack(first, (b"one", memoryview(b"three"))) + pack(second)
+    reader = broker_end()
+    received = [one for byte in stream for one in reader.feed(bytes([byte]))]
+    assert [(message.token, buffers) for message, buffers in received] == [  # type: ignore[union-attr]
+        (1, [b"one", b"three"]),
+        (2, []),
+    ]
+
+
+def test_a_buffer_may_be_of_wider_elements() -> None:
+    wide = memoryview(bytes(16)).cast("Q")
+    [(_, buffers)] = broker_end().feed(pack(Done(1, Raw(b"\xc0"), 0, buffers=1), (wide,)))
+    assert buffers == [bytes(16)]
+
+
+def test_json_travels_wrapped() -> None:
+    text = b'{"a":1}'
+    message = RunCall(token=1, slot=0, node=0, codec=1, params=wrap_json(text), left_ms=5.0)
+    [(received, _)] = worker_end().feed(pack(message))
+    assert isinstance(received, RunCall)
+    assert unwrap_json(received.params) == text
+    assert received.left_ms == 5.0
+
+
+@given(frames, cuts)
+def test_any_cut_of_a_stream_gives_the_same_frames(bodies: list[bytes], at: list[int]) -> None:
+    reader = FrameReader()
+    pieces = cut(stream_of(bodies), at)
+    assert [frame for piece in pieces for frame in reader.feed(piece)] == bodies
+
+
+@given(frames)
+def test_a_stream_fed_byte_by_byte_gives_the_same_frames(bodies: list[bytes]) -> None:
+    reader = FrameReader()
+    received: list[bytes] = []
+    for byte in stream_of(bodies):
+        received += reader.feed(bytes([byte]))
+    assert received == bodies
+
+
+def test_a_frame_comes_as_soon_as_it_is_whole() -> None:
+    reader = FrameReader()
+    stream = stream_of([b"first", b"second"])
+    assert reader.feed(stream[:8]) == []
+    assert reader.feed(stream[8:9]) == [b"first"]
+    assert reader.feed(b"") == []
+    assert reader.feed(stream[9:]) == [b"second"]
+
+
+def test_a_large_frame_in_small_pieces_costs_its_length_not_its_square() -> None:
+    body = bytes(4_000_000)
+    stream = stream_of([body])
+    size = random.Random(1).randint(900, 1100)
+    reader = FrameReader()
+    begun = time.process_time()
+    received: list[bytes] = []
+    for start in range(0, len(stream), size):
+        received += reader.feed(stream[start : start + size])
+    assert received == [body]
+    assert time.process_time() - begun < 0.25  # 6 ms; 1.5 s if each piece copied what came before
+
+
+@pytest.mark.parametrize("reader", [worker_end(), broker_end()])
+def test_a_link_that_is_out_of_step_raises(reader: object) -> None:
+    with pytest.raises(ValueError, match=r"Invalid value|Expected"):
+        reader.feed(LENGTH.pack(2) + b"\x91\x63")  # type: ignore[attr-defined]

@@ -1,0 +1,269 @@
+"""Clients: ours, around the real core, and strangers that write their frames themselves."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+
+from pronghorn.broker.wire.codec import JSON_FIRST_BYTES, decode_reply, encode_message
+from pronghorn.broker.wire.errors import InvalidArgumentError, PronghornError
+from pronghorn.broker.wire.messages import (
+    Call,
+    Cancel,
+    Error,
+    MapResult,
+    Options,
+    Ping,
+    Pong,
+    ReplyBundle,
+    Result,
+)
+from pronghorn.client.core import ClientCore, Completion
+from pronghorn.client.mapping import Chunk, MapPlan
+
+from .dice import Dice
+from .network import Channel
+from .nodes import NAMES, duration
+from .oracle import LATE_S, Record
+
+if TYPE_CHECKING:
+    from .world import World
+
+_FLUSH_S = 0.000_05  # longest time until what a turn of the loop produced is sent
+_RECONNECT_S = 0.01
+_PADS = (0, 0, 0, 0, 0, 0, 40, 1000, 9_000, 15_000, 20_000)  # bytes; the last is over the limit
+_TIMEOUTS_MS = (0.05, 1.0, 5.0, 30.0, 1000.0)
+_MAP_ITEMS_MAX = 60
+
+
+class Connection:
+    """A client's connection to the broker, known by a routing id."""
+
+    def __init__(self, world: "World", peer: bytes, dice: Dice, client: "Client") -> None:
+        self.peer = peer
+        self.client = client
+        self.to_broker = Channel(world.agenda, dice, self._at_broker)
+        self.to_client = Channel(world.agenda, dice, client.on_message)
+        self._world = world
+
+    def close(self, *, lose: bool) -> None:
+        """Break it off; what the client has sent arrives all the same, or is lost too."""
+        self.to_broker.close(lose=lose)
+        self.to_client.close(lose=True)
+
+    def _at_broker(self, frames: Sequence[bytes]) -> None:
+        self._world.on_frames(self.peer, frames)
+
+
+class _Mapping:
+    """One map under way, and what its results have to be."""
+
+    def __init__(self, plan: MapPlan, records: list[Record]) -> None:
+        self.plan = plan
+        self.records = records
+        self.given_out = 0
+
+
+Handle = Record | tuple[_Mapping, Chunk]
+
+
+class OurClient:
+    """A client of ours: the core, and what its shells (client/connection.py) do around it."""
+
+    def __init__(self, world: "World", dice: Dice) -> None:
+        self.core: ClientCore[Handle] = ClientCore("simulated")
+        self._world = world
+        self._dice = dice
+        self._open: dict[int, Record] = {}  # request id -> call that may still be cancelled
+        self._mappings: list[_Mapping] = []
+        self._gone = False
+        self._flush_is_planned = False
+        self.connection: Connection | None = None
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect, or connect again: the probe leaves by itself, then comes the hello."""
+        if self._gone or self.connection is not None:
+            return
+        if self._reach():
+            self.core.hello()
+            self._plan_flush()
+
+    def call(self, dice: Dice) -> None:
+        """Open one call."""
+        known = not dice.chance(40)
+        name = dice.choose(NAMES) if known else "nobody"
+        record = self._world.oracle.open(
+            name, duration(name, dice) if known else 0.0, known=known
+        )
+        pad = dice.choose(_PADS)
+        buffers: list[bytes] = [b"b" * (pad // 2)] * 2 if pad > 100 and dice.chance(3) else []
+        body = {"uid": record.uid, "pad": b"" if buffers else b"p" * pad}
+        timeout_ms = dice.choose(_TIMEOUTS_MS) if dice.chance(4) else None
+        try:
+            request_id = self.core.call(
+                record, name, (msgspec.msgpack.encode(body), buffers), timeout_ms
+            )
+        except InvalidArgumentError as error:
+            self._world.oracle.tell(record, _with_outcome(error))
+            return
+        self._open[request_id] = record
+        self._world.log("call", self._name, request_id, name, record.uid)
+        self._plan_flush()
+
+    def map(self, dice: Dice) -> None:
+        """Begin a map."""
+        name = dice.choose(NAMES)
+        oracle = self._world.oracle
+        count = 1 + dice.below(_MAP_ITEMS_MAX)
+        records = [oracle.open(name, duration(name, dice) / 10) for _ in range(count)]
+        plan = MapPlan(
+            name,
+            [{"uid": record.uid} for record in records],
+            ordered=dice.chance(2),
+            chunk_size=dice.choose((None, None, 1, 7, 100)),
+            result_type=Any,
+        )
+        mapping = _Mapping(plan, records)
+        self._mappings.append(mapping)
+        self._go_on(mapping)
+
+    def cancel(self, dice: Dice) -> None:
+        """Cancel one of the calls, or one that never was."""
+        request_id = dice.choose(list(self._open)) if self._open else 10_000_000
+        self._world.log("cancel", self._name, request_id)
+        handle = self.core.cancel(request_id)
+        if handle is not None:
+            assert isinstance(handle, Record)
+            self._world.oracle.tell_ended(handle)
+            del self._open[request_id]
+        self._plan_flush()
+
+    def ping(self, dice: Dice) -> None:
+        """Ask the broker for a sign of life."""
+        self.core.ping(self._world.oracle.open("ping", 0.0))
+        self._plan_flush()
+
+    def goodbye(self, dice: Dice) -> None:
+        """Leave as a program does that is done, its calls given up."""
+        self._gone = True
+        self._deliver(self.core.lost("the client was closed"))
+        self.core.goodbye()
+        self._flush()
+        self._let_go(lose=False)
+
+    def vanish(self, dice: Dice) -> None:
+        """End without a word: nobody waits for anything any more."""
+        self._gone = True
+        for mapping in self._mappings:
+            for record in mapping.records:
+                self._world.oracle.abandon(record)
+        for handle, _, _ in self.core.lost("the client has vanished"):
+            if isinstance(handle, Record):
+                self._world.oracle.abandon(handle)
+        self._let_go(lose=dice.chance(2))
+
+    def cut(self, dice: Dice) -> None:
+        """Break the connection; it is there again before the client knows, or only later."""
+        if dice.chance(2) and self.core.info is not None:
+            self._let_go(lose=True)
+            self._reach()  # the broker's answer to the probe tells
+        else:
+            self.lose("the connection broke")
+
+    def lose(self, why: str) -> None:
+        """Notice that the connection has ended; connect anew."""
+        if self._gone:
+            return
+        self._let_go(lose=True)
+        self._deliver(self.core.lost(why))
+        self._world.agenda.after(self._dice.between(0.0, _RECONNECT_S), self.connect)
+
+    def pause(self, dice: Dice) -> None:
+        """Read nothing for a while."""
+        if self.connection is not None:
+            self.connection.to_client.hold_until(self._world.agenda.now + dice.between(0, LATE_S / 2))
+
+    def on_message(self, frames: Sequence[bytes]) -> None:
+        """Take in one message of the broker."""
+        if not self._gone:
+            self._deliver(self.core.receive(frames))
+            self._plan_flush()
+
+    def check(self) -> None:
+        """Check what has to hold between any two events."""
+        self.core.check_invariants()
+
+    def check_drained(self) -> None:
+        """Check that nothing is left once everything has come to its end."""
+        assert self._gone or self.core.open_requests == 0
+        if not self._gone:
+            for mapping in self._mappings:
+                assert mapping.plan.finished
+                assert mapping.given_out == len(mapping.records)
+
+    @property
+    def _name(self) -> str:
+        return self.connection.peer.decode() if self.connection else "unconnected"
+
+    def _reach(self) -> bool:
+        """Make a connection, if there is a broker."""
+        self.connection = self._world.connect(self, self._dice)
+        return self.connection is not None
+
+    def _let_go(self, *, lose: bool) -> None:
+        if self.connection is not None:
+            self._world.disconnect(self.connection, lose=lose)
+            self.connection = None
+
+    def _go_on(self, mapping: _Mapping) -> None:
+        for chunk in mapping.plan.next_chunks():
+            timeout_ms = self._dice.choose(_TIMEOUTS_MS) if self._dice.chance(20) else None
+            self.core.chunk((mapping, chunk), mapping.plan.node, chunk.body, timeout_ms)
+        self._plan_flush()
+
+    def _deliver(self, completions: list[Completion[Handle]]) -> None:
+        oracle = self._world.oracle
+        for handle, reply, _ in completions:
+            if isinstance(handle, Record):
+                assert not isinstance(reply, MapResult)
+                _check_refusal(reply)
+                oracle.tell(handle, reply)
+            else:
+                mapping, chunk = handle
+                _check_refusal(reply)
+                mapping.plan.replied(chunk, reply)
+                self._take_results(mapping)
+                if not self._gone:
+                    self._go_on(mapping)
+        for request_id in [key for key, record in self._open.items() if record.told]:
+            del self._open[request_id]
+
+    def _take_results(self, mapping: _Mapping) -> None:
+        oracle, records = self._world.oracle, mapping.records
+        for results in mapping.plan.results():
+            for result in results:
+                if mapping.plan.ordered:
+                    record = records[mapping.given_out]
+                else:
+                    record = _record_of(result, mapping, oracle.records)
+                mapping.given_out += 1
+                if record is None:
+                    continue
+                if isinstance(result, PronghornError):
+                    oracle.tell(record, result)
+                else:
+                    oracle.tell_value(record, result)
+
+    def _plan_flush(self) -> None:
+        if not self._flush_is_planned:
+            self._flush_is_planned = True
+            self._world.agenda.after(self._dice.between(0.0, _FLUSH_S), self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_planned = False
+        while frames := self.core.outgoing():
+            if self.connection is not None:
+                self.connection.to_broker.send([bytes(frame) for frame in frames])

@@ -1,0 +1,33 @@
+"""The nodes that are served, and how long each of their calls runs."""
+
+from pronghorn.broker.wire.table import NodeInfo, NodeTable
+
+from .dice import Dice
+
+TABLE = NodeTable(
+    (
+        NodeInfo("m.quick", "inline"),
+        NodeInfo("m.slow", "inline"),
+        NodeInfo("m.fail", "inline"),
+        NodeInfo("m.sleep", "async"),
+        NodeInfo("m.thread", "thread"),
+    ),
+    "digest",
+)
+FAILING = "m.fail"
+NAMES = ("quick",) * 8 + ("slow", "fail", "sleep", "sleep", "thread", "m.quick")
+
+_RANGES_S = {
+    "quick": (0.000_005, 0.000_1),
+    "slow": (0.000_3, 0.008),
+    "fail": (0.000_005, 0.000_5),
+    "sleep": (0.0, 0.02),
+    "thread": (0.0, 0.01),
+}
+_FOR_ONCE_S = (0.005, 0.05)  # any node, once in a while
+
+
+def duration(name: str, dice: Dice) -> float:
+    """Choose the run time of one call, seconds."""
+    low, high = _FOR_ONCE_S if dice.chance(60) else _RANGES_S[name.rpartition(".")[2]]
+    return dice.between(low, high)

@@ -1,0 +1,108 @@
+"""What became of each call: what ran in the workers, against what callers were told.
+
+It stands outside of all cores: a node that runs says so here, whatever the messages say.
+"""
+
+from typing import Any
+
+from pronghorn.broker.wire.errors import ErrorDetails, PronghornError
+from pronghorn.broker.wire.messages import Error, Pong, Result
+from pronghorn.broker.wire.values import decode_value
+
+from .nodes import FAILING
+
+LATE_S = 0.02
+"""How long after its deadline a call's end may reach its caller: messages, late ticks and pauses."""
+
+
+class Record:
+    """One call, or one item of a map."""
+
+    __slots__ = ("due", "duration_s", "fails", "known", "name", "runs", "told", "uid")
+
+    def __init__(self, uid: int, name: str, duration_s: float, known: bool) -> None:
+        self.uid = uid
+        self.name = name
+        self.known = known  # whether there is a node of that name
+        self.duration_s = duration_s
+        self.fails = name == FAILING or (name == "fail")
+        self.runs = 0  # how often its node began
+        self.told: str | None = None  # what its caller was told; None as long as it was not
+        self.due = float("inf")  # when its caller wants it over
+
+    @property
+    def value(self) -> int:
+        """What its node returns."""
+        return self.uid + 1
+
+
+class Oracle:
+    """All calls of a run."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []  # by uid
+        self._untold: dict[int, Record] = {}  # uid -> record that somebody waits for
+
+    def open(self, name: str, duration_s: float, *, known: bool = True) -> Record:
+        """Note a new call."""
+        record = Record(len(self.records), name, duration_s, known)
+        self.records.append(record)
+        self._untold[record.uid] = record
+        return record
+
+    def abandon(self, record: Record) -> None:
+        """Nobody waits for it any more; it may run or not."""
+        self._untold.pop(record.uid, None)
+
+    def ran(self, uid: int) -> Record:
+        """A worker begins to run a node."""
+        record = self.records[uid]
+        record.runs += 1
+        assert record.runs == 1, f"call {uid} runs a second time"
+        assert record.told != "not_started", f"call {uid} runs, though told it was not_started"
+        return record
+
+    def tell(self, record: Record, reply: Result | Error | Pong | PronghornError) -> None:
+        """Judge what a caller is told about its call in the end."""
+        if isinstance(reply, Pong):
+            self._end(record, "pong")
+        elif isinstance(reply, Result):
+            self.tell_value(record, decode_value(reply.value))
+        else:
+            self._judge_error(record, reply.code, reply.details, str(reply))
+
+    def tell_value(self, record: Record, value: Any) -> None:
+        """Judge a result."""
+        assert value == record.value, f"call {record.uid} got {value!r}, not {record.value}"
+        assert record.runs == 1, f"call {record.uid} has a result and ran {record.runs} times"
+        self._end(record, "result")
+
+    def tell_ended(self, record: Record) -> None:
+        """Judge that a caller was told that its call was taken back before it was sent."""
+        assert record.runs == 0
+        self._end(record, "not_started")
+
+    def untold(self) -> list[int]:
+        """Give the calls whose callers still wait."""
+        return list(self._untold)
+
+    def _judge_error(
+        self, record: Record, code: str, details: ErrorDetails, what: str
+    ) -> None:
+        outcome = details.outcome
+        assert outcome is not None, f"call {record.uid}: no outcome in {what}"
+        if outcome == "not_started":
+            assert record.runs == 0, f"call {record.uid} ran, told not_started by {what}"
+        elif outcome == "executed":
+            assert record.runs == 1, f"call {record.uid} never ran, told executed by {what}"
+        if code == "NODE_ERROR":
+            assert record.fails, f"call {record.uid} does not fail, told {what}"
+        if code == "NOT_FOUND":
+            assert not record.known, f"call {record.uid} names a node, told {what}"
+        assert code not in ("INTERNAL", "PROTOCOL_ERROR"), what
+        self._end(record, outcome)
+
+    def _end(self, record: Record, told: str) -> None:
+        assert record.told is None, f"call {record.uid} ends twice: {record.told}, then {told}"
+        record.told = told
+        self._untold.pop(record.uid, None)

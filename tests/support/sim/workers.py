@@ -1,0 +1,302 @@
+"""A worker process as far as others can see it: a link, a page, and a loop that may be blocked.
+
+Around the real core stands what the shell (worker/runtime.py) does, in events of its own wherever
+the process could die or others could act in between.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+
+from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.link import (
+    CODEC_JSON,
+    CancelRun,
+    ChunkDone,
+    Done,
+    Failed,
+    Ready,
+    RunCall,
+    RunChunk,
+    Skipped,
+    ToBroker,
+    ToWorker,
+    unwrap_json,
+    wrap_json,
+)
+from pronghorn.broker.wire.messages import ItemFailure
+from pronghorn.worker.core import WorkerCore
+
+from .dice import Dice
+from .network import Channel
+from .nodes import TABLE
+from .oracle import Record
+from .pages import InterleavedPage, make_memory
+
+if TYPE_CHECKING:
+    from .world import World
+
+_TURN_S = 0.000_02  # longest time from one thing that a free loop does to the next
+_BOOT_S = 0.004
+
+
+class Doom(Enum):
+    """Where a worker is going to die."""
+
+    NONE = 0
+    BEFORE_CLAIM = 1
+    IN_CLAIM = 2
+    AFTER_CLAIM = 3
+    BEFORE_SEND = 4
+    AFTER_SEND = 5
+
+
+class _Running:
+    """A request that runs beside others; the handle that the core is given."""
+
+    __slots__ = ("begun", "cancelled", "message")
+
+    def __init__(self, message: RunCall | RunChunk) -> None:
+        self.message = message
+        self.begun = False  # whether its first step was made
+        self.cancelled = False
+
+
+class FakeWorker:
+    """One worker, from its start to its death."""
+
+    def __init__(self, world: "World", worker_id: int, dice: Dice, *, digest: str) -> None:
+        self.id = worker_id
+        self.alive = True
+        self.doom = Doom.NONE
+        memory = make_memory()
+        self.brokers_page = InterleavedPage(memory, self._in_revoke)
+        self.core: WorkerCore[_Running] = WorkerCore(InterleavedPage(memory, self._in_claim))
+        self._world = world
+        self._dice = dice
+        self._agenda = world.agenda
+        self._inbox: deque[ToWorker] = deque()  # read from the link, not yet begun
+        self._blocked = False  # in an inline node, or in the middle of a claim
+        self._turn_planned = False
+        self.to_worker = Channel(world.agenda, dice, self._receive)
+        self.to_broker = Channel(world.agenda, dice, self._at_broker)
+        world.agenda.after(dice.between(0.0, _BOOT_S), self._boot, digest)
+
+    def die(self) -> None:
+        """End at once: what it has sent can still be read, what it has not read is lost."""
+        if self.alive:
+            self.alive = False
+            self.to_worker.close(lose=True)
+            self.to_broker.close(lose=False)
+            self._world.on_worker_died(self)
+
+    # --- its loop -------------------------------------------------------------------------------
+
+    def _boot(self, digest: str) -> None:
+        if self.alive:
+            self._send(Ready(self.id, 10_000 + self.id, digest))
+
+    def _receive(self, message: ToWorker) -> None:
+        self._inbox.append(message)
+        self._plan_turn()
+
+    def _plan_turn(self) -> None:
+        if self._inbox and not (self._turn_planned or self._blocked):
+            self._turn_planned = True
+            self._agenda.after(self._dice.between(0.0, _TURN_S), self._turn)
+
+    def _turn(self) -> None:
+        self._turn_planned = False
+        if self.alive and not self._blocked and self._inbox:
+            self._handle(self._inbox.popleft())
+            self._plan_turn()
+
+    def _handle(self, message: ToWorker) -> None:
+        if isinstance(message, CancelRun):
+            running = self.core.cancelled(message.token)
+            if running is not None:
+                self._cancel(running)
+            return
+        assert isinstance(message, RunCall | RunChunk)
+        if self._dies(Doom.BEFORE_CLAIM):
+            return
+        self._blocked = True
+        begun = self.core.begin(message.slot, message.token, int(self._agenda.now * 1e9))
+        self._blocked = False
+        if not self.alive or (begun and self._dies(Doom.AFTER_CLAIM)):
+            return
+        self._world.log("claim", self.id, message.token, begun)
+        if not begun:
+            self._send(Skipped(message.token))
+        elif TABLE.nodes[message.node].kind != "inline":
+            self._start(message)
+        elif isinstance(message, RunChunk):
+            self._blocked = True
+            self._run_items(message, self._records(message), 0, 0.0, None)
+        else:
+            self._blocked = True
+            record = self._world.oracle.ran(_uid(message))
+            self._agenda.after(record.duration_s, self._end, message, record)
+
+    def _records(self, chunk: RunChunk) -> list[Record]:
+        records = self._world.oracle.records
+        return [records[item["uid"]] for item in msgspec.msgpack.decode(chunk.items)]
+
+    def _run_items(
+        self,
+        chunk: RunChunk,
+        records: list[Record],
+        index: int,
+        run_s: float,
+        running: _Running | None,
+    ) -> None:
+        """Run the items of a chunk one after the other, each with its mark."""
+        if not self.alive:
+            return
+        if index == len(records):
+            done = _chunk_done(chunk, records, run_s)
+            if running is None:
+                self._finish(chunk, done)
+            else:
+                self._last_step(running, done)
+            return
+        self.core.mark_item(chunk.slot, index)
+        record = self._world.oracle.ran(records[index].uid)
+        run_s += record.duration_s
+        self._agenda.after(
+            record.duration_s, self._run_items, chunk, records, index + 1, run_s, running
+        )
+
+    def _end(self, message: RunCall, record: Record) -> None:
+        if self.alive:
+            self._finish(message, _done(message, record))
+
+    def _finish(self, message: RunCall | RunChunk, word: ToBroker) -> None:
+        """Note the end of a node, and send its last word if there is time for it."""
+        self.core.finish(message.slot, message.token)
+        if self._dies(Doom.BEFORE_SEND):
+            return
+        self._send(word)
+        if self._dies(Doom.AFTER_SEND):
+            return
+        if TABLE.nodes[message.node].kind == "inline":
+            self._blocked = False
+        self._plan_turn()
+
+    # --- requests that run beside others --------------------------------------------------------
+
+    def _start(self, message: RunCall | RunChunk) -> None:
+        running = _Running(message)
+        self.core.running(message.token, running)
+        self._agenda.after(self._dice.between(0.0, _TURN_S), self._first_step, running)
+
+    def _first_step(self, running: _Running) -> None:
+        if not self.alive or running.cancelled:
+            return
+        message = running.message
+        if self._blocked and TABLE.nodes[message.node].kind == "async":
+            self._agenda.after(_TURN_S, self._first_step, running)
+            return
+        running.begun = True
+        if isinstance(message, RunCall):
+            record = self._world.oracle.ran(_uid(message))
+            self._agenda.after(record.duration_s, self._last_step, running, _done(message, record))
+            return
+        records = self._records(message)
+        if TABLE.nodes[message.node].kind == "thread":
+            self._run_items(message, records, 0, 0.0, running)
+            return
+        for record in records:  # all of them at once
+            self._world.oracle.ran(record.uid)
+        longest_s = max(record.duration_s for record in records)
+        done = _chunk_done(message, records, longest_s)
+        self._agenda.after(longest_s, self._last_step, running, done)
+
+    def _last_step(self, running: _Running, word: ToBroker) -> None:
+        if not self.alive or running.cancelled:
+            return
+        if self._blocked:  # the loop gets to it when it is free again
+            self._agenda.after(_TURN_S, self._last_step, running, word)
+        else:
+            self._finish(running.message, word)
+
+    def _cancel(self, running: _Running) -> None:
+        """Cancel a task: one that has begun fails, one that has not is as if it had not come."""
+        message = running.message
+        is_thread = TABLE.nodes[message.node].kind == "thread"
+        if running.cancelled or (is_thread and running.begun):
+            return
+        running.cancelled = True
+        if running.begun:
+            details = ErrorDetails(outcome="maybe_executed")
+            self._finish(message, Failed(message.token, "CANCELLED", "cancelled", details))
+        else:
+            self._finish(message, Skipped(message.token))
+
+    # --- the fences -----------------------------------------------------------------------------
+
+    def _in_claim(self) -> None:
+        """Between "started" and the look at "revoked": others act, or the process dies."""
+        if not self._dies(Doom.IN_CLAIM):
+            self._world.interlude(self._dice)
+
+    def _in_revoke(self) -> None:
+        """Between "revoked" and the broker's look at "started": the worker goes on."""
+        with self._world.inside_the_broker():
+            if self.alive and self._dice.chance(3):
+                self.to_worker.hurry(self._dice.below(4))
+                for _ in range(self._dice.below(3)):
+                    self._turn()
+
+    # --- the link -------------------------------------------------------------------------------
+
+    def _send(self, word: ToBroker) -> None:
+        self._world.log("word", self.id, word)
+        self.to_broker.send(word)
+
+    def _at_broker(self, word: ToBroker) -> None:
+        self._world.on_word(self.id, word)
+
+    def _dies(self, place: Doom) -> bool:
+        if self.doom is not place:
+            return False
+        self.die()
+        return True
+
+
+def _uid(message: RunCall) -> int:
+    if message.codec == CODEC_JSON:
+        params = msgspec.json.decode(unwrap_json(message.params))
+    else:
+        params = msgspec.msgpack.decode(message.params)
+    uid: int = params["uid"]
+    return uid
+
+
+def _done(message: RunCall, record: Record) -> ToBroker:
+    run_ns = int(record.duration_s * 1e9)
+    if record.fails:
+        details = ErrorDetails(outcome="executed")
+        return Failed(message.token, "NODE_ERROR", "fails", details, run_ns)
+    if message.codec == CODEC_JSON:
+        value = wrap_json(msgspec.json.encode(record.value))
+    else:
+        value = Raw(msgspec.msgpack.encode(record.value))
+    return Done(message.token, value, run_ns)
+
+
+def _chunk_done(chunk: RunChunk, records: list[Record], run_s: float) -> ChunkDone:
+    values = [None if record.fails else record.value for record in records]
+    failures = tuple(_failures(records))
+    body = Raw(msgspec.msgpack.encode(values))
+    return ChunkDone(chunk.token, body, int(run_s * 1e9), len(records), failures or None)
+
+
+def _failures(records: list[Record]) -> Iterator[ItemFailure]:
+    for index, record in enumerate(records):
+        if record.fails:
+            yield ItemFailure(index, "NODE_ERROR", "fails", ErrorDetails(outcome="executed"))
