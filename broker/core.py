@@ -342,8 +342,10 @@ class BrokerCore:
             or id_ in open_
             or len(open_) + session.replies - session.acknowledged >= session.grant
             or session.open_bytes + size > self._grant_bytes
-            or queue.length >= self._queue_requests
-            or queue.bytes + size > self._queue_bytes
+            or (
+                queue.length
+                and (queue.length >= self._queue_requests or queue.bytes + size > self._queue_bytes)
+            )
         ):
             refusal = self._refusal(session, id_, options or NO_OPTIONS, size)
             if refusal is not None:

@@ -33,8 +33,9 @@ _HANDSHAKE_MS = 3000  # a mute peer is dropped after it; libzmq's 30 s let 2,000
 _BACKLOG = 4096  # at libzmq's 100, 3,000 connects took 23.5 s; now 0.07 s
 _LINGER_MS = 200  # what is in the pipes at shutdown gets so long to leave
 _HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells of ipc peers
-# libzmq's own default; the copy of a smaller frame is cheaper than keeping track of its buffer.
-_ZERO_COPY_BYTES = 65536
+# Below it a copy is cheaper than pyzmq's way to keep track of the buffer: a further thread, and a
+# message to it per frame.
+_ZERO_COPY_BYTES = 512 * KIB
 
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)

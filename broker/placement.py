@@ -134,7 +134,15 @@ class Placement:
             if not request.quick:
                 worker.slow_count += 1
             if worker.idle:
-                self._file(worker)
+                worker.idle = False
+                idle = self._idle
+                if idle[-1] is worker:
+                    idle.pop()
+                else:
+                    idle.remove(worker)
+                if request.quick and not worker.in_rotation:
+                    worker.in_rotation = True
+                    self._rotation.append(worker)
         else:
             worker.concurrent_count += 1
             if not worker.free_slots:

@@ -11,6 +11,7 @@ from zmq.backend import Socket as BackendSocket
 from zmq.utils.monitor import recv_monitor_message
 
 from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails, InvalidArgumentError
+from pronghorn.broker.wire.limits import KIB
 from pronghorn.broker.wire.link import Buffer
 
 _EVENTS = int(zmq.EVENTS)
@@ -23,7 +24,9 @@ RECONNECT_MS, _RECONNECT_MAX_MS = 10, 100
 _SOON_MS = 20  # of `receive_soon`
 _LINGER_MS = 200  # for the goodbye
 _HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells of ipc peers
-_ZERO_COPY_BYTES = 65536
+# Below it a copy is cheaper than pyzmq's way to keep track of the buffer: a further thread, and a
+# message to it per frame.
+_ZERO_COPY_BYTES = 512 * KIB
 
 
 class BrokerSocket:

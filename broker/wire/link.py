@@ -203,7 +203,9 @@ class MessageReader(Generic[Message]):
 
     def feed(self, data: bytes) -> list[tuple[Message, list[bytes]]]:
         """Take in bytes, give back the messages that are now complete, in order."""
-        if self._owner is None and self._frames.is_whole(data):  # as when one call is made at a time
+        if self._owner is None and self._frames.is_whole(
+            data
+        ):  # as when one call is made at a time
             message = self._decode(memoryview(data)[LENGTH.size :])
             if not getattr(message, "buffers", 0):
                 return [(message, [])]

@@ -1,30 +1,17 @@
-"""Clients: ours, around the real core, and strangers that write their frames themselves."""
+"""A client of ours: the real core, and what its shells do around it."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Raw
 
-from pronghorn.broker.wire.codec import JSON_FIRST_BYTES, decode_reply, encode_message
 from pronghorn.broker.wire.errors import InvalidArgumentError, PronghornError
-from pronghorn.broker.wire.messages import (
-    Call,
-    Cancel,
-    Error,
-    MapResult,
-    Options,
-    Ping,
-    Pong,
-    ReplyBundle,
-    Result,
-)
+from pronghorn.broker.wire.messages import Error, MapResult
 from pronghorn.client.core import ClientCore, Completion
 from pronghorn.client.mapping import Chunk, MapPlan
 
 from .dice import Dice
-from .network import Channel
+from .connections import Connection
 from .nodes import NAMES, duration
 from .oracle import LATE_S, Record
 
@@ -38,32 +25,14 @@ _TIMEOUTS_MS = (0.05, 1.0, 5.0, 30.0, 1000.0)
 _MAP_ITEMS_MAX = 60
 
 
-class Connection:
-    """A client's connection to the broker, known by a routing id."""
-
-    def __init__(self, world: "World", peer: bytes, dice: Dice, client: "Client") -> None:
-        self.peer = peer
-        self.client = client
-        self.to_broker = Channel(world.agenda, dice, self._at_broker)
-        self.to_client = Channel(world.agenda, dice, client.on_message)
-        self._world = world
-
-    def close(self, *, lose: bool) -> None:
-        """Break it off; what the client has sent arrives all the same, or is lost too."""
-        self.to_broker.close(lose=lose)
-        self.to_client.close(lose=True)
-
-    def _at_broker(self, frames: Sequence[bytes]) -> None:
-        self._world.on_frames(self.peer, frames)
-
-
 class _Mapping:
     """One map under way, and what its results have to be."""
 
-    def __init__(self, plan: MapPlan, records: list[Record]) -> None:
+    def __init__(self, plan: MapPlan, records: list[Record], *, ordered: bool) -> None:
         self.plan = plan
         self.records = records
-        self.given_out = 0
+        self.ordered = ordered
+        self.given_out = 0  # results
 
 
 Handle = Record | tuple[_Mapping, Chunk]
@@ -107,7 +76,7 @@ class OurClient:
                 record, name, (msgspec.msgpack.encode(body), buffers), timeout_ms
             )
         except InvalidArgumentError as error:
-            self._world.oracle.tell(record, _with_outcome(error))
+            self._world.oracle.tell(record, error)
             return
         self._open[request_id] = record
         self._world.log("call", self._name, request_id, name, record.uid)
@@ -119,14 +88,15 @@ class OurClient:
         oracle = self._world.oracle
         count = 1 + dice.below(_MAP_ITEMS_MAX)
         records = [oracle.open(name, duration(name, dice) / 10) for _ in range(count)]
+        ordered = dice.chance(2)
         plan = MapPlan(
             name,
             [{"uid": record.uid} for record in records],
-            ordered=dice.chance(2),
+            ordered=ordered,
             chunk_size=dice.choose((None, None, 1, 7, 100)),
             result_type=Any,
         )
-        mapping = _Mapping(plan, records)
+        mapping = _Mapping(plan, records, ordered=ordered)
         self._mappings.append(mapping)
         self._go_on(mapping)
 
@@ -235,23 +205,19 @@ class OurClient:
                 mapping, chunk = handle
                 _check_refusal(reply)
                 mapping.plan.replied(chunk, reply)
-                self._take_results(mapping)
+                self._take_results(mapping, chunk.first)
                 if not self._gone:
                     self._go_on(mapping)
         for request_id in [key for key, record in self._open.items() if record.told]:
             del self._open[request_id]
 
-    def _take_results(self, mapping: _Mapping) -> None:
-        oracle, records = self._world.oracle, mapping.records
+    def _take_results(self, mapping: _Mapping, first: int) -> None:
+        """Judge what a map gives out after the reply to the chunk that begins with that item."""
+        oracle = self._world.oracle
         for results in mapping.plan.results():
-            for result in results:
-                if mapping.plan.ordered:
-                    record = records[mapping.given_out]
-                else:
-                    record = _record_of(result, mapping, oracle.records)
-                mapping.given_out += 1
-                if record is None:
-                    continue
+            number = mapping.given_out if mapping.ordered else first
+            mapping.given_out += len(results)
+            for record, result in zip(mapping.records[number:], results, strict=False):
                 if isinstance(result, PronghornError):
                     oracle.tell(record, result)
                 else:
@@ -267,3 +233,8 @@ class OurClient:
         while frames := self.core.outgoing():
             if self.connection is not None:
                 self.connection.to_broker.send([bytes(frame) for frame in frames])
+
+
+def _check_refusal(reply: object) -> None:
+    if isinstance(reply, Error) and reply.code == "RESOURCE_EXHAUSTED":
+        assert "its grant" not in reply.message, "a client of ours keeps to its grant"

@@ -14,7 +14,7 @@ TABLE = NodeTable(
     ),
     "digest",
 )
-FAILING = "m.fail"
+FAILING = ("fail", "m.fail")
 NAMES = ("quick",) * 8 + ("slow", "fail", "sleep", "sleep", "thread", "m.quick")
 
 _RANGES_S = {

@@ -5,30 +5,25 @@ It stands outside of all cores: a node that runs says so here, whatever the mess
 
 from typing import Any
 
-from pronghorn.broker.wire.errors import ErrorDetails, PronghornError
+from pronghorn.broker.wire.errors import Outcome, PronghornError
 from pronghorn.broker.wire.messages import Error, Pong, Result
 from pronghorn.broker.wire.values import decode_value
 
 from .nodes import FAILING
 
-LATE_S = 0.02
-"""How long after its deadline a call's end may reach its caller: messages, late ticks and pauses."""
-
-
 class Record:
     """One call, or one item of a map."""
 
-    __slots__ = ("due", "duration_s", "fails", "known", "name", "runs", "told", "uid")
+    __slots__ = ("duration_s", "fails", "known", "name", "runs", "told", "uid")
 
     def __init__(self, uid: int, name: str, duration_s: float, known: bool) -> None:
         self.uid = uid
         self.name = name
         self.known = known  # whether there is a node of that name
         self.duration_s = duration_s
-        self.fails = name == FAILING or (name == "fail")
+        self.fails = name in FAILING
         self.runs = 0  # how often its node began
         self.told: str | None = None  # what its caller was told; None as long as it was not
-        self.due = float("inf")  # when its caller wants it over
 
     @property
     def value(self) -> int:
@@ -68,8 +63,10 @@ class Oracle:
             self._end(record, "pong")
         elif isinstance(reply, Result):
             self.tell_value(record, decode_value(reply.value))
+        elif isinstance(reply, Error):
+            self.tell_error(record, reply.code, reply.details.outcome, reply.message)
         else:
-            self._judge_error(record, reply.code, reply.details, str(reply))
+            self.tell_error(record, reply.code, reply.outcome, reply.message)
 
     def tell_value(self, record: Record, value: Any) -> None:
         """Judge a result."""
@@ -77,19 +74,11 @@ class Oracle:
         assert record.runs == 1, f"call {record.uid} has a result and ran {record.runs} times"
         self._end(record, "result")
 
-    def tell_ended(self, record: Record) -> None:
-        """Judge that a caller was told that its call was taken back before it was sent."""
-        assert record.runs == 0
-        self._end(record, "not_started")
-
-    def untold(self) -> list[int]:
-        """Give the calls whose callers still wait."""
-        return list(self._untold)
-
-    def _judge_error(
-        self, record: Record, code: str, details: ErrorDetails, what: str
+    def tell_error(
+        self, record: Record, code: str, outcome: Outcome | None, message: str
     ) -> None:
-        outcome = details.outcome
+        """Judge an error."""
+        what = f"{code}, {message}"
         assert outcome is not None, f"call {record.uid}: no outcome in {what}"
         if outcome == "not_started":
             assert record.runs == 0, f"call {record.uid} ran, told not_started by {what}"
@@ -101,6 +90,15 @@ class Oracle:
             assert not record.known, f"call {record.uid} names a node, told {what}"
         assert code not in ("INTERNAL", "PROTOCOL_ERROR"), what
         self._end(record, outcome)
+
+    def tell_ended(self, record: Record) -> None:
+        """Judge that a caller was told that its call was taken back before it was sent."""
+        assert record.runs == 0
+        self._end(record, "not_started")
+
+    def untold(self) -> list[int]:
+        """Give the calls whose callers still wait."""
+        return list(self._untold)
 
     def _end(self, record: Record, told: str) -> None:
         assert record.told is None, f"call {record.uid} ends twice: {record.told}, then {told}"
