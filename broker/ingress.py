@@ -14,6 +14,8 @@ from .events import Event, Malformed, Origin, Probed, Received, ReceivedJson
 from .wire import jsonrpc
 from .wire.codec import (
     JSON_FIRST_BYTES,
+    bundle_length,
+    decode_bundle,
     decode_request,
     is_bundle,
     peek_buffers,
@@ -24,15 +26,7 @@ from .wire.codec import (
 from .wire.errors import ErrorDetails, InvalidArgumentError, PronghornError, ProtocolError
 from .wire.limits import Limits
 from .wire.link import CODEC_JSON, CODEC_MSGPACK
-from .wire.messages import (
-    Call,
-    ClientMessage,
-    Error,
-    MapChunk,
-    RequestBundle,
-    RequestId,
-    Run,
-)
+from .wire.messages import Call, ClientMessage, Error, MapChunk, RequestId, Run
 
 _PLAIN_BATCH = 0
 
@@ -57,35 +51,46 @@ class Ingress:
             if not frame:
                 return [Probed(peer)]
             size = len(frame)
+            if is_bundle(frame):
+                return self._parse_bundle(peer, frame)
             if frame[0] not in JSON_FIRST_BYTES and size <= self._request_bytes:
                 try:
                     message = decode_request(frame)
                 except PronghornError as error:
-                    return self._parse_broken(peer, frame, error)
-                if isinstance(message, RequestBundle):
-                    return _unbundle(peer, message, size)
+                    return [_malformed(peer, error, peek_id(frame), None)]
                 if type(message) is Call and message.options is None:
                     return [Received(peer, message, size)]
                 if not _buffers_of(message):
                     return [Received(peer, message, size)]
         return self._parse_any(peer, frames)
 
-    def _parse_broken(self, peer: bytes, frame: bytes, error: PronghornError) -> list[Event]:
-        """Answer what can't be decoded; of a bundle, only the messages that can't."""
-        if not is_bundle(frame):
-            return [_malformed(peer, error, peek_id(frame), None)]
+    def _parse_bundle(self, peer: bytes, frame: bytes) -> list[Event]:
+        """Parse a bundle; where not all in it is well-formed, each message by itself."""
+        length, limit = bundle_length(frame), self._limits.frames
+        if length > limit:
+            too_many = f"a bundle has at most {limit} messages, this one {length}"
+            error: PronghornError = ProtocolError(too_many, ErrorDetails(limit=limit))
+            return [_malformed(peer, error, None, None)]
+        if len(frame) <= self._request_bytes:
+            try:
+                messages = decode_bundle(frame)
+            except PronghornError:
+                messages = []
+            if messages and not any(map(_buffers_of, messages)):
+                share = len(frame) // length + 1  # each counts with an equal share of the bytes
+                return [Received(peer, message, share) for message in messages]
         try:
             parts = split_bundle(frame)
-        except ProtocolError:
+        except PronghornError as error:
             return [_malformed(peer, error, None, None)]
-        events: list[Event] = []
-        for part in parts:
-            if is_bundle(part):
-                nested = ProtocolError("a bundle holds messages, not bundles")
-                events.append(_malformed(peer, nested, None, None))
-            else:
-                events += self.parse(peer, (part,))
-        return events
+        if not parts:
+            return [_malformed(peer, ProtocolError("the bundle is empty"), None, None)]
+        return [self._parse_part(peer, part) for part in parts]
+
+    def _parse_part(self, peer: bytes, frame: bytes) -> Event:
+        if is_bundle(frame):
+            return _malformed(peer, ProtocolError("a bundle holds no bundles"), None, None)
+        return self._parse_msgpack(peer, frame, (), None)[0]
 
     def _parse_any(self, peer: bytes, frames: Sequence[bytes]) -> list[Event]:
         try:
@@ -109,8 +114,8 @@ class Ingress:
                 events.append(_malformed(peer, empty, None, origin))
             elif frame[0] in JSON_FIRST_BYTES:
                 events += self._parse_json(peer, frame, envelope)
-            elif origin is None and is_bundle(frame):
-                events += self.parse(peer, (frame,))
+            elif is_bundle(frame) and origin is None:
+                events += self._parse_bundle(peer, frame)
             else:
                 event, used = self._parse_msgpack(peer, frame, rest[position:], origin)
                 events.append(event)
@@ -130,14 +135,13 @@ class Ingress:
         self, peer: bytes, frame: bytes, following: Sequence[bytes], origin: Origin | None
     ) -> tuple[Event, int]:
         """Parse one request and the buffers behind it; returns how many frames those are."""
+        if is_bundle(frame):
+            return _malformed(peer, ProtocolError("a bundle has no envelope"), None, origin), 0
         try:
             message = decode_request(frame)
         except PronghornError as error:
             owned = max(0, min(peek_buffers(frame), len(following)))
             return _malformed(peer, error, peek_id(frame), origin), owned
-        if isinstance(message, RequestBundle):
-            misplaced = ProtocolError("a bundle has no envelope, and begins with the bytes 92 2b")
-            return _malformed(peer, misplaced, None, origin), 0
         count = _buffers_of(message)
         buffers = following[: max(0, count)]
         size = len(frame) + sum(map(len, buffers))
@@ -194,18 +198,6 @@ class Ingress:
 
 def _origin(envelope: tuple[bytes, ...]) -> Origin | None:
     return Origin(envelope, CODEC_MSGPACK, False, 0) if envelope else None
-
-
-def _unbundle(peer: bytes, message: RequestBundle, size: int) -> list[Event]:
-    """Make the events of a bundle; each request counts with an equal share of its bytes."""
-    messages = message.messages
-    share = size // len(messages) + 1 if messages else 0
-    return [
-        Received(peer, one, share)
-        if not _buffers_of(one)
-        else _malformed(peer, ProtocolError("a request in a bundle has no buffers"), None, None)
-        for one in messages
-    ]
 
 
 def _buffers_of(message: ClientMessage) -> int:

@@ -125,9 +125,10 @@ class AsyncClient:
                     done, _ = await asyncio.wait(open_chunks, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
                         plan.replied(open_chunks.pop(task), task.result())
-                for values in plan.results():
+                for values, failed in plan.results():
+                    raising = failed and not return_exceptions
                     for value in values:
-                        if not return_exceptions and isinstance(value, PronghornError):
+                        if raising and isinstance(value, PronghornError):
                             raise value
                         yield value
         finally:

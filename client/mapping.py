@@ -10,7 +10,7 @@ Mirror: tests/client/test_mapping.py.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,6 +45,13 @@ class Chunk(msgspec.Struct):
     body: bytes
 
 
+class Results(NamedTuple):
+    """Results of consecutive items; where `failed`, some of them are exceptions."""
+
+    values: list[Any]
+    failed: bool
+
+
 class MapPlan:
     """The state of one `map`.
 
@@ -75,9 +82,9 @@ class MapPlan:
         self._items_in_flight = 0
         self._again: deque[Chunk] = deque()  # to be sent (again) before new ones
         # first item's number -> results of a chunk that can't be given out yet; only if ordered
-        self._done: dict[int, list[Any]] = {}
+        self._done: dict[int, Results] = {}
         self._next = 0  # number of the item that is given out next; only if ordered
-        self._results: deque[list[Any]] = deque()  # to be given out
+        self._results: deque[Results] = deque()  # to be given out
 
     @property
     def finished(self) -> bool:
@@ -110,12 +117,13 @@ class MapPlan:
         self._items_in_flight -= len(chunk.items)
         if isinstance(reply, MapResult):
             self._adapt(len(chunk.items), reply)
-            self._finish(chunk.first, self._values(chunk, reply))
+            failed = bool(reply.failures)
+            self._finish(chunk.first, Results(self._values(reply), failed))
         elif isinstance(reply, Error):
             self._failed(chunk, reply)
 
-    def results(self) -> Iterator[list[Any]]:
-        """Give out what can be given out now, in lists; failed items are exceptions in them."""
+    def results(self) -> Iterator[Results]:
+        """Give out what can be given out now."""
         while self._results:
             yield self._results.popleft()
 
@@ -158,7 +166,7 @@ class MapPlan:
         grown = max(self._size, count * _GROWTH)
         self._size = max(1, min(wanted, by_bytes, grown, CHUNK_ITEMS_MAX))
 
-    def _values(self, chunk: Chunk, reply: MapResult) -> list[Any]:
+    def _values(self, reply: MapResult) -> list[Any]:
         failures = reply.failures or ()
         if not failures:
             type_ = Any if self._result_type is Any else list[self._result_type]  # type: ignore[name-defined]
@@ -177,23 +185,23 @@ class MapPlan:
         error = error_from_wire(reply.code, reply.message, reply.details)
         item = reply.details.item
         if not isinstance(error, WorkerLostError) or item is None:
-            self._finish(chunk.first, [error] * len(chunk.items))
+            self._finish(chunk.first, Results([error] * len(chunk.items), failed=True))
             return
         # The items before the marked one ran and their results are lost; those after it did not.
         executed = msgspec.structs.replace(reply.details, outcome="executed")
         lost: list[Any] = [WorkerLostError(reply.message, executed)] * item
-        self._finish(chunk.first, [*lost, error])
+        self._finish(chunk.first, Results([*lost, error], failed=True))
         rest = chunk.items[item + 1 :]
         if rest:
             first = chunk.first + item + 1
             self._again.extendleft(reversed(self._encode(first, rest)))
 
-    def _finish(self, first: int, values: list[Any]) -> None:
+    def _finish(self, first: int, results: Results) -> None:
         if not self._ordered:
-            self._results.append(values)
+            self._results.append(results)
             return
-        self._done[first] = values
+        self._done[first] = results
         while self._next in self._done:
             ready = self._done.pop(self._next)
-            self._next += len(ready)
+            self._next += len(ready.values)
             self._results.append(ready)

@@ -19,7 +19,7 @@ from pronghorn.broker.wire.version import CLIENT_NAME
 from .background import Background
 from .connection import Connection, Waiter
 from .invocation import Params, Target, check_pong
-from .mapping import Chunk, MapPlan
+from .mapping import Chunk, MapPlan, Results
 from .transport import Answer
 
 
@@ -55,7 +55,7 @@ class RemoteTransport:
         """Hand a call to the I/O thread."""
         return self._io_thread().submit(target, params, timeout_ms)
 
-    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[list[Any], None, None]:
+    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
         """Carry out a plan on a connection of its own, so that any thread may iterate."""
         connection = self._take_spare()
         open_chunks: dict[Waiter, Chunk] = {}

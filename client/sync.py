@@ -24,7 +24,7 @@ from .invocation import (
     target_of,
     timeout_ms_of,
 )
-from .mapping import MapPlan
+from .mapping import MapPlan, Results
 from .remote import RemoteTransport
 from .transport import Transport
 
@@ -174,17 +174,16 @@ class Client:
         self.close()
 
 
-def _flatten(
-    results: Generator[list[Any], None, None], *, return_exceptions: bool
-) -> Iterator[Any]:
+def _flatten(results: Generator[Results, None, None], *, return_exceptions: bool) -> Iterator[Any]:
     """Give out results one by one; raise the first failed item's error unless it is wanted."""
     try:
-        for values in results:
-            if not return_exceptions:
-                for index, value in enumerate(values):
+        for values, failed in results:
+            if failed and not return_exceptions:
+                for value in values:
                     if isinstance(value, PronghornError):
-                        yield from values[:index]
                         raise value
-            yield from values
+                    yield value
+            else:
+                yield from values
     finally:
         results.close()  # which cancels what is open

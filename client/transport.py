@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from .invocation import Params, Target
-from .mapping import MapPlan
+from .mapping import MapPlan, Results
 
 Answer = tuple[object, Sequence[bytes]]
 """A terminal reply and its buffers, for `invocation.result_of`."""
@@ -26,7 +26,7 @@ class Transport(Protocol):
     def submit(self, target: Target, params: Params, timeout_ms: float | None) -> "Future[Any]":
         """Start a call and return the future of its decoded result."""
 
-    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[list[Any], None, None]:
+    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
         """Carry out a plan; gives its results in lists. Closing it cancels what is open."""
 
     def ping(self, timeout_s: float) -> float:

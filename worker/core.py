@@ -6,11 +6,13 @@ A request is *begun* by its claim (wire/slots.py), *in flight* until its node ha
 Mirror: tests/worker/test_core.py; joined with the other cores in tests/sim/.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 from pronghorn.broker.wire.slots import SlotsPage
 
 Handle = TypeVar("Handle")
+Item = TypeVar("Item")
 
 
 class WorkerCore(Generic[Handle]):
@@ -29,9 +31,9 @@ class WorkerCore(Generic[Handle]):
         """Claim a request; `False` means that it must be reported as skipped and not run."""
         return self._page.claim(slot, token, now_ns)
 
-    def mark_item(self, slot: int, item: int) -> None:
-        """Note the item of a chunk that is run next."""
-        self._page.mark_item(slot, item)
+    def marked(self, slot: int, items: Sequence[Item]) -> Iterator[Item]:
+        """Give out a chunk's items in order, each noted as begun just before."""
+        return self._page.marked(slot, items)
 
     def running(self, token: int, handle: Handle) -> None:
         """Note that a request runs on beside others."""

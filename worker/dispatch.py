@@ -33,7 +33,6 @@ from .invoker import compile_invoker
 from .node import NodeDefinitionError
 from .signature import Signature, read_signature
 
-
 _NIL: Final = b"\xc0"
 
 

@@ -33,7 +33,8 @@ from .dispatch import Entry
 Word = tuple[Done | ChunkDone | Failed, Sequence[Buffer]]
 """The last word on a request, with its buffers."""
 
-MarkItem = Callable[[int], None]
+Marked = Callable[[Sequence[Any]], Iterator[Any]]
+"""Gives out items one by one, each marked as begun just before."""
 
 CONCURRENT_ITEMS = 32
 """Items of an async node that one chunk runs at once."""
@@ -84,20 +85,22 @@ class Execution:
         return self._done(entry, message, value, monotonic_ns() - begun_ns)
 
     def chunk(
-        self, entry: Entry, message: RunChunk, mark: MarkItem, context: Context | None
+        self, entry: Entry, message: RunChunk, marked: Marked, context: Context | None
     ) -> Word:
-        """Run a `def` node once per item, in order; `mark` is told each item before it begins."""
+        """Run a `def` node once per item, in order."""
         try:
             items, failures = _decode_items(entry, message)
         except PronghornError as error:
             return failed(message.token, error), ()
         values: list[Any] = []
-        remaining = _marked(items, mark)
+        remaining = marked(items)
+        refused = bool(failures)
         extra = () if context is None else (context,)
         begun_ns = monotonic_ns()
         while True:
             try:
-                entry.invoke_items(_runnable(remaining, values), values, *extra)
+                runnable = _runnable(remaining, values) if refused else remaining
+                entry.invoke_items(runnable, values, *extra)
                 break
             except BaseException as error:
                 failures.append((len(values), entry.node_error(error)))
@@ -216,12 +219,6 @@ def _decode_items(
         items = entry.decode_items_singly(message.items)
     refused = [(i, item) for i, item in enumerate(items) if isinstance(item, PronghornError)]
     return items, refused
-
-
-def _marked(items: list[Any], mark: MarkItem) -> Iterator[Any]:
-    for index, params in enumerate(items):
-        mark(index)
-        yield params
 
 
 def _runnable(remaining: Iterator[Any], values: list[Any]) -> Iterator[Any]:

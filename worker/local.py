@@ -32,7 +32,7 @@ from pronghorn.broker.wire.messages import Error, MapResult, Result
 from pronghorn.client.aio import AsyncClient
 from pronghorn.client.invocation import Params, Target, result_of
 from pronghorn.client.launch import PoolStartError
-from pronghorn.client.mapping import MapPlan
+from pronghorn.client.mapping import MapPlan, Results
 from pronghorn.client.sync import Client
 from pronghorn.client.transport import Answer
 
@@ -217,7 +217,7 @@ class _LocalTransport:
 
         return self._host.executor().submit(run)
 
-    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[list[Any], None, None]:
+    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
         while not plan.finished:
             for chunk in plan.next_chunks():
                 plan.replied(chunk, self._chunk(plan.node, chunk.body, timeout_ms))
@@ -238,7 +238,7 @@ class _LocalTransport:
         if entry.kind == "async":
             return self._host.loop().run(_chunk_async(self._host, entry, message))
         context = _context(self._host, entry, message)
-        return _to_reply(self._host.execution.chunk(entry, message, _nobody, context))[0]
+        return _to_reply(self._host.execution.chunk(entry, message, iter, context))[0]
 
 
 class _LocalAsyncTransport:
@@ -270,7 +270,7 @@ class _LocalAsyncTransport:
         if entry.kind == "async":
             return await _chunk_async(self._host, entry, message)
         context = _context(self._host, entry, message)
-        return _to_reply(self._host.execution.chunk(entry, message, _nobody, context))[0]
+        return _to_reply(self._host.execution.chunk(entry, message, iter, context))[0]
 
     async def ping(self, timeout_s: float) -> float:
         return 0.0
@@ -350,7 +350,3 @@ def _due(message: RunCall) -> float | None:
 def _as_received(buffers: Sequence[Any]) -> list[bytes]:
     """Copy buffers, so that both sides have values of their own, as if they had travelled."""
     return [bytes(buffer) for buffer in buffers]
-
-
-def _nobody(item: int) -> None:
-    """Stand for the page of slots, which only a broker reads."""

@@ -159,8 +159,8 @@ class WorkerRuntime:
     ) -> Word:
         if isinstance(message, RunCall):
             return self._execution.call(entry, message, buffers, context)
-        mark_item = partial(self._core.mark_item, message.slot)
-        return self._execution.chunk(entry, message, mark_item, context)
+        marked = partial(self._core.marked, message.slot)
+        return self._execution.chunk(entry, message, marked, context)
 
     def _start(self, entry: Entry, message: RunCall | RunChunk, buffers: Sequence[bytes]) -> None:
         """Start a node that runs beside others."""

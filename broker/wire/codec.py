@@ -34,13 +34,13 @@ JSON_FIRST_BYTES = b"{["  # both are small integers in msgpack, which no request
 DECODE_ERRORS = (ValueError, RecursionError, OverflowError)
 
 encode_message = msgspec.msgpack.Encoder().encode
-_client_decoder: msgspec.msgpack.Decoder[ClientMessage | RequestBundle] = msgspec.msgpack.Decoder(
-    ClientMessage | RequestBundle
-)
+_client_decoder: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
+_bundle_decoder = msgspec.msgpack.Decoder(RequestBundle)
 _broker_decoder: msgspec.msgpack.Decoder[BrokerMessage | ReplyBundle] = msgspec.msgpack.Decoder(
     BrokerMessage | ReplyBundle
 )
 _raw_bundle_decoder = msgspec.msgpack.Decoder(tuple[int, list[Raw]])
+_BUNDLE_HEADER = len(REQUEST_BUNDLE_START)
 _decode_client = _client_decoder.decode
 _decode_broker = _broker_decoder.decode
 
@@ -68,8 +68,8 @@ def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], Sequence
     return tuple(frames[:end]), frames[end:]
 
 
-def decode_request(frame: bytes) -> ClientMessage | RequestBundle:
-    """Decode one msgpack request.
+def decode_request(frame: bytes) -> ClientMessage:
+    """Decode one msgpack request, not a bundle.
 
     Raises:
         ProtocolError: The frame can't be read, or a header field is of the wrong type.
@@ -92,6 +92,23 @@ def decode_reply(frame: bytes) -> BrokerMessage | ReplyBundle:
 def is_bundle(frame: bytes) -> bool:
     """Whether a frame is a bundle of requests."""
     return frame.startswith(REQUEST_BUNDLE_START)
+
+
+def bundle_length(frame: bytes) -> int:
+    """Read how many messages a bundle says it holds, before it is decoded; 0 for what is no array."""
+    first = frame[_BUNDLE_HEADER] if len(frame) > _BUNDLE_HEADER else 0xC1
+    if 0x90 <= first <= 0x9F:
+        return first & 0x0F
+    stop = _BUNDLE_HEADER + _ARRAY_HEADERS.get(first, 1)
+    return int.from_bytes(frame[_BUNDLE_HEADER + 1 : stop], "big")
+
+
+def decode_bundle(frame: bytes) -> list[ClientMessage]:
+    """Decode a bundle whose messages are all well-formed; errors as in `decode_request`."""
+    try:
+        return _bundle_decoder.decode(frame).messages
+    except DECODE_ERRORS as error:
+        raise _explain(frame, error) from error
 
 
 def split_bundle(frame: bytes) -> list[bytes]:
