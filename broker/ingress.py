@@ -29,6 +29,7 @@ from .wire.link import CODEC_JSON, CODEC_MSGPACK
 from .wire.messages import Call, ClientMessage, Error, MapChunk, RequestId, Run
 
 _PLAIN_BATCH = 0
+_WITH_OPTIONS = (Call, MapChunk, Run)
 
 
 class Ingress:
@@ -52,7 +53,7 @@ class Ingress:
                 return [Probed(peer)]
             size = len(frame)
             if is_bundle(frame):
-                return self._parse_bundle(peer, frame)
+                return self._parse_bundle(peer, frame, self._limits.frames)
             if frame[0] not in JSON_FIRST_BYTES and size <= self._request_bytes:
                 try:
                     message = decode_request(frame)
@@ -64,13 +65,16 @@ class Ingress:
                     return [Received(peer, message, size)]
         return self._parse_any(peer, frames)
 
-    def _parse_bundle(self, peer: bytes, frame: bytes) -> list[Event]:
-        """Parse a bundle; where not all in it is well-formed, each message by itself."""
-        length, limit = bundle_length(frame), self._limits.frames
-        if length > limit:
-            too_many = f"a bundle has at most {limit} messages, this one {length}"
-            error: PronghornError = ProtocolError(too_many, ErrorDetails(limit=limit))
-            return [_malformed(peer, error, None, None)]
+    def _parse_bundle(self, peer: bytes, frame: bytes, room: int) -> list[Event]:
+        """Parse a bundle; where not all in it is well-formed, each request by itself."""
+        length = bundle_length(frame)
+        if length > room:
+            limit = self._limits.frames
+            too_many = ProtocolError(
+                f"the bundle has {length} requests: a message has at most {limit} in all",
+                ErrorDetails(limit=limit),
+            )
+            return [_malformed(peer, too_many, None, None)]
         if len(frame) <= self._request_bytes:
             try:
                 messages = decode_bundle(frame)
@@ -115,7 +119,7 @@ class Ingress:
             elif frame[0] in JSON_FIRST_BYTES:
                 events += self._parse_json(peer, frame, envelope)
             elif is_bundle(frame) and origin is None:
-                events += self._parse_bundle(peer, frame)
+                events += self._parse_bundle(peer, frame, self._limits.frames - len(events))
             else:
                 event, used = self._parse_msgpack(peer, frame, rest[position:], origin)
                 events.append(event)
@@ -202,7 +206,7 @@ def _origin(envelope: tuple[bytes, ...]) -> Origin | None:
 
 def _buffers_of(message: ClientMessage) -> int:
     """Return how many buffers a request says it owns."""
-    options = message.options if isinstance(message, Call | MapChunk | Run) else None
+    options = message.options if isinstance(message, _WITH_OPTIONS) else None
     return options.buffers if options else 0
 
 

@@ -95,7 +95,7 @@ def is_bundle(frame: bytes) -> bool:
 
 
 def bundle_length(frame: bytes) -> int:
-    """Read how many messages a bundle says it holds, before it is decoded; 0 for what is no array."""
+    """Read how many messages a bundle says it holds without decoding it; 0 if it is none."""
     first = frame[_BUNDLE_HEADER] if len(frame) > _BUNDLE_HEADER else 0xC1
     if 0x90 <= first <= 0x9F:
         return first & 0x0F

@@ -89,7 +89,7 @@ class _Mapping:
                 result_type=Any,
             )
             with closing(self._transport.map(plan, timeout_ms)) as results:
-                for values in results:
+                for values, _ in results:
                     self._print(values)
                     if self._bar is not None:
                         self._bar.show(self.done, taken=lines.number, read=lines.bytes_taken)
