@@ -112,8 +112,8 @@ BUDGETS: dict[str, Budget] = {
     "links.calls": _printed("socket pair calls/s / ZeroMQ, 1,000 outstanding"),
     "links.calls_pinned": _printed("socket pair calls/s / ZeroMQ, one core"),
     "claims.both": _never("races in which claim and revoke both went on", 0),
-    "guard.sync": _guarded("sync client p50 / C proxy", 2.1),
-    "guard.async": _guarded("async client p50 / C proxy", 2.25),
-    "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 1.0),
+    "guard.sync": _guarded("sync client p50 / C proxy", 1.57),
+    "guard.async": _guarded("async client p50 / C proxy", 1.9),
+    "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 0.85),
     "guard.instructions": _printed("instructions per call / C proxy and worker"),
 }

@@ -1,0 +1,211 @@
+"""Real commands as processes of their own, and one broker that all tests of calls share."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "pronghorn.client.cli"]
+TIMEOUT_S = 30.0
+
+NODES = '''\
+import asyncio
+import os
+from pronghorn.worker import node
+
+@node
+def add(a: int, b: int) -> int:
+    """Sum of two integers.
+
+    Both are needed.
+    """
+    return a + b
+
+@node
+def greet(who: str, excited: bool = False) -> str:
+    return f"Hello, {who}" + ("!" if excited else ".")
+
+@node
+def reverse(content: bytes) -> bytes:
+    return content[::-1]
+
+@node
+def words(text: str) -> int:
+    return len(text.split())
+
+@node
+def total(table: list[int]) -> int:
+    return sum(table)
+
+@node
+def kind(anything) -> str:
+    return type(anything).__name__
+
+@node
+def nothing() -> None:
+    print("a node prints", flush=True)
+
+@node
+def by_pair():
+    return {(1, 2): 3}
+
+@node
+def divide(a: int) -> int:
+    return 1 // a
+
+@node
+def die(code: int) -> int:
+    os._exit(code)
+
+@node
+async def linger(told: str) -> None:
+    with open(told, "w", buffering=1) as out:
+        out.write("begun\\n")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            out.write("cancelled\\n")
+            raise
+'''
+
+
+class Commands:
+    """Runs commands in a folder of its own, whose brokers nobody else sees."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {"XDG_RUNTIME_DIR": str(folder), "COLUMNS": "80"}
+        self.environment.pop("PRONGHORN_ENDPOINT", None)
+
+    def __call__(
+        self, *arguments: str, stdin: bytes | str = b"", environment: dict[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end."""
+        done = self.run_bytes(*arguments, stdin=stdin, environment=environment)
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    def run_bytes(
+        self, *arguments: str, stdin: bytes | str = b"", environment: dict[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            cwd=self.folder,
+            env=self.environment | (environment or {}),
+            timeout=TIMEOUT_S,
+        )
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start a command with pipes; to be used as a context manager."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env=self.environment,
+        )
+
+    def on_terminal(self, *arguments: str, stdout: bool = True) -> str:
+        """Run a command on a terminal and return what it shows.
+
+        Args:
+            stdout: Whether standard output is the terminal too, not only standard error.
+        """
+        master, slave = pty.openpty()
+        try:
+            with subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=slave if stdout else subprocess.DEVNULL,
+                stderr=slave,
+                cwd=self.folder,
+                env=self.environment | {"TERM": "xterm-256color"},
+            ):
+                os.close(slave)
+                shown = b""
+                with contextlib.suppress(OSError):  # EIO: nobody has it open any more
+                    while part := os.read(master, 65536):
+                        shown += part
+        finally:
+            os.close(master)
+        return shown.decode()
+
+    @contextlib.contextmanager
+    def serving(self, *arguments: str) -> Iterator["Serving"]:
+        """Serve for the time of a block."""
+        with self.start("serve", "--json", *arguments) as process:
+            try:
+                yield Serving(process)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=TIMEOUT_S)
+
+
+class Serving:
+    """A server that has said that it is ready."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.ready = self.next_event()
+
+    def next_event(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line and self.process.stderr is not None:
+            pytest.fail(f"it ended: {self.process.stderr.read().decode()}")
+        return json.loads(line)
+
+    @property
+    def supervisor(self) -> int:
+        (pid,) = children(self.process.pid)
+        return pid
+
+    @property
+    def broker(self) -> int:
+        (pid,) = (
+            pid
+            for pid in children(self.supervisor)
+            if b"pronghorn.broker.server" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        return pid
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+@pytest.fixture(scope="session")
+def make_commands(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Commands]:
+    def make() -> Commands:
+        folder = tmp_path_factory.mktemp("cli")
+        (folder / "nodes.py").write_text(NODES)
+        return Commands(folder)
+
+    return make
+
+
+@pytest.fixture
+def commands(make_commands: Callable[[], Commands]) -> Commands:
+    """Commands in a folder where no broker runs."""
+    return make_commands()
+
+
+@pytest.fixture(scope="session")
+def served(make_commands: Callable[[], Commands]) -> Iterator[Commands]:
+    """Commands in a folder where a broker with the default name and two workers serves nodes.py."""
+    commands = make_commands()
+    with commands.serving("nodes.py", "--workers", "2"):
+        yield commands

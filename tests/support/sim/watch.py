@@ -1,0 +1,108 @@
+"""What the broker's core promises beyond its own invariants: windows, fairness, nothing blocked.
+
+Looks into the core, which has no other way to tell.
+"""
+
+from pronghorn.broker.core import BrokerCore
+from pronghorn.broker.events import Assign
+from pronghorn.broker.placement import Worker
+from pronghorn.broker.requests import Request, Session
+from pronghorn.broker.window import BUDGET_NS, STALL_S, WINDOW_BYTES
+from pronghorn.broker.wire.link import RunCall, RunChunk
+from pronghorn.broker.wire.slots import SLOTS_PER_WORKER, SlotState
+
+SLACK_S = 0.006
+"""What a blocked request may wait beyond `STALL_S`: a late tick after one that was late before."""
+
+_LATE_S = 0.004  # a tick for a deadline may be so late
+_LEFTOVERS_MAX = 600  # ended requests that queue and deadlines may still hold
+
+
+class Watch:
+    """Watches one core."""
+
+    def __init__(self, core: BrokerCore) -> None:
+        self._core = core
+        self._given_at: dict[int, float] = {}  # token -> when it was given to a worker
+        # session that waits -> others that were served since its last turn
+        self._served: dict[int, dict[int, int]] = {}
+
+    def assigned(self, command: Assign, now: float) -> None:
+        """Note a request that is given to a worker."""
+        if not isinstance(command.message, RunCall | RunChunk):
+            return
+        token = command.message.token
+        assert token not in self._given_at, "a request given out again has a new token"
+        self._given_at[token] = now
+        request = self._core._placement.workers[command.worker_id].held.get(token)
+        if request is not None:
+            self._check_turn(request.session)
+
+    def settled(self) -> None:
+        """Check what has to hold after a burst was dealt with."""
+        core = self._core
+        idle = [one for one in core._placement.workers.values() if one.idle]
+        if idle:
+            waiting = [request for request in core._queue.waiting() if request.inline]
+            assert not waiting, f"worker {idle[0].id} is idle, {len(waiting)} requests wait"
+        waits = {id(session) for session in core._sessions.values() if _waits(session)}
+        for session in [one for one in self._served if one not in waits]:
+            del self._served[session]
+        for session in waits:
+            self._served.setdefault(session, {})
+
+    def check(self, now: float) -> None:
+        """Check what has to hold between any two events."""
+        core = self._core
+        workers = core._placement.workers.values()
+        someone_is_idle = any(worker.idle for worker in workers)
+        for worker in workers:
+            self._check_window(worker)
+            if someone_is_idle and worker.held:
+                self._check_not_blocked(worker, now)
+        for session in core._sessions.values():
+            assert len(session.open) + session.replies - session.acknowledged <= session.grant + 2
+            for request in session.open.values():
+                assert request.due is None or now <= request.due + _LATE_S, "a deadline is missed"
+        leftovers = sum(len(session.ready) for session in core._sessions.values())
+        assert leftovers <= core._queue.length + _LEFTOVERS_MAX, "the queue grows without bound"
+        assert len(core._deadlines) <= _LEFTOVERS_MAX, "the deadlines grow without bound"
+
+    def check_drained(self) -> None:
+        """Check that no request is left anywhere."""
+        core = self._core
+        assert core._queue.length == 0
+        assert not any(session.open for session in core._sessions.values())
+        for worker in core._placement.workers.values():
+            assert not worker.held
+            assert not worker.revoked
+            assert worker.idle
+
+    def _check_turn(self, session: Session) -> None:
+        """Check that no session is served twice while another one waits."""
+        me = id(session)
+        self._served.pop(me, None)
+        for served in self._served.values():
+            served[me] = served.get(me, 0) + 1
+            assert served[me] <= 1, "a session is served twice while another one waits"
+
+    @staticmethod
+    def _check_window(worker: Worker) -> None:
+        held: list[Request] = [request for request in worker.held.values() if request.inline]
+        assert len(worker.held) + len(worker.revoked) <= SLOTS_PER_WORKER
+        if len(held) > 1:
+            assert all(request.quick for request in held), "a slow request has a worker for itself"
+            assert worker.load_ns <= BUDGET_NS + 1
+            if not worker.concurrent_count:
+                assert worker.held_bytes <= WINDOW_BYTES
+
+    def _check_not_blocked(self, worker: Worker, now: float) -> None:
+        for token, request in worker.held.items():
+            since = max(worker.progress_at, self._given_at.get(token, now))
+            if now - since > STALL_S + SLACK_S and not request.ended:
+                state = worker.page.state(request.slot, token)
+                assert state is not SlotState.HELD, "a request waits behind a blocked one"
+
+
+def _waits(session: Session) -> bool:
+    return any(not request.ended for request in session.ready)
