@@ -257,7 +257,7 @@ class ClientCore(Generic[Handle]):
                 self._owner = reply
             else:
                 self._complete(completions, reply, ())
-        elif isinstance(reply, MapResult | Error):
+        elif isinstance(reply, (MapResult, Error)):
             self._complete(completions, reply, ())
         elif isinstance(reply, Pong):
             pending = self._pending.pop(reply.id, None) if type(reply.id) is int else None

@@ -58,6 +58,11 @@ class WorkerCore(Generic[Handle]):
         return self._stopping and not self._in_flight
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a request runs beside others."""
+        return bool(self._in_flight)
+
+    @property
     def in_flight(self) -> list[Handle]:
         """The handles of all requests in flight."""
         return list(self._in_flight.values())

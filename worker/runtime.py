@@ -126,13 +126,13 @@ class WorkerRuntime:
         while queue:
             message, buffers = queue.popleft()
             self._handle(message, buffers)
-            if queue and self._core.in_flight and monotonic_ns() > until_ns:
+            if queue and self._core.is_busy and monotonic_ns() > until_ns:
                 self._queue_is_scheduled = True
                 self._loop.call_soon(self._work)
                 return
 
     def _handle(self, message: ToWorker, buffers: Sequence[bytes]) -> None:
-        if isinstance(message, RunCall | RunChunk):
+        if isinstance(message, (RunCall, RunChunk)):  # a tuple: a union would be made each time
             if not self._core.begin(message.slot, message.token, monotonic_ns()):
                 self._send(Skipped(message.token))
                 return

@@ -22,6 +22,7 @@ from pronghorn.broker.wire.messages import (
     MapChunk,
     Options,
     Ping,
+    bundle_requests,
 )
 
 PEER = b"\0peer"
@@ -187,6 +188,83 @@ def test_buffers_of_a_request_that_can_not_be_read_are_not_taken_for_requests() 
     assert plain(events[1:]) == [1]
     assert len(parse(encode([67, 9, "add", {}, {"buffers": 5}]), PING)) == 1
     assert len(parse(encode([67, 9, "add", {}, {"buffers": -5}]), PING)) == 2
+
+
+# --- bundles -------------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_as_if_each_request_came_by_itself() -> None:
+    events = parse(bundle_requests([CALL, PING, CALL]))
+    assert plain(events) == [1, 3, 1]
+    assert [event.origin for event in events] == [None] * 3  # type: ignore[union-attr]
+    sizes = [event.size for event in events if isinstance(event, Received)]
+    assert sum(sizes) >= 2 * len(CALL) + len(PING)
+
+
+def test_bundles_may_stand_beside_others() -> None:
+    bundle = bundle_requests([PING, PING])
+    assert plain(parse(CALL, bundle, WITH_BUFFERS, b"one", b"two", bundle)) == [1, 3, 3, 2, 3, 3]
+
+
+def test_a_bad_request_in_a_bundle_does_not_harm_those_beside_it() -> None:
+    frame = encode(
+        [43, [[40, 3], 7, [35, 1, "add", [1, 2]], [35, 8], [67, 9, "x"], [43, [[40, 1]]]]]
+    )
+    events = parse(frame)
+    assert plain([events[0], events[2]]) == [3, 1]
+    errors = [an_error(event) for event in (events[1], *events[3:])]
+    assert [(error.id, error.code) for error in errors] == [
+        (None, "PROTOCOL_ERROR"),
+        (8, "PROTOCOL_ERROR"),
+        (9, "UNIMPLEMENTED"),
+        (None, "PROTOCOL_ERROR"),
+    ]
+    assert errors[3].message == "a bundle holds no bundles"
+
+
+def test_no_request_in_a_bundle_has_buffers() -> None:
+    events = parse(bundle_requests([WITH_BUFFERS, PING]), PING)
+    assert an_error(events[0]).message == "the request has 2 buffers, 0 frames follow it"
+    assert an_error(events[0]).id == 2
+    assert plain(events[1:]) == [3, 3]
+
+
+def test_a_bundle_has_no_envelope() -> None:
+    [event, ping] = parse(b"", bundle_requests([CALL]), PING)
+    assert an_error(event).message == "a bundle has no envelope"
+    assert event.origin == in_envelope(b"")  # type: ignore[union-attr]
+    assert plain([ping]) == [3]
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (encode([43, []]), "the bundle is empty"),
+        (encode([43, None]), "malformed message of kind 43"),
+        (bundle_requests([CALL])[:-1], "malformed message of kind 43"),
+        (bundle_requests([CALL]) + b"x", "malformed message of kind 43"),
+    ],
+)
+def test_what_is_no_bundle_is_one_error(frame: bytes, message: str) -> None:
+    assert only_error(frame).message.startswith(message)
+
+
+def test_a_bundle_has_as_many_requests_as_a_message_has_frames() -> None:
+    assert len(parse(bundle_requests([PING] * 20))) == 20
+    error = only_error(bundle_requests([PING] * 21))
+    assert error.message == "the bundle has 21 requests: a message has at most 20 in all"
+    assert error.details.limit == 20
+    assert only_error(b"\x92\x2b\xdd\xff\xff\xff\xff").details.limit == 20
+    events = parse(bundle_requests([PING] * 15), bundle_requests([PING] * 6), PING)
+    assert plain(events[:15]) == [3] * 15
+    assert an_error(events[15]).details.limit == 20
+    assert plain(events[16:]) == [3]
+
+
+def test_a_bundle_over_the_limit_has_its_requests_judged_by_themselves() -> None:
+    events = parse(bundle_requests([call_of(4000), call_of(4 * KIB + 1), PING]))
+    assert plain([events[0], events[2]]) == [9, 3]
+    assert an_error(events[1]).message == "the request has 4097 bytes, the limit is 4096"
 
 
 # --- limits --------------------------------------------------------------------------------------
@@ -370,6 +448,8 @@ requests = st.sampled_from(
         encode([34]),
         encode([39, 5]),
         encode([33, 1]),
+        bundle_requests([CALL, PING]),
+        encode([43, [[40, 3], 7]]),
         b'{"jsonrpc":"2.0","method":"a"}',
         b"[1,2]",
         b"{",

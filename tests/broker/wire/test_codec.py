@@ -9,17 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pronghorn.broker.wire.codec import (
+    bundle_length,
+    decode_bundle,
     decode_reply,
     decode_request,
     encode_message,
+    is_bundle,
     peek_buffers,
     peek_id,
     shortened,
+    split_bundle,
     split_envelope,
 )
 from pronghorn.broker.wire.errors import ProtocolError, UnimplementedError
 from pronghorn.broker.wire.limits import QUOTED_CHARACTERS_MAX
-from pronghorn.broker.wire.messages import Ping, Pong
+from pronghorn.broker.wire.messages import Ping, Pong, ReplyBundle, bundle_replies, bundle_requests
 
 encode = msgspec.msgpack.encode
 CALL = encode([35, 1, "add", [1, 2]])
@@ -72,6 +76,56 @@ def test_an_envelope_ends_with_the_first_empty_frame(frames: list[bytes], length
 def test_an_envelope_too_long_is_refused() -> None:
     with pytest.raises(ProtocolError, match=r"frame 8 is empty: .* an envelope has at most 8"):
         split_envelope([b"x"] * 8 + [b"", CALL])
+
+
+# --- bundles -------------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_many_requests_in_a_frame() -> None:
+    frame = bundle_requests([PING, CALL, PING])
+    assert is_bundle(frame)
+    assert bundle_length(frame) == 3
+    assert [encode_message(message)[1:3] for message in decode_bundle(frame)] == [
+        PING[1:],
+        CALL[1:3],
+        PING[1:],
+    ]
+    assert split_bundle(frame) == [PING, CALL, PING]
+    assert msgspec.msgpack.decode(frame) == [43, [[40, 1], [35, 1, "add", [1, 2]], [40, 1]]]
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 65535, 65536])
+def test_its_length_is_told_by_its_header(length: int) -> None:
+    assert bundle_length(encode([43, [None] * length])) == length
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\x92\x2b", encode([43, None]), encode([43, {}]), b"\x92\x2b\xdc"]
+)
+def test_what_has_no_array_has_no_length(frame: bytes) -> None:
+    assert bundle_length(frame) == 0
+    for decode in (decode_bundle, split_bundle):
+        with pytest.raises(ProtocolError, match="malformed message of kind 43"):
+            decode(frame)
+
+
+def test_a_bundle_with_a_bad_message_can_only_be_split() -> None:
+    frame = encode([43, [[40, 1], 7, [35]]])
+    with pytest.raises(ProtocolError, match="kind 43"):
+        decode_bundle(frame)
+    assert split_bundle(frame) == [PING, b"\x07", b"\x91\x23"]
+
+
+def test_bundles_are_no_requests_themselves() -> None:
+    assert not is_bundle(CALL)
+    with pytest.raises(UnimplementedError, match="unknown message kind 43"):
+        decode_request(bundle_requests([PING]))
+
+
+def test_replies_come_in_bundles_too() -> None:
+    pong = Pong(1, "e")
+    frame = bundle_replies([encode_message(pong)] * 2)
+    assert decode_reply(frame) == ReplyBundle([pong, pong])
 
 
 # --- what can't be read --------------------------------------------------------------------------
@@ -153,9 +207,10 @@ def test_replies_are_explained_alike() -> None:
 
 @given(st.binary(max_size=200))
 def test_random_bytes_raise_one_of_two_errors(frame: bytes) -> None:
-    for decode in (decode_request, decode_reply):
+    for decode in (decode_request, decode_reply, decode_bundle, split_bundle):
         with suppress(ProtocolError, UnimplementedError):
             decode(frame)
+    bundle_length(frame)
     peek_id(frame)
     peek_buffers(frame)
 

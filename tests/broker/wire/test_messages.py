@@ -29,11 +29,15 @@ from pronghorn.broker.wire.messages import (
     Ping,
     Pong,
     Progress,
+    ReplyBundle,
+    RequestBundle,
     Result,
     Run,
     Subscribe,
     Welcome,
     WelcomeInfo,
+    bundle_replies,
+    bundle_requests,
 )
 
 INFO = WelcomeInfo(version=1, epoch="e1", server="pronghorn/1", pid=7, limits=DEFAULT_LIMITS)
@@ -97,8 +101,20 @@ def test_a_reply_is_an_array_that_begins_with_its_kind(
     assert encode_message(decode_reply(frame)) == frame
 
 
+def test_bundles_hold_what_is_encoded_already() -> None:
+    requests = [message for message, _, _ in REQUESTS]
+    frame = bundle_requests([encode_message(message) for message in requests])
+    assert msgspec.msgpack.decode(frame) == [43, [[kind, *rest] for _, kind, rest in REQUESTS]]
+    again = msgspec.msgpack.decode(frame, type=RequestBundle)
+    assert encode_message(again)[2:] == msgspec.msgpack.encode(requests)
+    replies = [message for message, _, _ in REPLIES]
+    frame = bundle_replies([encode_message(message) for message in replies])
+    assert msgspec.msgpack.decode(frame) == [56, [[kind, *rest] for _, kind, rest in REPLIES]]
+    assert len(msgspec.msgpack.decode(frame, type=ReplyBundle).messages) == len(replies)
+
+
 def test_kinds_are_of_the_version_and_differ() -> None:
-    kinds = [kind for _, kind, _ in (*REQUESTS, *REPLIES)]
+    kinds = [43, 56, *(kind for _, kind, _ in (*REQUESTS, *REPLIES))]
     assert len(set(kinds)) == len(kinds)
     assert {kind // KINDS_PER_VERSION for kind in kinds} == {PROTOCOL_VERSION}
 

@@ -31,7 +31,7 @@ def test_a_request_is_held_then_started_then_finished(memory: bytearray) -> None
 def test_the_next_request_of_a_slot_knows_nothing_of_the_last(memory: bytearray) -> None:
     page = page_over(memory)
     page.claim(0, token=1, now_ns=5)
-    page.mark_item(0, 12)
+    assert list(page.marked(0, "abc")) == ["a", "b", "c"]
     page.finish(0, token=1)
     assert page.state(0, token=2) is SlotState.HELD
     assert page.claim(0, token=2, now_ns=6)
@@ -61,16 +61,19 @@ def test_a_revoked_request_does_not_stop_the_next_in_its_slot(memory: bytearray)
 def test_the_broker_sees_the_item_that_was_begun_last(memory: bytearray) -> None:
     worker, broker = page_over(memory), page_over(memory)
     worker.claim(1, token=4, now_ns=1)
-    for item in range(3):
-        worker.mark_item(1, item)
+    assert broker.item(1) == 0
+    for index, item in enumerate(worker.marked(1, ["a", "b", "c"])):
+        assert broker.item(1) == index
+        assert item == "abc"[index]
     assert broker.item(1) == 2
+    assert list(worker.marked(1, [])) == []
 
 
 def test_slots_do_not_touch_each_other(memory: bytearray) -> None:
     page = page_over(memory)
     for slot in range(SLOTS_PER_WORKER):
         page.claim(slot, token=slot + 100, now_ns=slot)
-        page.mark_item(slot, slot)
+        assert sum(1 for _ in page.marked(slot, range(slot + 1))) == slot + 1
     for slot in range(0, SLOTS_PER_WORKER, 2):
         page.finish(slot, token=slot + 100)
     for slot in range(SLOTS_PER_WORKER):

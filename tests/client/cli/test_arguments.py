@@ -1,6 +1,7 @@
 """How values are written on a command line."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,6 @@ def test_value_is_json_where_it_is_json_else_text(text: str, value: Any) -> None
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_can_be_given_quoted_and_no_text_fails(text: str) -> None:
     parse_value(text)
-    import json
-
     assert parse_value(json.dumps(text)) == text
 
 

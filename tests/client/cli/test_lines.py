@@ -93,9 +93,7 @@ def test_line_over_the_limit_is_refused(pipe: Pipe, monkeypatch: pytest.MonkeyPa
         list(pipe.lines.ready())
 
 
-def test_line_is_put_together_from_many_reads(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_line_is_put_together_from_many_reads(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "_READ_BYTES", 3)
     pipe.write('["a long one"]\n[]\n[2]')
     pipe.end()

@@ -10,16 +10,17 @@ from pronghorn.broker.wire.messages import Error, MapResult
 from pronghorn.client.core import ClientCore, Completion
 from pronghorn.client.mapping import Chunk, MapPlan
 
-from .dice import Dice
 from .connections import Connection
+from .dice import Dice
 from .nodes import NAMES, duration
-from .oracle import LATE_S, Record
+from .oracle import Record
 
 if TYPE_CHECKING:
     from .world import World
 
 _FLUSH_S = 0.000_05  # longest time until what a turn of the loop produced is sent
 _RECONNECT_S = 0.01
+_PAUSE_S = 0.02
 _PADS = (0, 0, 0, 0, 0, 0, 40, 1000, 9_000, 15_000, 20_000)  # bytes; the last is over the limit
 _TIMEOUTS_MS = (0.05, 1.0, 5.0, 30.0, 1000.0)
 _MAP_ITEMS_MAX = 60
@@ -44,6 +45,7 @@ class OurClient:
     def __init__(self, world: "World", dice: Dice) -> None:
         self.core: ClientCore[Handle] = ClientCore("simulated")
         self._world = world
+        self._agenda = world.agenda
         self._dice = dice
         self._open: dict[int, Record] = {}  # request id -> call that may still be cancelled
         self._mappings: list[_Mapping] = []
@@ -53,20 +55,25 @@ class OurClient:
         self.connect()
 
     def connect(self) -> None:
-        """Connect, or connect again: the probe leaves by itself, then comes the hello."""
+        """Connect, or connect again, as soon as there is a broker."""
         if self._gone or self.connection is not None:
             return
-        if self._reach():
+        self.connection = connection = self._world.reach(
+            self.on_message, lambda why: self._lost(connection, why), self._dice
+        )
+        if connection is None:
+            self._agenda.after(self._dice.between(0.0, _RECONNECT_S), self.connect)
+            return
+        connection.to_broker.send([b""])  # the probe leaves by itself
+        if self.core.info is None:
             self.core.hello()
-            self._plan_flush()
+        self._plan_flush()
 
     def call(self, dice: Dice) -> None:
         """Open one call."""
         known = not dice.chance(40)
         name = dice.choose(NAMES) if known else "nobody"
-        record = self._world.oracle.open(
-            name, duration(name, dice) if known else 0.0, known=known
-        )
+        record = self._world.oracle.open(name, duration(name, dice) if known else 0.0, known=known)
         pad = dice.choose(_PADS)
         buffers: list[bytes] = [b"b" * (pad // 2)] * 2 if pad > 100 and dice.chance(3) else []
         body = {"uid": record.uid, "pad": b"" if buffers else b"p" * pad}
@@ -120,8 +127,9 @@ class OurClient:
         """Leave as a program does that is done, its calls given up."""
         self._gone = True
         self._deliver(self.core.lost("the client was closed"))
-        self.core.goodbye()
-        self._flush()
+        if self.connection is not None:
+            self.core.goodbye()
+            self._flush()
         self._let_go(lose=False)
 
     def vanish(self, dice: Dice) -> None:
@@ -136,25 +144,26 @@ class OurClient:
         self._let_go(lose=dice.chance(2))
 
     def cut(self, dice: Dice) -> None:
-        """Break the connection; it is there again before the client knows, or only later."""
-        if dice.chance(2) and self.core.info is not None:
-            self._let_go(lose=True)
-            self._reach()  # the broker's answer to the probe tells
-        else:
-            self.lose("the connection broke")
+        """Break the connection."""
+        if self.connection is not None:
+            self._lost(self.connection, "the connection broke")
 
-    def lose(self, why: str) -> None:
-        """Notice that the connection has ended; connect anew."""
-        if self._gone:
+    def _lost(self, connection: Connection | None, why: str) -> None:
+        """Connect anew; the program may notice before, or by the broker's answer to the probe."""
+        if self._gone or connection is not self.connection:
             return
         self._let_go(lose=True)
-        self._deliver(self.core.lost(why))
-        self._world.agenda.after(self._dice.between(0.0, _RECONNECT_S), self.connect)
+        if self._dice.chance(2):
+            self._deliver(self.core.lost(why))
+        if self._dice.chance(2):
+            self.connect()
+        else:
+            self._agenda.after(self._dice.between(0.0, _RECONNECT_S), self.connect)
 
     def pause(self, dice: Dice) -> None:
         """Read nothing for a while."""
         if self.connection is not None:
-            self.connection.to_client.hold_until(self._world.agenda.now + dice.between(0, LATE_S / 2))
+            self.connection.to_client.hold_until(self._agenda.now + dice.between(0.0, _PAUSE_S))
 
     def on_message(self, frames: Sequence[bytes]) -> None:
         """Take in one message of the broker."""
@@ -177,11 +186,6 @@ class OurClient:
     @property
     def _name(self) -> str:
         return self.connection.peer.decode() if self.connection else "unconnected"
-
-    def _reach(self) -> bool:
-        """Make a connection, if there is a broker."""
-        self.connection = self._world.connect(self, self._dice)
-        return self.connection is not None
 
     def _let_go(self, *, lose: bool) -> None:
         if self.connection is not None:
@@ -226,13 +230,15 @@ class OurClient:
     def _plan_flush(self) -> None:
         if not self._flush_is_planned:
             self._flush_is_planned = True
-            self._world.agenda.after(self._dice.between(0.0, _FLUSH_S), self._flush)
+            self._agenda.after(self._dice.between(0.0, _FLUSH_S), self._flush)
 
     def _flush(self) -> None:
         self._flush_is_planned = False
         while frames := self.core.outgoing():
-            if self.connection is not None:
-                self.connection.to_broker.send([bytes(frame) for frame in frames])
+            if self.connection is None:
+                self._deliver(self.core.lost("there is no connection"))
+                return
+            self.connection.to_broker.send([bytes(frame) for frame in frames])
 
 
 def _check_refusal(reply: object) -> None:

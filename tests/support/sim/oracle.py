@@ -11,6 +11,7 @@ from pronghorn.broker.wire.values import decode_value
 
 from .nodes import FAILING
 
+
 class Record:
     """One call, or one item of a map."""
 
@@ -74,9 +75,7 @@ class Oracle:
         assert record.runs == 1, f"call {record.uid} has a result and ran {record.runs} times"
         self._end(record, "result")
 
-    def tell_error(
-        self, record: Record, code: str, outcome: Outcome | None, message: str
-    ) -> None:
+    def tell_error(self, record: Record, code: str, outcome: Outcome | None, message: str) -> None:
         """Judge an error."""
         what = f"{code}, {message}"
         assert outcome is not None, f"call {record.uid}: no outcome in {what}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw
 
-from pronghorn.broker.wire.codec import JSON_FIRST_BYTES, decode_reply, encode_message
+from pronghorn.broker.wire.codec import decode_reply, encode_message
 from pronghorn.broker.wire.messages import (
     Call,
     Cancel,

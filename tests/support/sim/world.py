@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pronghorn.broker.wire.slots import PAGE_BYTES
-
 from .actions import Action
 from .agenda import Agenda
 from .brokers import FakeBroker
@@ -18,8 +16,6 @@ from .nodes import TABLE
 from .oracle import Oracle
 from .strangers import Stranger
 from .workers import Doom, FakeWorker
-
-assert PAGE_BYTES
 
 STORY_EVENTS = 40
 _CLIENTS_MAX = 5
@@ -123,7 +119,7 @@ class World:
         self._check()
 
     def _check(self) -> None:
-        if self.broker is not None and not self._in_interlude:
+        if self.broker is not None:
             self.broker.check()
         for client in self._clients:
             client.check()
@@ -151,7 +147,7 @@ class World:
 
     def on_word(self, worker_id: int, word: Any) -> None:
         """Hand a worker's message to the broker."""
-        if self.broker is not None:
+        if self.broker is not None and worker_id in self.workers:
             self.broker.on_word(worker_id, word)
 
     def on_worker_died(self, worker: FakeWorker) -> None:
@@ -176,7 +172,7 @@ class World:
             self.agenda.after(self._dice.between(0.0, _REPLACED_S), self._replace, self.broker)
 
     def _replace(self, broker: FakeBroker) -> None:
-        if broker is self.broker:
+        if broker is self.broker and len(self.workers) < self._workers_wanted:
             self._start_worker(TABLE.digest)
 
     def _start_worker(self, digest: str) -> None:
@@ -192,8 +188,6 @@ class World:
         self.broker = FakeBroker(self, self._epochs, self._new_dice())
         for _ in range(self._workers_wanted):
             self._start_worker(TABLE.digest)
-        for client in self._clients:
-            client.connect()
 
     def _new_dice(self) -> Dice:
         return Dice(self._dice.below(2**31))
@@ -285,9 +279,10 @@ class World:
             worker.die()
         self.workers.clear()
         for connection in list(self.connections.values()):
-            self.disconnect(connection, lose=True)
+            connection.close(lose=True)
             delay = self._dice.between(0.0, _NOTICED_S)
             self.agenda.after(delay, connection.lost, "the broker is gone")
+        self.connections.clear()
         self.agenda.after(self._dice.between(0.0, _BROKER_AWAY_S), self._start_broker)
 
 
