@@ -49,19 +49,17 @@ from .events import (
 from .placement import Placement, Worker
 from .requests import Key, Node, ReadyQueue, Request, Session
 from .statistics import BrokerStatistics, Counters, NodeStatistics, WorkerStatistics
+from .verdicts import Bounds, full_details, refusal, worker_lost
 from .window import estimate
 from .wire.errors import (
     CancelledError,
     DeadlineExceededError,
     ErrorDetails,
-    InvalidArgumentError,
     Outcome,
-    OverloadedError,
     PronghornError,
     UnimplementedError,
-    WorkerLostError,
 )
-from .wire.limits import ID_BYTES_MAX, PROTOCOL_VERSION, TIMEOUT_MS_MAX, Limits
+from .wire.limits import PROTOCOL_VERSION, Limits
 from .wire.link import (
     CODEC_JSON,
     CODEC_MSGPACK,
@@ -88,7 +86,6 @@ from .wire.messages import (
     Hello,
     MapChunk,
     MapResult,
-    Options,
     Ping,
     Pong,
     RequestId,
@@ -102,7 +99,6 @@ from .wire.slots import SlotState
 from .wire.table import NodeTable
 
 BANNED_PEERS_MAX = 1024  # routing ids that are remembered; a new connection has a new one
-RETRY_AFTER_MS = 50.0  # told to refused clients: some thousand quick calls later
 
 
 class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,8 +109,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         server: Program and version, for people.
         pid: Process id of the broker.
         limits: Limits towards clients.
-        queue_requests: Most requests that wait for a worker, of all clients together.
-        queue_bytes: Most bytes of them.
+        bounds: What is held at most; by default as `Bounds` has it.
         sessions: Most sessions that are kept while nothing of theirs is open.
     """
 
@@ -122,8 +117,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     server: str
     pid: int
     limits: Limits
-    queue_requests: int = 100_000
-    queue_bytes: int = 256 * 1024 * 1024
+    bounds: Bounds | None = None
     sessions: int = 10_000
 
 
@@ -140,9 +134,7 @@ class BrokerCore:
             pid=config.pid,
             limits=limits,
         )
-        self._grant_bytes = limits.grant_bytes
-        self._queue_requests = config.queue_requests
-        self._queue_bytes = config.queue_bytes
+        self._bounds = config.bounds or Bounds(grant_bytes=limits.grant_bytes)
         self._table: NodeTable | None = None
         self._nodes: list[Node] = []  # by index in the table
         self._by_name: dict[str, Node] = {}  # every name a caller may use -> node
@@ -335,21 +327,25 @@ class BrokerCore:
             self._without_node(session, message, event)
             return
         id_, options, origin, size = message.id, message.options, event.origin, event.size
-        queue, open_ = self._queue, session.open
+        queue, bounds, open_ = self._queue, self._bounds, session.open
         if (
             options is not None
             or type(id_) is not int
             or id_ in open_
             or len(open_) + session.replies - session.acknowledged >= session.grant
-            or session.open_bytes + size > self._grant_bytes
+            or session.open_bytes + size > bounds.grant_bytes
             or (
                 queue.length
-                and (queue.length >= self._queue_requests or queue.bytes + size > self._queue_bytes)
+                and (
+                    queue.length >= bounds.queue_requests or queue.bytes + size > bounds.queue_bytes
+                )
             )
         ):
-            refusal = self._refusal(session, id_, options or NO_OPTIONS, size)
-            if refusal is not None:
-                self._refuse(session.peer, id_, refusal, origin)
+            error = refusal(
+                session, queue, bounds, id_=id_, options=options or NO_OPTIONS, size=size
+            )
+            if error is not None:
+                self._refuse(session.peer, id_, error, origin)
                 return
         self._numbers = number = self._numbers + 1
         chunk = type(message) is MapChunk
@@ -397,44 +393,12 @@ class BrokerCore:
         encode = msgspec.json.encode if as_json else msgspec.msgpack.encode
         self._send(peer, Result(id_, Raw(encode(self.statistics()))), origin)
 
-    def _refusal(
-        self, session: Session, id_: RequestId, options: Options, size: int
-    ) -> PronghornError | None:
-        """Return why a request can't be accepted, `None` if it can."""
-        grant = session.grant
-        if len(session.open) + session.replies - session.acknowledged >= grant:
-            return _overloaded(f"{grant} requests of this client are open, its grant", grant)
-        if session.open_bytes + size > self._grant_bytes:
-            limit = self._grant_bytes
-            return _overloaded(
-                f"{limit} bytes of this client's requests are open, its grant", limit
-            )
-        config = self._config
-        if self._queue.length >= config.queue_requests:
-            limit = config.queue_requests
-            return _overloaded(f"{limit} requests wait for a worker, the limit", limit)
-        if self._queue.bytes + size > config.queue_bytes:
-            limit = config.queue_bytes
-            return _overloaded(f"{limit} bytes of requests wait for a worker, the limit", limit)
-        if id_ in session.open:
-            return InvalidArgumentError(f"a request with id {id_!r} is open already")
-        if isinstance(id_, str) and len(id_) > ID_BYTES_MAX:
-            return InvalidArgumentError(f"an id has at most {ID_BYTES_MAX} characters")
-        timeout_ms = options.timeout_ms
-        if timeout_ms is not None and not 0 < timeout_ms <= TIMEOUT_MS_MAX:
-            return InvalidArgumentError(
-                f"timeout_ms is {timeout_ms}; it must be above 0 and at most {TIMEOUT_MS_MAX:.0f}"
-            )
-        if options.durability not in (None, "none") or options.value_ref or options.stream:
-            return UnimplementedError("durability, value_ref and stream are reserved, not served")
-        return None
-
     def _refuse(
         self, peer: bytes, id_: RequestId, error: PronghornError, origin: Origin | None
     ) -> None:
         self._count.refused += 1
         if id_ is not None or origin is not None:
-            message = Error(id_, error.code, error.message, _details(error))
+            message = Error(id_, error.code, error.message, full_details(error))
             self._send(peer, message, origin)
 
     def _on_cancel(
@@ -486,7 +450,7 @@ class BrokerCore:
 
     def _fail(self, request: Request, error: PronghornError) -> None:
         """End a request with an error."""
-        id_, details = request.id, _details(error)
+        id_, details = request.id, full_details(error)
         self._finish(request, Error(id_, error.code, error.message, details))
         self._count.failed += 1
 
@@ -640,7 +604,7 @@ class BrokerCore:
             if state is SlotState.HELD:
                 not_begun.append(request)
             else:
-                self._fail(request, _worker_lost(worker, request, state, event.cause))
+                self._fail(request, worker_lost(worker, request, state, event.cause))
         for request in reversed(not_begun):
             self._queue.put_back(request)
 
@@ -660,28 +624,3 @@ class BrokerCore:
                 self._give_up(request, DeadlineExceededError, "the deadline has passed")
         if self._placement.check_at <= now:
             self._placement.check(now)
-
-
-def _details(error: PronghornError) -> ErrorDetails:
-    """Return the error's details, the outcome that its class implies filled in."""
-    if error.details.outcome is not None or error.outcome is None:
-        return error.details
-    return msgspec.structs.replace(error.details, outcome=error.outcome)
-
-
-def _overloaded(message: str, limit: int) -> OverloadedError:
-    details = ErrorDetails(
-        outcome="not_started", retryable=True, retry_after_ms=RETRY_AFTER_MS, limit=limit
-    )
-    return OverloadedError(message, details)
-
-
-def _worker_lost(worker: Worker, request: Request, state: SlotState, cause: str) -> WorkerLostError:
-    outcome: Outcome = "maybe_executed"
-    item: int | None = None
-    if request.chunk:
-        item = worker.page.item(request.slot)
-    elif state is SlotState.FINISHED:
-        outcome = "executed"
-    details = ErrorDetails(outcome=outcome, node=request.node.name, cause=cause, item=item)
-    return WorkerLostError(f"{request.node.name}: its worker ended with {cause}", details)

@@ -71,7 +71,10 @@ class Template:
         pid_text = os.read(reader, 32)
         os.close(reader)
         os.waitpid(between, 0)
-        self._channel.send(WorkerForked(worker_id, int(pid_text)))
+        try:
+            self._channel.send(WorkerForked(worker_id, int(pid_text)))
+        except BrokenPipeError:  # the supervisor ends the tree; `run` sees it next
+            _log.debug("worker %d was forked for nobody", worker_id)
 
     def _become_worker(self, worker_id: int, link_fd: int, page_fd: int) -> None:
         """Be a worker in this process, which then ends."""

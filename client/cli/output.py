@@ -79,10 +79,16 @@ def warn(message: str) -> None:
 
 def error_fields(error: PronghornError) -> dict[str, Any]:
     """Return what ``--json`` tells of an error: code, message, outcome and what else is known."""
-    fields = {"code": error.code, "message": error.message, "outcome": error.outcome}
+    fields: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "outcome": error.outcome,
+    }
     fields |= msgspec.to_builtins(error.details)
     failures = getattr(error, "failures", ())
-    return fields | {"failures": msgspec.to_builtins(failures)} if failures else fields
+    if failures:
+        fields["failures"] = [msgspec.to_builtins(failure) for failure in failures]
+    return fields
 
 
 def json_line(value: Any, node: str) -> bytes:

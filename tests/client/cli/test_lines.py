@@ -89,8 +89,10 @@ def test_line_that_is_no_item_ends_the_items_before_it_and_is_named(pipe: Pipe) 
 def test_line_over_the_limit_is_refused(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "LINE_BYTES_MAX", 10)
     pipe.write("[1]\n" + "x" * 11)
+    assert list(pipe.lines.ready()) == [[1]]
+    pipe.write("x")
     with pytest.raises(InvalidArgumentError, match="line 2 has more than 10 bytes"):
-        list(pipe.lines.ready())
+        pipe.lines.wait()
 
 
 def test_line_is_put_together_from_many_reads(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from pronghorn.broker.events import (
     WorkerStarting,
 )
 from pronghorn.broker.ingress import Ingress
+from pronghorn.broker.verdicts import Bounds
 from pronghorn.broker.wire.limits import KIB, Limits
 from pronghorn.broker.wire.link import ToBroker
 
@@ -37,8 +38,7 @@ LIMITS = Limits(
     grant_bytes=40 * KIB,
     stranger_requests=6,
 )
-_QUEUE_REQUESTS = 60
-_QUEUE_BYTES = 100 * KIB
+BOUNDS = Bounds(grant_bytes=LIMITS.grant_bytes, queue_requests=60, queue_bytes=100 * KIB)
 
 BURST_S = 0.000_03  # longest time that events wait for those after them before they are dealt with
 LATE_TICK_S = 0.003
@@ -53,8 +53,7 @@ class FakeBroker:
             server="simulated",
             pid=epoch,
             limits=LIMITS,
-            queue_requests=_QUEUE_REQUESTS,
-            queue_bytes=_QUEUE_BYTES,
+            bounds=BOUNDS,
         )
         self.core = BrokerCore(config)
         self.alive = True

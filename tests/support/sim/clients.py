@@ -138,9 +138,9 @@ class OurClient:
         for mapping in self._mappings:
             for record in mapping.records:
                 self._world.oracle.abandon(record)
-        for handle, _, _ in self.core.lost("the client has vanished"):
-            if isinstance(handle, Record):
-                self._world.oracle.abandon(handle)
+        for completion in self.core.lost("the client has vanished"):
+            if isinstance(completion.handle, Record):
+                self._world.oracle.abandon(completion.handle)
         self._let_go(lose=dice.chance(2))
 
     def cut(self, dice: Dice) -> None:
@@ -200,7 +200,8 @@ class OurClient:
 
     def _deliver(self, completions: list[Completion[Handle]]) -> None:
         oracle = self._world.oracle
-        for handle, reply, _ in completions:
+        for completion in completions:
+            handle, reply = completion.handle, completion.reply
             if isinstance(handle, Record):
                 assert not isinstance(reply, MapResult)
                 _check_refusal(reply)

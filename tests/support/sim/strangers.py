@@ -1,4 +1,4 @@
-"""Clients that say no hello and write their frames themselves, in msgpack or JSON, well or badly."""
+"""Clients that say no hello and write their own frames, in msgpack or JSON, well or badly."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

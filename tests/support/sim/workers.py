@@ -136,7 +136,7 @@ class FakeWorker:
             self._start(message)
         elif isinstance(message, RunChunk):
             self._blocked = True
-            self._run_items(message, self._records(message), 0, 0.0, None)
+            self._run_items(message, self._marked(message), [], None)
         else:
             self._blocked = True
             record = self._world.oracle.ran(_uid(message))
@@ -146,30 +146,30 @@ class FakeWorker:
         records = self._world.oracle.records
         return [records[item["uid"]] for item in msgspec.msgpack.decode(chunk.items)]
 
+    def _marked(self, chunk: RunChunk) -> Iterator[Record]:
+        return self.core.marked(chunk.slot, self._records(chunk))
+
     def _run_items(
         self,
         chunk: RunChunk,
-        records: list[Record],
-        index: int,
-        run_s: float,
+        remaining: Iterator[Record],
+        done: list[Record],
         running: _Running | None,
     ) -> None:
-        """Run the items of a chunk one after the other, each with its mark."""
+        """Run the items of a chunk one after the other; the core marks each."""
         if not self.alive:
             return
-        if index == len(records):
-            done = _chunk_done(chunk, records, run_s)
-            if running is None:
-                self._finish(chunk, done)
-            else:
-                self._last_step(running, done)
+        record = next(remaining, None)
+        if record is not None:
+            self._world.oracle.ran(record.uid)
+            done.append(record)
+            self._agenda.after(record.duration_s, self._run_items, chunk, remaining, done, running)
             return
-        self.core.mark_item(chunk.slot, index)
-        record = self._world.oracle.ran(records[index].uid)
-        run_s += record.duration_s
-        self._agenda.after(
-            record.duration_s, self._run_items, chunk, records, index + 1, run_s, running
-        )
+        word = _chunk_done(chunk, done, sum(each.duration_s for each in done))
+        if running is None:
+            self._finish(chunk, word)
+        else:
+            self._last_step(running, word)
 
     def _end(self, message: RunCall, record: Record) -> None:
         if self.alive:
@@ -206,10 +206,10 @@ class FakeWorker:
             record = self._world.oracle.ran(_uid(message))
             self._agenda.after(record.duration_s, self._last_step, running, _done(message, record))
             return
-        records = self._records(message)
         if TABLE.nodes[message.node].kind == "thread":
-            self._run_items(message, records, 0, 0.0, running)
+            self._run_items(message, self._marked(message), [], running)
             return
+        records = self._records(message)
         for record in records:  # all of them at once
             self._world.oracle.ran(record.uid)
         longest_s = max(record.duration_s for record in records)

@@ -1,0 +1,99 @@
+"""Why a request is refused, and what is said of one whose worker ended. Pure.
+
+Mirror: tests/broker/test_verdicts.py.
+"""
+
+import msgspec
+
+from .placement import Worker
+from .requests import ReadyQueue, Request, Session
+from .wire.errors import (
+    ErrorDetails,
+    InvalidArgumentError,
+    Outcome,
+    OverloadedError,
+    PronghornError,
+    UnimplementedError,
+    WorkerLostError,
+)
+from .wire.limits import ID_BYTES_MAX, MIB, TIMEOUT_MS_MAX
+from .wire.messages import Options, RequestId
+from .wire.slots import SlotState
+
+RETRY_AFTER_MS = 50.0  # told to refused clients: some thousand quick calls later
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What the broker holds at most.
+
+    Attributes:
+        grant_bytes: Bytes of one client's open requests.
+        queue_requests: Requests that wait for a worker, of all clients together.
+        queue_bytes: Bytes of them.
+    """
+
+    grant_bytes: int
+    queue_requests: int = 100_000
+    queue_bytes: int = 256 * MIB
+
+
+def refusal(
+    session: Session,
+    queue: ReadyQueue,
+    bounds: Bounds,
+    *,
+    id_: RequestId,
+    options: Options,
+    size: int,
+) -> PronghornError | None:
+    """Return why a request can't be accepted, `None` if it can."""
+    grant = session.grant
+    if len(session.open) + session.replies - session.acknowledged >= grant:
+        return _overloaded(f"{grant} requests of this client are open, its grant", grant)
+    if session.open_bytes + size > bounds.grant_bytes:
+        limit = bounds.grant_bytes
+        return _overloaded(f"{limit} bytes of this client's requests are open, its grant", limit)
+    if queue.length >= bounds.queue_requests:
+        limit = bounds.queue_requests
+        return _overloaded(f"{limit} requests wait for a worker, the limit", limit)
+    if queue.bytes + size > bounds.queue_bytes:
+        limit = bounds.queue_bytes
+        return _overloaded(f"{limit} bytes of requests wait for a worker, the limit", limit)
+    if id_ in session.open:
+        return InvalidArgumentError(f"a request with id {id_!r} is open already")
+    if isinstance(id_, str) and len(id_) > ID_BYTES_MAX:
+        return InvalidArgumentError(f"an id has at most {ID_BYTES_MAX} characters")
+    timeout_ms = options.timeout_ms
+    if timeout_ms is not None and not 0 < timeout_ms <= TIMEOUT_MS_MAX:
+        return InvalidArgumentError(
+            f"timeout_ms is {timeout_ms}; it must be above 0 and at most {TIMEOUT_MS_MAX:.0f}"
+        )
+    if options.durability not in (None, "none") or options.value_ref or options.stream:
+        return UnimplementedError("durability, value_ref and stream are reserved, not served")
+    return None
+
+
+def full_details(error: PronghornError) -> ErrorDetails:
+    """Return the error's details, the outcome that its class implies filled in."""
+    if error.details.outcome is not None or error.outcome is None:
+        return error.details
+    return msgspec.structs.replace(error.details, outcome=error.outcome)
+
+
+def worker_lost(worker: Worker, request: Request, state: SlotState, cause: str) -> WorkerLostError:
+    """Make the error for a request that a worker had begun when it ended."""
+    outcome: Outcome = "maybe_executed"
+    item: int | None = None
+    if request.chunk:
+        item = worker.page.item(request.slot)
+    elif state is SlotState.FINISHED:
+        outcome = "executed"
+    details = ErrorDetails(outcome=outcome, node=request.node.name, cause=cause, item=item)
+    return WorkerLostError(f"{request.node.name}: its worker ended with {cause}", details)
+
+
+def _overloaded(message: str, limit: int) -> OverloadedError:
+    details = ErrorDetails(
+        outcome="not_started", retryable=True, retry_after_ms=RETRY_AFTER_MS, limit=limit
+    )
+    return OverloadedError(message, details)
