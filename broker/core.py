@@ -51,6 +51,7 @@ from .requests import Key, Node, ReadyQueue, Request, Session
 from .statistics import BrokerStatistics, Counters, NodeStatistics, WorkerStatistics
 from .verdicts import Bounds, full_details, refusal, worker_lost
 from .window import estimate
+from .wire.codec import DECODE_ERRORS
 from .wire.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -252,7 +253,8 @@ class BrokerCore:
             self._sessions[event.peer] = session
         self._on_message[type(event.message)](session, event.message, event, now)
         if not session.open and not session.known:
-            del self._sessions[event.peer]  # a stranger of whom nothing is open holds no state
+            # A stranger of whom nothing is open holds no state; its last end may have seen to it.
+            self._sessions.pop(event.peer, None)
 
     def _on_received_json(self, event: ReceivedJson, now: float) -> None:
         request = event.request
@@ -271,7 +273,7 @@ class BrokerCore:
         try:
             params = msgspec.json.decode(event.request.params, type=dict[str, RequestId])
             target = params.get("id")
-        except msgspec.DecodeError:
+        except DECODE_ERRORS:
             target = None
         session = self._sessions.get(event.peer)
         found = session is not None and target in session.open

@@ -1,7 +1,9 @@
 """The runtime folder of one broker: made, locked, removed. An IO shell.
 
 The lock is what keeps two brokers apart: a second bind to an ipc path succeeds and steals the
-clients (libzmq unlinks the file first), so nothing is bound before the lock is held.
+clients (libzmq unlinks the file first), so nothing is bound before the lock is held. A lock belongs
+to the open file, so a broker that inherits the descriptor holds it on when its supervisor is
+killed, until it has removed the files; and the kernel lets go of it when both are gone.
 
 Mirror: tests/broker/test_folder.py.
 """
@@ -10,86 +12,131 @@ import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .wire.errors import InvalidArgumentError
 
 LOCK_NAME = "lock"
 
+_ATTEMPTS = 100  # to make and lock a folder that others remove at the same time
+
 
 class RuntimeFolder:
     """A locked runtime folder, private to its user (0700), which is what protects the socket."""
 
     def __init__(self, path: Path) -> None:
-        """Make and lock the folder, and the lock files of further ipc endpoints.
+        """Make and lock the folder.
 
         Raises:
             InvalidArgumentError: It belongs to somebody else, or another broker holds it.
         """
         self.path = path
-        self._locks: list[tuple[Path, int]] = []
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_private(path.parent)
-            path.mkdir(mode=0o700, exist_ok=True)
-            _check_private(path)
-        except OSError as error:
-            raise InvalidArgumentError(f"can't use the runtime folder {path}: {error}") from error
-        self.lock(path / LOCK_NAME)
+        self._sockets: list[Path] = []  # of ipc endpoints outside of the folder
+        self._locks: list[tuple[Path, int]] = []  # lock files and their descriptors, own one first
+        for attempt in range(_ATTEMPTS):
+            try:
+                _make_private(path.parent)
+                _make_private(path)
+                self._lock(path / LOCK_NAME)
+                return
+            except FileNotFoundError as error:  # its last holder has just removed it
+                if attempt == _ATTEMPTS - 1:
+                    raise _unusable(path, error) from error
+            except OSError as error:
+                raise _unusable(path, error) from error
 
-    def lock(self, path: Path) -> None:
-        """Take a lock file, which holds our process id from now on.
+    def claim_socket(self, path: Path) -> None:
+        """Lock the path of a socket outside of the folder, by a lock file beside it.
 
         Raises:
-            InvalidArgumentError: Another process holds it.
+            InvalidArgumentError: Another broker holds it, or no file can be made there.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock(path.with_name(f"{path.name}.lock"))
         except OSError as error:
-            raise InvalidArgumentError(f"can't make the lock file {path}: {error}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-            raise InvalidArgumentError(
-                f"another broker (pid {holder}) serves in {path.parent}: "
-                "stop it, or choose another --name"
-            ) from None
-        if not _is_still_there(path, descriptor):  # its last holder removed it meanwhile
-            os.close(descriptor)
-            self.lock(path)
-            return
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        self._locks.append((path, descriptor))
+            raise InvalidArgumentError(f"can't make the lock file of {path}: {error}") from error
+        self._sockets.append(path)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Descriptors of the lock files, for the process that shall hold the locks too."""
+        return tuple(descriptor for _, descriptor in self._locks)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Paths of the folder and of lock files outside of it: all that `remove` removes."""
-        return (str(self.path), *(str(path) for path, _ in self._locks[1:]))
+        """All that `remove` removes: as `remove_files` takes it."""
+        locks = (path for path, _ in self._locks[1:])
+        return tuple(str(path) for path in (*self._sockets, *locks, self.path))
 
     def remove(self) -> None:
-        """Remove the folder and all lock files, then let go of the locks."""
-        for path, _ in self._locks:
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder and all other files, then let go of the locks."""
+        remove_files(self.files)
         for _, descriptor in self._locks:
             os.close(descriptor)
         self._locks.clear()
 
+    def _lock(self, path: Path) -> None:
+        """Take a lock file, which holds our process id from now on.
+
+        Raises:
+            InvalidArgumentError: Another process holds it.
+            OSError: It can't be made, as when its folder is gone.
+        """
+        while True:
+            # No links: somebody may have put one to a file of ours where others may write.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(path, flags, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_still_there(path, descriptor):
+                    break
+            except BlockingIOError:
+                holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+                os.close(descriptor)
+                raise InvalidArgumentError(
+                    f"another broker (pid {holder}) serves in {path.parent}: "
+                    "stop it, or choose another --name"
+                ) from None
+            os.close(descriptor)  # its last holder removed it meanwhile
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._locks.append((path, descriptor))
+
+
+def remove_files(paths: Iterable[str]) -> None:
+    """Remove files and runtime folders; what is not there or can't be removed is passed over.
+
+    A folder's lock file goes last: as soon as it is gone another broker may take the folder over,
+    and then the folder stays.
+    """
+    for each in paths:
+        path = Path(each)
+        with suppress(OSError):
+            if not path.is_dir():
+                path.unlink()
+                continue
+            for inner in path.iterdir():
+                if inner.is_dir() and not inner.is_symlink():
+                    shutil.rmtree(inner, ignore_errors=True)
+                elif inner.name != LOCK_NAME:
+                    inner.unlink(missing_ok=True)
+            (path / LOCK_NAME).unlink(missing_ok=True)
+            path.rmdir()
+
 
 def remove_stale(root: Path, prefix: str) -> None:
-    """Remove folders below `root` whose names begin so and whose owners are gone.
+    """Remove folders below `root` named prefix, process id, hyphen, whatever, of ended processes.
 
     They are left when a whole tree was killed at once, host included.
     """
-    for path in root.glob(f"{prefix}*"):
-        try:
-            folder = RuntimeFolder(path)
-        except InvalidArgumentError:
-            continue  # in use
-        folder.remove()
+    for path in root.glob(f"{prefix}*-*"):
+        pid = path.name.removeprefix(prefix).partition("-")[0]
+        if not pid.isdecimal() or os.path.exists(f"/proc/{pid}"):
+            continue
+        with suppress(InvalidArgumentError):  # in use, by a tree that is about to end
+            RuntimeFolder(path).remove()
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:
@@ -99,7 +146,14 @@ def _is_still_there(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _check_private(path: Path) -> None:
+def _make_private(path: Path) -> None:
+    """Make a folder that only its user can enter; one that is there has to be such a one.
+
+    Raises:
+        InvalidArgumentError: It is not private.
+        OSError: It can't be made.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise InvalidArgumentError(f"{path} is no folder")
@@ -107,3 +161,7 @@ def _check_private(path: Path) -> None:
         raise InvalidArgumentError(f"{path} belongs to user {status.st_uid}, not to this one")
     if status.st_mode & 0o077:
         raise InvalidArgumentError(f"{path} is open to other users: chmod 700 {path}")
+
+
+def _unusable(path: Path, error: OSError) -> InvalidArgumentError:
+    return InvalidArgumentError(f"can't use the runtime folder {path}: {error}")

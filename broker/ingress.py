@@ -81,8 +81,7 @@ class Ingress:
             except PronghornError:
                 messages = []
             if messages and not any(map(_buffers_of, messages)):
-                share = len(frame) // length + 1  # each counts with an equal share of the bytes
-                return [Received(peer, message, share) for message in messages]
+                return [Received(peer, message, _body_bytes(message)) for message in messages]
         try:
             parts = split_bundle(frame)
         except PronghornError as error:
@@ -208,6 +207,16 @@ def _buffers_of(message: ClientMessage) -> int:
     """Return how many buffers a request says it owns."""
     options = message.options if isinstance(message, _WITH_OPTIONS) else None
     return options.buffers if options else 0
+
+
+def _body_bytes(message: ClientMessage) -> int:
+    """Return what a request of a bundle counts with: a little less than its frame would have had.
+
+    Never more, or a client that keeps count of its own frames would be refused within its grant.
+    """
+    if isinstance(message, Call):
+        return len(message.params)
+    return len(message.items) if isinstance(message, MapChunk) else 0
 
 
 def _wants_no_reply(message: ClientMessage) -> bool:

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from .wire.codec import DECODE_ERRORS
 from .wire.link import (
     LENGTH,
+    READ_BYTES_MAX,
+    READ_BYTES_MIN,
     Buffer,
     ToBroker,
     ToWorker,
     broker_end,
     encode_link,
+    next_read_bytes,
 )
 
-_READ_BYTES = 96 * 1024
 _VECTOR_MAX = 512  # buffers of one sendmsg, below the system's IOV_MAX of 1024
 
 
@@ -30,7 +32,16 @@ class WorkerLink:
     What is kept is bounded by what the core gives to one worker (window.py).
     """
 
-    __slots__ = ("_pending", "_reader", "_recv", "_socket", "_writable", "alive", "worker_id")
+    __slots__ = (
+        "_pending",
+        "_read_bytes",
+        "_reader",
+        "_recv",
+        "_socket",
+        "_writable",
+        "alive",
+        "worker_id",
+    )
 
     def __init__(self, worker_id: int, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -40,6 +51,7 @@ class WorkerLink:
         self._socket = sock
         self._recv = sock.recv
         self._reader = broker_end()
+        self._read_bytes = READ_BYTES_MIN
         self._pending: list[Buffer] = []  # to be written, oldest first
 
     def fileno(self) -> int:
@@ -49,7 +61,7 @@ class WorkerLink:
     def receive(self) -> list[tuple[ToBroker, list[bytes]]]:
         """Read once: the messages that are complete now, with their buffers."""
         try:
-            data = self._recv(_READ_BYTES)
+            data = self._recv(self._read_bytes)
         except BlockingIOError:
             return []
         except ConnectionResetError:
@@ -57,6 +69,7 @@ class WorkerLink:
         if not data:
             self.alive = False
             return []
+        self._read_bytes = next_read_bytes(self._read_bytes, len(data))
         try:
             return self._reader.feed(data)
         except DECODE_ERRORS as error:
@@ -67,7 +80,7 @@ class WorkerLink:
         messages: list[tuple[ToBroker, list[bytes]]] = []
         while self.alive:
             try:
-                data = self._recv(_READ_BYTES)
+                data = self._recv(READ_BYTES_MAX)
             except (BlockingIOError, ConnectionResetError):
                 break
             if not data:

@@ -277,8 +277,9 @@ class Placement:
                 self._file(worker)
 
     def _check(self, worker: Worker, now: float) -> None:
-        if now - worker.progress_at < STALL_S:
-            worker.check_at = worker.progress_at + STALL_S
+        due = worker.progress_at + STALL_S
+        if now < due:  # the very sum that is set, so that a check at its time is not too early
+            worker.check_at = due
             return
         worker.check_at = inf
         if not worker.stalled and _not_begun(worker):

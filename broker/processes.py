@@ -4,9 +4,11 @@ Mirror: tests/broker/test_processes.py.
 """
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
+from time import monotonic
 
 
 def spawn_module(module: str, arguments: Sequence[str], descriptors: Sequence[int]) -> int:
@@ -51,11 +53,39 @@ def children() -> list[int]:
         return [int(pid) for pid in listing.read().split()]
 
 
+def end_children(seconds: float) -> None:
+    """Kill and reap all children, and theirs as they become ours, until there are none.
+
+    Only for a subreaper that has nothing else to do. What breeds faster than it is killed, or can't
+    be killed, is given up after that time.
+    """
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
+        pids = children()
+        for pid in pids:
+            kill(pid)
+        for pid in pids:
+            reap(pid)
+        try:
+            os.waitpid(-1, os.WNOHANG)  # the listing is not exact while children come and go
+        except ChildProcessError:
+            return
+
+
 def use_cpus(cpus: Sequence[int]) -> None:
     """Restrict this process and those it starts to some CPUs; no change when there are none.
 
     Raises:
-        OSError: None of them exists.
+        OSError: None of them exists, or one can't be the number of a CPU.
     """
     if cpus:
-        os.sched_setaffinity(0, cpus)
+        try:
+            os.sched_setaffinity(0, cpus)
+        except (ValueError, OverflowError) as error:
+            raise OSError(str(error)) from error
+
+
+def allow_all_descriptors() -> None:
+    """Raise the soft limit of open descriptors, often 1024, to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

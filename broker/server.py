@@ -64,6 +64,7 @@ from .wire.version import SERVER_NAME
 
 _log = logging.getLogger(__name__)
 
+_EVENTS_PER_TURN = 64  # Python's default makes room for 1,023 of them at each poll
 _GC_ALLOCATIONS = 50_000  # surplus of new containers before the collector looks at them
 
 
@@ -112,7 +113,7 @@ class BrokerServer:
         due = inf  # when the core wants a tick
         while not self._stopping:
             unread = worked = False  # whether clients' messages may wait; whether the core has news
-            ready = poll(timeout)
+            ready = poll(timeout, _EVENTS_PER_TURN)
             self._now = now = monotonic()
             for fd, _ in ready:
                 if fd == front_fd:

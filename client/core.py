@@ -328,6 +328,7 @@ class ClientCore(Generic[Handle]):
             # It answers the probe of a new connection: the broker does not know us any more. The
             # first connection's comes before our hello is answered and means nothing.
             completions += self.lost("the connection to the broker was lost and made anew")
+            self.goodbye()  # to what was sent before we knew: nobody waits for it any more
             self.hello()
 
 

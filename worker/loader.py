@@ -184,6 +184,8 @@ class _Loader:
             return
         if known is not None or name.startswith(BUILTIN_PREFIX):
             message = f"{name} is the name of another node already: give one a name of its own"
+            if known is None:
+                message = f"{name}: names that begin with {BUILTIN_PREFIX} are Pronghorn's own"
             self.failures.append(LoadFailure(name, message))
             return
         self._functions[name] = function

@@ -23,6 +23,7 @@ import uvloop
 from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.link import (
     LENGTH,
+    READ_BYTES_MIN,
     Buffer,
     CancelRun,
     Ready,
@@ -33,6 +34,7 @@ from pronghorn.broker.wire.link import (
     ToBroker,
     ToWorker,
     encode_link,
+    next_read_bytes,
     worker_end,
 )
 from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage
@@ -44,7 +46,6 @@ from .execution import CONCURRENT_ITEMS, Execution, Word
 
 _log = logging.getLogger(__name__)
 
-_READ_BYTES = 96 * 1024
 _THREADS = CONCURRENT_ITEMS  # of thread=True nodes, made as needed; no request waits for one
 _TURN_NS = 1_000_000  # run time of inline nodes after which waiting coroutines get their turn
 
@@ -74,6 +75,7 @@ class WorkerRuntime:
         self._execution = Execution(worker_id, result_bytes)
         self._loop = loop
         self._reader = worker_end()
+        self._read_bytes = READ_BYTES_MIN
         self._queue: deque[tuple[ToWorker, Sequence[bytes]]] = deque()  # read, not yet begun
         self._queue_is_scheduled = False
         self._unsent: deque[Buffer] = deque()  # what the full link did not take yet
@@ -101,7 +103,7 @@ class WorkerRuntime:
 
     def _read(self) -> None:
         try:
-            data = self._link.recv(_READ_BYTES)
+            data = self._link.recv(self._read_bytes)
         except BlockingIOError:
             return
         except OSError:
@@ -109,6 +111,7 @@ class WorkerRuntime:
         if not data:
             self._end()
             return
+        self._read_bytes = next_read_bytes(self._read_bytes, len(data))
         try:
             self._queue.extend(self._reader.feed(data))
         except DECODE_ERRORS:  # the ends are not of one installation, or memory was overwritten

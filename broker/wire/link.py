@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from .errors import ErrorDetails
+from .limits import KIB
 from .messages import ItemFailure
 
 Buffer = bytes | bytearray | memoryview
@@ -187,6 +188,18 @@ class FrameReader:
         return frames
 
 
+READ_BYTES_MIN: Final = 16 * KIB
+READ_BYTES_MAX: Final = 256 * KIB  # what a socket pair holds by default, and some
+
+
+def next_read_bytes(asked: int, got: int) -> int:
+    """Choose how much to ask of a link's socket next: much only while much is coming.
+
+    The buffer is allocated for each read, whatever comes; above 128 KiB that is a system call.
+    """
+    return READ_BYTES_MAX if got == asked else READ_BYTES_MIN
+
+
 Message = TypeVar("Message")
 
 
@@ -203,9 +216,8 @@ class MessageReader(Generic[Message]):
 
     def feed(self, data: bytes) -> list[tuple[Message, list[bytes]]]:
         """Take in bytes, give back the messages that are now complete, in order."""
-        if self._owner is None and self._frames.is_whole(
-            data
-        ):  # as when one call is made at a time
+        if self._owner is None and self._frames.is_whole(data):
+            # As when one call is made at a time.
             message = self._decode(memoryview(data)[LENGTH.size :])
             if not getattr(message, "buffers", 0):
                 return [(message, [])]
@@ -213,18 +225,17 @@ class MessageReader(Generic[Message]):
             return []
         messages: list[tuple[Message, list[bytes]]] = []
         for frame in self._frames.feed(data):
-            if self._owner is not None:
-                self._buffers.append(frame)
-                message = self._owner
-            else:
+            if self._owner is None:
                 message = self._decode(frame)
-            if len(self._buffers) < getattr(message, "buffers", 0):
-                self._owner = message
+                if getattr(message, "buffers", 0):
+                    self._owner = message
+                else:
+                    messages.append((message, []))
                 continue
-            messages.append((message, self._buffers))
-            if self._owner is not None:
-                self._owner = None
-                self._buffers = []
+            self._buffers.append(frame)
+            if len(self._buffers) == getattr(self._owner, "buffers", 0):
+                messages.append((self._owner, self._buffers))
+                self._owner, self._buffers = None, []
         return messages
 
 

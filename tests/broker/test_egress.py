@@ -160,13 +160,13 @@ SMALL = Limits(request_bytes=4 * KIB, result_bytes=4 * KIB, grant_bytes=4 * KIB)
 def test_what_a_batch_has_no_room_for_is_an_error_of_its_own() -> None:
     egress = Egress(SMALL)
     batch = in_json(batch=1, size=4)
-    half = json.dumps("x" * 2000).encode()
-    late = Error(3, "NODE_ERROR", "x" * 2000, ErrorDetails(outcome="maybe_executed"))
-    sends = [send(result(1, half), batch), send(result(2, half), batch)]
+    large = json.dumps("x" * 2500).encode()
+    late = Error(3, "NODE_ERROR", "x" * 2500, ErrorDetails(outcome="maybe_executed"))
+    sends = [send(result(1, large), batch), send(result(2, large), batch)]
     sends += [send(late, batch), send(result(4, b"4"), batch)]
     [[frame]] = egress.messages(PEER, sends)
     first, second, third, fourth = json.loads(frame)
-    assert first["result"] == "x" * 2000
+    assert first["result"] == "x" * 2500
     assert fourth == {"jsonrpc": "2.0", "id": 4, "result": 4}
     for id_, reply, outcome in ((2, second, "executed"), (3, third, "maybe_executed")):
         assert reply == {

@@ -3,12 +3,12 @@
 import os
 import select
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zmq
+from raw_sockets import RawSockets
 
 from pronghorn.broker.frontend import BURST_MESSAGES, Delivery, Frontend, check_endpoint
 from pronghorn.broker.wire.errors import InvalidArgumentError
@@ -25,6 +25,16 @@ LIMITS = Limits(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _zero_copy_has_begun() -> None:
+    """Have pyzmq start the thread that it keeps for ever from the first large frame on."""
+    sockets = RawSockets()
+    there = sockets.bind(zmq.PAIR, "inproc://large")
+    sockets.connect(zmq.PAIR, "inproc://large").send(bytes(MIB), copy=False)
+    there.recv()
+    sockets.close()
+
+
 @pytest.fixture
 def frontend() -> Iterator[Frontend]:
     frontend = Frontend(LIMITS)
@@ -39,19 +49,10 @@ def endpoint(frontend: Frontend, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def dealer() -> Iterator[Callable[..., Any]]:
-    context: Any = zmq.Context()
-
-    def make(endpoint: str, **options: int) -> Any:
-        socket = context.socket(zmq.DEALER)
-        socket.linger = 0
-        for name, value in options.items():
-            socket.setsockopt(getattr(zmq, name), value)
-        socket.connect(endpoint)
-        return socket
-
-    yield make
-    context.destroy(linger=0)
+def sockets() -> Iterator[RawSockets]:
+    sockets = RawSockets()
+    yield sockets
+    sockets.close()
 
 
 def wait_readable(frontend: Frontend) -> None:
@@ -123,7 +124,7 @@ def test_what_is_no_endpoint_says_why(endpoint: str, message: str) -> None:
 
 
 def test_several_endpoints_are_bound_and_told_as_they_are(
-    frontend: Frontend, tmp_path: Path, dealer: Callable[..., Any]
+    frontend: Frontend, tmp_path: Path, sockets: RawSockets
 ) -> None:
     bound = frontend.bind(
         ["tcp://127.0.0.1:0", f"ipc://{tmp_path}/a", f"ipc://{tmp_path}/b"], insecure=False
@@ -132,7 +133,7 @@ def test_several_endpoints_are_bound_and_told_as_they_are(
     assert bound[2].startswith("tcp://127.0.0.1:")
     assert not bound[2].endswith(":0")
     for endpoint in bound:
-        dealer(endpoint).send(endpoint.encode())
+        sockets.dealer(endpoint).send(endpoint.encode())
     assert {message[1] for message in receive(frontend, 3)} == {one.encode() for one in bound}
 
 
@@ -164,9 +165,9 @@ def test_closing_removes_the_socket_files(tmp_path: Path) -> None:
 
 
 def test_messages_come_with_their_routing_ids(
-    frontend: Frontend, endpoint: str, dealer: Callable[..., Any]
+    frontend: Frontend, endpoint: str, sockets: RawSockets
 ) -> None:
-    first, second = dealer(endpoint), dealer(endpoint)
+    first, second = sockets.dealer(endpoint), sockets.dealer(endpoint)
     first.send_multipart([b"a", b"", b"c"])
     second.send(b"")
     messages = sorted(receive(frontend, 2), key=len)
@@ -176,8 +177,8 @@ def test_messages_come_with_their_routing_ids(
     assert frontend.receive_burst() == []
 
 
-def test_a_burst_is_bounded(frontend: Frontend, endpoint: str, dealer: Callable[..., Any]) -> None:
-    client = dealer(endpoint, SNDHWM=0)
+def test_a_burst_is_bounded(frontend: Frontend, endpoint: str, sockets: RawSockets) -> None:
+    client = sockets.dealer(endpoint, SNDHWM=0)
     for index in range(BURST_MESSAGES + 10):
         client.send(b"%d" % index)
     seen = 0
@@ -192,9 +193,9 @@ def test_a_burst_is_bounded(frontend: Frontend, endpoint: str, dealer: Callable[
 
 
 def test_a_burst_of_large_messages_is_shorter(
-    frontend: Frontend, endpoint: str, dealer: Callable[..., Any]
+    frontend: Frontend, endpoint: str, sockets: RawSockets
 ) -> None:
-    client = dealer(endpoint, SNDHWM=0)
+    client = sockets.dealer(endpoint, SNDHWM=0)
     for _ in range(20):
         client.send(bytes(10 * KIB))
     bursts: list[int] = []
@@ -205,9 +206,9 @@ def test_a_burst_of_large_messages_is_shorter(
 
 
 def test_of_too_many_frames_one_too_many_is_kept(
-    frontend: Frontend, endpoint: str, dealer: Callable[..., Any]
+    frontend: Frontend, endpoint: str, sockets: RawSockets
 ) -> None:
-    client = dealer(endpoint)
+    client = sockets.dealer(endpoint)
     client.send_multipart([b"x"] * 1000)
     client.send(b"next")
     first, following = receive(frontend, 2)
@@ -216,9 +217,9 @@ def test_of_too_many_frames_one_too_many_is_kept(
 
 
 def test_a_frame_beyond_all_bounds_ends_its_connection_alone(
-    frontend: Frontend, endpoint: str, dealer: Callable[..., Any]
+    frontend: Frontend, endpoint: str, sockets: RawSockets
 ) -> None:
-    good, bad = dealer(endpoint), dealer(endpoint)
+    good, bad = sockets.dealer(endpoint), sockets.dealer(endpoint)
     monitor = bad.get_monitor_socket(zmq.EVENT_DISCONNECTED)
     bad.send(bytes(LIMITS.socket_message_bytes + 1))
     assert monitor.poll(10_000)
@@ -228,11 +229,11 @@ def test_a_frame_beyond_all_bounds_ends_its_connection_alone(
     assert [message[1] for message in receive(frontend, 1)] == [b"still here"]
 
 
-def test_routing_ids_can_not_be_foretold(tmp_path: Path, dealer: Callable[..., Any]) -> None:
+def test_routing_ids_can_not_be_foretold(tmp_path: Path, sockets: RawSockets) -> None:
     ids = []
     for name in ("a", "b"):
         frontend = Frontend(LIMITS)
-        dealer(*frontend.bind([f"ipc://{tmp_path}/{name}"], insecure=False)).send(b"x")
+        sockets.dealer(*frontend.bind([f"ipc://{tmp_path}/{name}"], insecure=False)).send(b"x")
         ids.append(int.from_bytes(receive(frontend, 1)[0][0][1:], "big"))
         frontend.close()
     assert abs(ids[0] - ids[1]) > 1  # they count up from a seed of time and process id otherwise
@@ -242,9 +243,9 @@ def test_routing_ids_can_not_be_foretold(tmp_path: Path, dealer: Callable[..., A
 
 
 def test_a_message_is_sent_to_its_peer(
-    frontend: Frontend, endpoint: str, dealer: Callable[..., Any]
+    frontend: Frontend, endpoint: str, sockets: RawSockets
 ) -> None:
-    client = dealer(endpoint, RCVTIMEO=10_000)
+    client = sockets.dealer(endpoint)
     client.send(b"")
     peer = receive(frontend, 1)[0][0]
     assert not frontend.touched
@@ -262,9 +263,9 @@ def test_an_unknown_peer_is_gone(frontend: Frontend, endpoint: str) -> None:
 
 
 def test_a_peer_that_does_not_read_gets_full_and_the_others_do_not_wait(
-    frontend: Frontend, endpoint: str, dealer: Callable[..., Any]
+    frontend: Frontend, endpoint: str, sockets: RawSockets
 ) -> None:
-    idle, busy = dealer(endpoint, RCVHWM=1), dealer(endpoint, RCVTIMEO=10_000)
+    idle, busy = sockets.dealer(endpoint, RCVHWM=1), sockets.dealer(endpoint)
     for client, name in ((idle, b"idle"), (busy, b"busy")):
         client.send(name)
     peers = {message[1]: message[0] for message in receive(frontend, 2)}

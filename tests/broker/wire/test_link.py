@@ -88,6 +88,30 @@ def test_buffers_follow_their_message_and_come_with_it() -> None:
     ]
 
 
+@given(st.lists(st.lists(st.binary(max_size=9), max_size=3), max_size=8), cuts)
+def test_each_message_has_its_own_buffers_wherever_the_stream_is_cut(
+    all_buffers: list[list[bytes]], at: list[int]
+) -> None:
+    stream = b"".join(
+        pack(Done(token, Raw(b"\xc0"), 0, len(buffers)), buffers)
+        for token, buffers in enumerate(all_buffers)
+    )
+    reader = broker_end()
+    received = [one for piece in cut(stream, at) for one in reader.feed(piece)]
+    assert [(message.token, buffers) for message, buffers in received] == list(  # type: ignore[union-attr]
+        enumerate(all_buffers)
+    )
+
+
+def test_a_message_read_alone_waits_for_its_buffers() -> None:
+    reader = broker_end()
+    stream = pack(Done(1, Raw(b"\xc0"), 0, buffers=1), (b"one",))
+    head = len(stream) - LENGTH.size - 3
+    assert reader.feed(stream[:head]) == []
+    [(_, buffers)] = reader.feed(stream[head:])
+    assert buffers == [b"one"]
+
+
 def test_a_buffer_may_be_of_wider_elements() -> None:
     wide = memoryview(bytes(16)).cast("Q")
     [(_, buffers)] = broker_end().feed(pack(Done(1, Raw(b"\xc0"), 0, buffers=1), (wide,)))

@@ -221,8 +221,8 @@ class OurClient:
         oracle = self._world.oracle
         for results in mapping.plan.results():
             number = mapping.given_out if mapping.ordered else first
-            mapping.given_out += len(results)
-            for record, result in zip(mapping.records[number:], results, strict=False):
+            mapping.given_out += len(results.values)
+            for record, result in zip(mapping.records[number:], results.values, strict=False):
                 if isinstance(result, PronghornError):
                     oracle.tell(record, result)
                 else:

@@ -73,7 +73,7 @@ class Stranger:
         else:
             requests = [encode_message(self._msgpack(dice)) for _ in range(1 + dice.below(3))]
             if len(requests) > 1 and dice.chance(2):
-                requests = [bundle_requests(requests)]
+                requests, envelope = [bundle_requests(requests)], ()
         self.connection.to_broker.send([*envelope, *requests])
 
     def flood(self, dice: Dice) -> None:

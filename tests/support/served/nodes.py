@@ -1,0 +1,60 @@
+"""What the tests of the wire call."""
+
+import asyncio
+import os
+from typing import Any
+
+from pronghorn.worker import node
+
+
+@node
+def add(a: int, b: int) -> int:
+    """Sum of two integers."""
+    return a + b
+
+
+@node
+def size(x: bytes) -> int:
+    return len(x)
+
+
+@node
+def echo(x: Any) -> Any:
+    return x
+
+
+@node
+def echo_bytes(x: bytes) -> bytes:
+    return x
+
+
+@node
+def zeros(count: int) -> bytes:
+    return bytes(count)
+
+
+@node
+def divide(a: int, b: int) -> float:
+    return a / b
+
+
+@node
+def give_object() -> Any:
+    return {"inner": [object()]}
+
+
+@node
+async def wait_for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+@node
+def hold(fifo: str) -> str:
+    """Keep a worker busy until somebody writes to that named pipe."""
+    with open(fifo) as reader:
+        return reader.read()
+
+
+@node
+def end_worker(status: int) -> None:
+    os._exit(status)
