@@ -214,7 +214,7 @@ class BrokerCore:
             sessions=len(self._sessions),
             queued=self._queue.length,
             queued_bytes=self._queue.bytes,
-            counters=msgspec.structs.asdict(self._count),
+            counters={"accepted": self._numbers, **msgspec.structs.asdict(self._count)},
             nodes=[
                 NodeStatistics(node.name, node.calls, node.failures, node.estimate_ns)
                 for node in self._nodes
@@ -373,7 +373,6 @@ class BrokerCore:
             self._deadlines.push(request.due, request)
         open_[key] = request
         session.open_bytes += size
-        self._count.accepted += 1
         if not queue.length:  # nobody is before it
             worker = self._placement.find(request)
             if worker is not None:
@@ -446,6 +445,7 @@ class BrokerCore:
             self._queue.uncount(request)
         elif not self._placement.revoke(worker, request):
             outcome = "maybe_executed"
+            request.params, request.buffers = NIL, ()  # the rest of it stays until the last word
             self._commands.append(Assign(worker.id, CancelRun(request.token)))
         details = ErrorDetails(outcome=outcome, node=request.node.name)
         self._fail(request, cause(f"{request.node.name}: {why}", details))
@@ -465,8 +465,6 @@ class BrokerCore:
         del session.open[request.key]
         session.open_bytes -= request.size
         request.ended = True
-        request.params = NIL
-        request.buffers = ()
         if request.silent:
             if origin is not None:
                 self._commands.append(Send(session.peer, message, origin))

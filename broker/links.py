@@ -58,7 +58,7 @@ class WorkerLink:
         """Return the descriptor to poll."""
         return self._socket.fileno()
 
-    def receive(self) -> list[tuple[ToBroker, list[bytes]]]:
+    def receive(self) -> list[tuple[ToBroker, Sequence[bytes]]]:
         """Read once: the messages that are complete now, with their buffers."""
         try:
             data = self._recv(self._read_bytes)
@@ -75,9 +75,9 @@ class WorkerLink:
         except DECODE_ERRORS as error:
             raise LinkError(f"worker {self.worker_id} wrote what can't be read: {error}") from error
 
-    def drain(self) -> list[tuple[ToBroker, list[bytes]]]:
+    def drain(self) -> list[tuple[ToBroker, Sequence[bytes]]]:
         """Read all that a dead worker has written."""
-        messages: list[tuple[ToBroker, list[bytes]]] = []
+        messages: list[tuple[ToBroker, Sequence[bytes]]] = []
         while self.alive:
             try:
                 data = self._recv(READ_BYTES_MAX)

@@ -96,7 +96,6 @@ class BrokerServer:
         self._egress = Egress(config.limits)
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
-        self._serving = False  # clients are read from the moment the nodes are known
         self._stopping = False
         self._now = 0.0  # monotonic seconds at this turn's begin
         self.orphaned = False  # whether the supervisor went without a word
@@ -126,7 +125,7 @@ class BrokerServer:
                 worked = True
             if worked:
                 self._carry_out(core.settle(now))
-            if self._serving and (unread or (frontend.touched and frontend.readable())):
+            if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
             due = core.next_due()
             if unread:
@@ -188,7 +187,6 @@ class BrokerServer:
         match message:
             case ServeTable(table):
                 self._core.handle(TableKnown(table), monotonic())
-                self._serving = True
                 self._watch(self._front_fd, _nothing)
             case WorkerStarted(worker_id):
                 self._add_worker(worker_id, *descriptors)

@@ -7,10 +7,11 @@ import msgspec
 
 
 class Counters(msgspec.Struct):
-    """Counts since the broker's start.
+    """Counts since the broker's start, beside ``accepted``, the requests admitted.
+
+    A chunk counts as one request.
 
     Attributes:
-        accepted: Requests admitted, a chunk counting as one.
         completed: Those that ended with a result.
         failed: Those that ended with an error.
         refused: Requests that were not admitted.
@@ -21,7 +22,6 @@ class Counters(msgspec.Struct):
         banned: Clients that broke their grant.
     """
 
-    accepted: int = 0
     completed: int = 0
     failed: int = 0
     refused: int = 0

@@ -16,17 +16,19 @@ Mirror: tests/broker/test_supervisor.py.
 import logging
 import os
 import secrets
+import select
 import selectors
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
 import msgspec
 
-from .folder import RuntimeFolder
-from .processes import children, kill, reap, spawn_module, use_cpus
+from .folder import RuntimeFolder, remove_stale
+from .processes import children, end_children, kill, reap, spawn_module, use_cpus
 from .restart import RestartPolicy
 from .wire.channel import ControlChannel, make_pair
 from .wire.control import (
@@ -50,8 +52,8 @@ from .wire.control import (
 )
 from .wire.errors import InvalidArgumentError
 from .wire.linux import become_subreaper
-from .wire.places import endpoint_in
-from .wire.slots import PAGE_BYTES
+from .wire.places import POOL_PREFIX, endpoint_in
+from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage
 from .wire.table import BUILTIN_PREFIX
 
 _log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class _Worker(msgspec.Struct):
     """One worker of this epoch, from the request for its start until it was reaped."""
 
     id: int
+    page: int  # descriptor of the page of slots it shares with the broker
     pid: int | None = None  # None until the template has told it
     ready_at: float | None = None
     killed: str = ""  # why we killed it, if we did
@@ -76,11 +79,14 @@ class Supervisor:
         self._host = host
         self._folder = RuntimeFolder(Path(config.folder))
         self._endpoints = (endpoint_in(config.folder), *config.endpoints)
-        self._lock_endpoints()
+        self._claim_sockets()
         self._selector = selectors.DefaultSelector()
         self._timers: list[tuple[float, Callable[[], None]]] = []  # (due, what to do), unordered
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until reaped
         self._worker_ids = 0  # the id given out last; never reused, also not by a new broker
+        # Ids of workers whose process the template has not told yet. While there are any no adopted
+        # child is reaped: it may be such a worker, whose end is to be reported with its cause.
+        self._forking: set[int] = set()
         self._watched: dict[int, int] = {}  # pid of a child -> its pidfd, until reaped
         self._broker: ControlChannel | None = None
         self._broker_pid = 0
@@ -108,11 +114,15 @@ class Supervisor:
             self._watch_signals()
             self._start_broker()
             self._start_template()
+            # The others are starting: nobody waits for this.
+            remove_stale(self._folder.path.parent, POOL_PREFIX)
             while not self._stopping:
                 self._turn()
         finally:
-            self._end_tree()
-            self._folder.remove()
+            try:
+                self._end_tree()
+            finally:
+                self._folder.remove()
         return self._exit_status
 
     def _turn(self) -> None:
@@ -125,7 +135,8 @@ class Supervisor:
         for key, _ in self._selector.select(
             None if timeout is None else max(0.0, timeout - monotonic())
         ):
-            if key.fd in self._selector.get_map():  # an earlier handler may have closed it
+            # An earlier handler may have closed it, and another may have its number by now.
+            if self._selector.get_map().get(key.fd) is key:
                 key.data()
 
     def _watch(self, fd: int, handler: Callable[[], None]) -> None:
@@ -160,6 +171,8 @@ class Supervisor:
 
     def _reap_adopted(self) -> None:
         """Reap what nodes have started and left behind: it became ours when their worker ended."""
+        if self._forking:
+            return
         for pid in children():
             if pid not in self._watched:
                 os.waitpid(pid, os.WNOHANG)
@@ -167,20 +180,28 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping = True
 
-    def _lock_endpoints(self) -> None:
-        for endpoint in self._config.endpoints:
-            if endpoint.startswith("ipc:///"):
-                self._folder.lock(Path(endpoint.removeprefix("ipc://") + ".lock"))
+    def _claim_sockets(self) -> None:
+        """Keep other brokers off the sockets outside of our folder."""
+        try:
+            for endpoint in self._config.endpoints:
+                if endpoint.startswith("ipc:///"):
+                    self._folder.claim_socket(Path(endpoint.removeprefix("ipc://")))
+        except InvalidArgumentError:
+            self._folder.remove()
+            raise
 
     # --- the host -------------------------------------------------------------------------------
 
     def _read_host(self) -> None:
-        if self._host.receive() is None:
+        received = self._host.receive()
+        if received is None or any(isinstance(message, Shutdown) for message, _ in received):
             self._stop()
 
     def _tell_host(self, message: PoolReady | PoolFailed) -> None:
+        """Send news; a host that takes none in, as `Pool` once it runs, must not block the tree."""
         try:
-            self._host.send(message)
+            if _is_ready(self._host.fileno(), select.POLLOUT):
+                self._host.send(message)
         except OSError:  # it is gone
             self._stop()
 
@@ -215,7 +236,9 @@ class Supervisor:
             files=self._folder.files,
             log_level=self._config.log_level,
         )
-        self._broker, self._broker_pid = self._spawn("pronghorn.broker.server", config)
+        self._broker, self._broker_pid = self._spawn(
+            "pronghorn.broker.server", config, self._folder.descriptors
+        )
         self._watch(self._broker.fileno(), self._read_broker)
         self._watch_child(self._broker_pid, self._on_broker_exit)
 
@@ -237,11 +260,16 @@ class Supervisor:
                 if self._loaded is not None:
                     self._begin_serving()
             case BrokerFailed(text):
-                self._give_up(text)
+                if self._announced:
+                    _log.error("a new broker can't serve and is started again: %s", text)
+                else:
+                    self._give_up(text)
             case WorkerReady(worker_id):
                 worker = self._workers.get(worker_id)
                 if worker is not None:
-                    worker.ready_at = self._broker_ready_at = monotonic()
+                    worker.ready_at = monotonic()
+                    if self._broker_ready_at is None:
+                        self._broker_ready_at = worker.ready_at
                     self._announce()
             case KillWorker(worker_id, reason):
                 self._kill_worker(worker_id, reason)
@@ -255,19 +283,27 @@ class Supervisor:
         self._close_channel(self._broker)
         self._broker = None
         self._bound = ()
-        for worker in list(self._workers.values()):
-            self._end_worker(worker)
+        self._end_workers()
         delay = self._broker_policy.died(monotonic(), ready_at=self._broker_ready_at)
         if not self._announced and self._broker_policy.exhausted(monotonic()):
             self._give_up(f"the broker ended again and again, at last with {cause}")
             return
         self._after(delay, self._start_broker)
 
+    def _tell_broker(
+        self,
+        message: ServeTable | WorkerStarted | WorkerExited | Shutdown,
+        descriptors: tuple[int, ...] = (),
+    ) -> None:
+        """Send to the broker; when it has ended its pidfd tells, and the next one starts anew."""
+        assert self._broker is not None
+        with suppress(OSError):
+            self._broker.send(message, descriptors)
+
     def _begin_serving(self) -> None:
         """Let the broker serve; called when it is bound and the nodes are known."""
-        assert self._broker is not None
         assert self._loaded is not None
-        self._broker.send(ServeTable(self._loaded.table))
+        self._tell_broker(ServeTable(self._loaded.table))
         self._fill()
 
     # --- the template ---------------------------------------------------------------------------
@@ -287,46 +323,66 @@ class Supervisor:
             log_level=self._config.log_level,
         )
 
-    def _read_template(self) -> None:
+    def _read_template(self) -> bool:
+        """Take in what the template has to say; `False` when it is gone."""
         assert self._template is not None
         received = self._template.receive()
         if received is None:
-            self._selector.unregister(self._template.fileno())
-            return
+            if self._template.fileno() in self._selector.get_map():
+                self._selector.unregister(self._template.fileno())
+            return False
         for message, _ in received:
             match message:
                 case Loaded():
                     self._on_loaded(message)
                 case WorkerForked(worker_id, pid):
+                    self._forking.discard(worker_id)
                     self._on_forked(worker_id, pid)
+                    self._reap_adopted()
                 case _:
                     raise AssertionError(f"not for the supervisor: {message!r}")
+        return True
 
     def _on_loaded(self, loaded: Loaded) -> None:
-        first = self._loaded is None
+        served, modules = self._loaded, ", ".join(self._config.modules)
+        if all(node.name.startswith(BUILTIN_PREFIX) for node in loaded.table.nodes):
+            if served is None:
+                self._loaded = loaded
+                self._give_up(f"no node can be served from {modules}")
+                return
+            _log.error("no node can be served from %s any more: importing it again", modules)
+            kill(self._template_pid)  # which is started again; running workers serve on
+            return
         self._loaded = loaded
         self._template_ready = True
-        if not any(not node.name.startswith(BUILTIN_PREFIX) for node in loaded.table.nodes):
-            self._give_up("no node can be served from " + ", ".join(self._config.modules))
-            return
-        if first and self._bound:
+        for reason in loaded.unsafe:
+            _log.warning("workers are spawned, which is slow, for they can't be forked: %s", reason)
+        if served is None and self._bound:
             self._begin_serving()
+        elif served is not None and served.table != loaded.table and self._bound:
+            _log.error("the nodes of %s have changed: a new broker serves them", modules)
+            kill(self._broker_pid)
         else:
             self._fill()
 
     def _on_template_exit(self, cause: str) -> None:
         assert self._template is not None
+        while _is_ready(self._template.fileno(), select.POLLIN) and self._read_template():
+            pass  # what it wrote last: the processes of workers
         _log.error("the template ended with %s; running workers are not affected", cause)
         self._close_channel(self._template)
         self._template = None
         self._template_ready = False
-        for worker in [one for one in self._workers.values() if one.pid is None]:
+        for worker in [
+            self._workers[worker_id] for worker_id in self._forking & self._workers.keys()
+        ]:
             self._forget_worker(worker, "its template ended before it was forked")
-        now = monotonic()
-        delay = self._template_policy.died(now, ready_at=None)
-        if self._loaded is None and self._template_policy.exhausted(now):
+        self._forking.clear()
+        self._reap_adopted()
+        if self._loaded is None:  # what killed it, most likely, is what it was importing
             self._give_up(f"importing {', '.join(self._config.modules)} ended with {cause}")
             return
+        delay = self._template_policy.died(monotonic(), ready_at=None)
         self._after(delay, self._start_template)
 
     # --- workers --------------------------------------------------------------------------------
@@ -339,41 +395,35 @@ class Supervisor:
 
     def _start_worker(self) -> None:
         """Start one worker: its link and page go to the broker and to the process it becomes."""
-        assert self._broker is not None
-        assert self._loaded is not None
         self._worker_ids += 1
-        worker = _Worker(self._worker_ids)
-        self._workers[worker.id] = worker
-        broker_end, worker_end = make_pair()
         page = os.memfd_create("pronghorn-slots", os.MFD_CLOEXEC)
-        try:
-            os.ftruncate(page, PAGE_BYTES)
-            self._broker.send(WorkerStarted(worker.id), (broker_end.fileno(), page))
-            self._launch(worker, worker_end.fileno(), page)
-        except OSError as error:  # the other end is gone; its exit is reported next
-            _log.warning("can't start worker %d: %s", worker.id, error)
-        finally:
-            broker_end.close()
-            worker_end.close()
-            os.close(page)
+        os.ftruncate(page, PAGE_BYTES)
+        worker = self._workers[self._worker_ids] = _Worker(self._worker_ids, page)
+        broker_end, worker_end = make_pair()
+        with broker_end, worker_end:
+            self._tell_broker(WorkerStarted(worker.id), (broker_end.fileno(), page))
+            self._launch(worker, worker_end.fileno())
 
-    def _launch(self, worker: _Worker, link: int, page: int) -> None:
+    def _launch(self, worker: _Worker, link: int) -> None:
         """Have the template fork the worker; spawn it if the template must not be forked."""
         assert self._loaded is not None
         assert self._template is not None
         if not self._loaded.unsafe:
-            self._template.send(StartWorker(worker.id), (link, page))
+            self._forking.add(worker.id)
+            with suppress(OSError):  # it is gone, which is reported next
+                self._template.send(StartWorker(worker.id), (link, worker.page))
             return
-        arguments = [str(worker.id), str(link), str(page)]
+        arguments = [str(worker.id), str(link), str(worker.page)]
         ours, theirs = make_pair()
         channel = ControlChannel(ours)
-        pid = spawn_module(
-            "pronghorn.worker.spawned",
-            [*arguments, str(theirs.fileno())],
-            [link, page, theirs.fileno()],
-        )
-        theirs.close()
-        channel.send(self._template_config())
+        with theirs:
+            pid = spawn_module(
+                "pronghorn.worker.spawned",
+                [*arguments, str(theirs.fileno())],
+                [link, worker.page, theirs.fileno()],
+            )
+        with suppress(OSError):  # as above
+            channel.send(self._template_config())
         channel.close()
         self._on_forked(worker.id, pid)
 
@@ -384,18 +434,19 @@ class Supervisor:
             reap(pid)
             return
         worker.pid = pid
-        try:
-            self._watch_child(pid, lambda cause: self._on_worker_exit(worker, cause))
-        except ProcessLookupError:  # it ended at once and was reaped as an adopted one
-            self._on_worker_exit(worker, "an early end")
+        self._watch_child(pid, lambda cause: self._on_worker_exit(worker, cause))
+        if worker.killed:  # the broker was quicker than the template
+            kill(pid)
 
     def _on_worker_exit(self, worker: _Worker, cause: str) -> None:
         """Report the end of a worker and start another in its place."""
         cause = f"{cause}: {worker.killed}" if worker.killed else cause
         _log.warning("worker %d (pid %s) ended with %s", worker.id, worker.pid, cause)
-        self._forget_worker(worker, cause)
         now = monotonic()
-        delay = 0.0 if worker.killed else self._worker_policy.died(now, ready_at=worker.ready_at)
+        # One that has begun requests did not end by how it starts, and is replaced at once.
+        has_served = _has_served(worker)
+        delay = 0.0 if has_served else self._worker_policy.died(now, ready_at=worker.ready_at)
+        self._forget_worker(worker, cause)
         if not self._announced and self._worker_policy.exhausted(now):
             self._give_up(f"workers end before they are ready, the last with {cause}")
             return
@@ -407,37 +458,45 @@ class Supervisor:
     def _forget_worker(self, worker: _Worker, cause: str) -> None:
         """Tell the broker that a worker is gone."""
         del self._workers[worker.id]
+        os.close(worker.page)
         if self._broker is not None:
-            try:
-                self._broker.send(WorkerExited(worker.id, cause))
-            except OSError:
-                _log.info("the broker is gone too; the next one starts with new workers")
+            self._tell_broker(WorkerExited(worker.id, cause))
 
     def _kill_worker(self, worker_id: int, reason: str) -> None:
         worker = self._workers.get(worker_id)
-        if worker is not None and worker.pid is not None:
+        if worker is not None:
             worker.killed = reason
-            kill(worker.pid)
+            if worker.pid is not None:
+                kill(worker.pid)
 
-    def _end_worker(self, worker: _Worker) -> None:
-        """Kill and reap a worker of an epoch that has ended."""
-        del self._workers[worker.id]
-        if worker.pid is not None:
-            kill(worker.pid)
-            self._unwatch_child(worker.pid)
-            reap(worker.pid)
+    def _end_workers(self) -> None:
+        """Kill and reap the workers of an epoch that has ended."""
+        workers = list(self._workers.values())
+        self._workers.clear()
+        pids = [worker.pid for worker in workers if worker.pid is not None]
+        for pid in pids:
+            kill(pid)
+        for pid in pids:
+            self._unwatch_child(pid)
+            reap(pid)
+        for worker in workers:
+            os.close(worker.page)
 
     # --- children -------------------------------------------------------------------------------
 
     def _spawn(
-        self, module: str, config: BrokerConfig | TemplateConfig
+        self,
+        module: str,
+        config: BrokerConfig | TemplateConfig,
+        descriptors: tuple[int, ...] = (),
     ) -> tuple[ControlChannel, int]:
         """Start a process with a channel to it, its config being the first message."""
         ours, theirs = make_pair()
-        pid = spawn_module(module, [str(theirs.fileno())], [theirs.fileno()])
-        theirs.close()
+        with theirs:
+            pid = spawn_module(module, [str(theirs.fileno())], [theirs.fileno(), *descriptors])
         channel = ControlChannel(ours)
-        channel.send(config)
+        with suppress(OSError):  # it has ended, which its pidfd tells
+            channel.send(config)
         return channel, pid
 
     def _watch_child(self, pid: int, on_exit: Callable[[str], None]) -> None:
@@ -463,10 +522,7 @@ class Supervisor:
     def _end_tree(self) -> None:
         """Let the broker and running nodes finish within the grace time, then kill what is left."""
         if self._broker is not None:
-            try:
-                self._broker.send(Shutdown())
-            except OSError:
-                _log.warning("the broker is gone already")
+            self._tell_broker(Shutdown())
         if self._template is not None:
             self._template.close()  # which ends it
         self._wait_for_children(self._config.grace_s)
@@ -474,9 +530,7 @@ class Supervisor:
             kill(pid)
         self._wait_for_children(_REAP_WAIT_S)
         # Processes that users' nodes started became children of this one when their worker ended.
-        for pid in children():
-            kill(pid)
-            reap(pid)
+        end_children(_REAP_WAIT_S)
 
     def _wait_for_children(self, seconds: float) -> None:
         deadline = monotonic() + seconds
@@ -489,6 +543,18 @@ class Supervisor:
                     reap(key.data)
 
 
+def _is_ready(descriptor: int, event: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(0))
+
+
+def _has_served(worker: _Worker) -> bool:
+    """Tell from its page whether a worker that has ended had begun a request."""
+    page = SlotsPage(memoryview(os.pread(worker.page, PAGE_BYTES, 0)))
+    return any(page.started_ns(slot) for slot in range(SLOTS_PER_WORKER))
+
+
 def main() -> int:
     """Run the supervisor over the channel whose descriptor is the first argument."""
     host = ControlChannel.inherited(int(sys.argv[1]))
@@ -499,6 +565,7 @@ def main() -> int:
     assert isinstance(config, PoolConfig)
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
     become_subreaper()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those the host's thread had blocked
     try:
         use_cpus(config.cpus)
     except OSError as error:

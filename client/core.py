@@ -324,6 +324,7 @@ class ClientCore(Generic[Handle]):
             self.info = reply.info
             self.limits = limits = reply.info.limits
             self._grant_requests, self._grant_bytes = limits.grant_requests, limits.grant_bytes
+            self._read = self._acknowledged = 0  # what came before belongs to no session
         elif self.info is not None:
             # It answers the probe of a new connection: the broker does not know us any more. The
             # first connection's comes before our hello is answered and means nothing.

@@ -13,13 +13,11 @@ from typing import Self
 from pronghorn.broker.wire.control import ModuleFailure
 from pronghorn.broker.wire.embedding import StopImport, importing_nodes
 from pronghorn.broker.wire.limits import Limits
-from pronghorn.broker.wire.places import endpoint_in, runtime_folder
+from pronghorn.broker.wire.places import POOL_PREFIX, endpoint_in, runtime_folder
 
 from .aio import AsyncClient
 from .launch import ProcessTree
 from .sync import Client
-
-POOL_PREFIX = "pool-"
 
 
 class Pool:

@@ -40,9 +40,13 @@ class WorkerCore(Generic[Handle]):
         self._in_flight[token] = handle
 
     def finish(self, slot: int, token: int) -> None:
-        """Note that a request's node has ended."""
+        """Note that the node of a request noted as `running` has ended."""
         self._page.finish(slot, token)
-        self._in_flight.pop(token, None)
+        del self._in_flight[token]
+
+    def finish_inline(self, slot: int, token: int) -> None:
+        """Note that the node of a request that ran at once has ended."""
+        self._page.finish(slot, token)
 
     def cancelled(self, token: int) -> Handle | None:
         """Return the handle of a request to cancel, `None` if it is not in flight here."""

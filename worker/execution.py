@@ -40,6 +40,9 @@ CONCURRENT_ITEMS = 32
 """Items of an async node that one chunk runs at once."""
 
 
+_NO_BUFFERS: Sequence[Buffer] = ()
+
+
 class Execution:
     """Runs requests for one worker."""
 
@@ -149,21 +152,19 @@ class Execution:
         )
 
     def _done(self, entry: Entry, message: RunCall, value: Any, run_ns: int) -> Word:
-        buffers: Sequence[Buffer] = ()
         try:
             if message.codec == CODEC_JSON:
-                body = entry.encode_json(value)
+                body, buffers = bytes(wrap_json(entry.encode_json(value))), _NO_BUFFERS
             else:
                 body, buffers = entry.encode(value)
         except PronghornError as error:
             return failed(message.token, error, run_ns), ()
         size = len(body)
-        value_raw = wrap_json(body) if message.codec == CODEC_JSON else Raw(body)
         if buffers:
             size += sum(memoryview(buffer).nbytes for buffer in buffers)
         if size > self._result_bytes:
             return failed(message.token, self._too_large(entry, size), run_ns), ()
-        return Done(message.token, value_raw, run_ns, len(buffers)), buffers
+        return Done(message.token, Raw(body), run_ns, len(buffers)), buffers
 
     def _chunk_done(
         self,

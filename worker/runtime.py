@@ -113,11 +113,15 @@ class WorkerRuntime:
             return
         self._read_bytes = next_read_bytes(self._read_bytes, len(data))
         try:
-            self._queue.extend(self._reader.feed(data))
+            messages = self._reader.feed(data)
         except DECODE_ERRORS:  # the ends are not of one installation, or memory was overwritten
             _log.exception("worker %d can't read its link and ends", self._worker_id)
             self._end()
             return
+        if len(messages) == 1 and not self._queue:  # one call at a time
+            self._handle(*messages[0])
+            return
+        self._queue.extend(messages)
         if not self._queue_is_scheduled:
             self._work()
 
@@ -142,7 +146,9 @@ class WorkerRuntime:
             entry = self._entries[message.node]
             if entry.kind == "inline":
                 context = self._execution.context(entry, message) if entry.takes_context else None
-                self._finish(message, self._run(entry, message, buffers, context))
+                word = self._run(entry, message, buffers, context)
+                self._core.finish_inline(message.slot, message.token)
+                self._send(*word)
             else:
                 self._start(entry, message, buffers)
         elif isinstance(message, CancelRun):
@@ -160,8 +166,9 @@ class WorkerRuntime:
         buffers: Sequence[bytes],
         context: Context | None,
     ) -> Word:
-        if isinstance(message, RunCall):
+        if type(message) is RunCall:
             return self._execution.call(entry, message, buffers, context)
+        assert isinstance(message, RunChunk)
         marked = partial(self._core.marked, message.slot)
         return self._execution.chunk(entry, message, marked, context)
 
@@ -191,12 +198,9 @@ class WorkerRuntime:
             self._core.finish(message.slot, message.token)
             self._send(Skipped(message.token))
         else:
-            self._finish(message, future.result())
+            self._core.finish(message.slot, message.token)
+            self._send(*future.result())
         self._end_if_drained()
-
-    def _finish(self, message: RunCall | RunChunk, word: Word) -> None:
-        self._core.finish(message.slot, message.token)
-        self._send(*word)
 
     # --- the link -------------------------------------------------------------------------------
 

@@ -29,6 +29,9 @@ CODEC_MSGPACK: Final = 0
 CODEC_JSON: Final = 1
 
 LENGTH: Final = Layout("<I")
+assert LENGTH.size == 4
+_unpack_length = LENGTH.unpack_from
+_NO_BUFFERS: Final[Sequence[bytes]] = ()
 FRAME_BYTES_MAX: Final = 2**32 - 1
 
 
@@ -148,26 +151,21 @@ class FrameReader:
     and joined once, so that its cost stays linear.
     """
 
-    __slots__ = ("_missing", "_pieces")
+    __slots__ = ("_missing", "pieces")
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []  # of an unfinished frame, with its length prefix
+        self.pieces: list[bytes] = []  # of an unfinished frame, with its length prefix
         self._missing = 0  # bytes that the pieces still lack, as far as is known
-
-    def is_whole(self, data: bytes) -> bool:
-        """Whether nothing is kept and the bytes are exactly one frame."""
-        size = len(data) - LENGTH.size
-        return not self._pieces and size >= 0 and LENGTH.unpack_from(data)[0] == size
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take in bytes, give back the frames that are now complete, in order."""
-        if self._pieces:
-            self._pieces.append(data)
+        if self.pieces:
+            self.pieces.append(data)
             self._missing -= len(data)
             if self._missing > 0:
                 return []
-            data = b"".join(self._pieces)
-            self._pieces.clear()
+            data = b"".join(self.pieces)
+            self.pieces.clear()
         frames: list[bytes] = []
         position = 0
         end = len(data)
@@ -180,7 +178,7 @@ class FrameReader:
             position = stop
         if position < end:
             rest = data[position:]
-            self._pieces.append(rest)
+            self.pieces.append(rest)
             wanted = LENGTH.size
             if len(rest) >= LENGTH.size:
                 wanted += LENGTH.unpack_from(rest)[0]
@@ -214,16 +212,20 @@ class MessageReader(Generic[Message]):
         self._owner: Message | None = None  # a message whose buffers have not all come
         self._buffers: list[bytes] = []  # those that have
 
-    def feed(self, data: bytes) -> list[tuple[Message, list[bytes]]]:
+    def feed(self, data: bytes) -> list[tuple[Message, Sequence[bytes]]]:
         """Take in bytes, give back the messages that are now complete, in order."""
-        if self._owner is None and self._frames.is_whole(data):
-            # As when one call is made at a time.
-            message = self._decode(memoryview(data)[LENGTH.size :])
-            if not getattr(message, "buffers", 0):
-                return [(message, [])]
-            self._owner = message
-            return []
-        messages: list[tuple[Message, list[bytes]]] = []
+        if (  # exactly one frame, as when one call is made at a time
+            self._owner is None
+            and not self._frames.pieces
+            and len(data) >= 4
+            and _unpack_length(data)[0] == len(data) - 4
+        ):
+            message = self._decode(data[4:])
+            if getattr(message, "buffers", 0):
+                self._owner = message
+                return []
+            return [(message, _NO_BUFFERS)]
+        messages: list[tuple[Message, Sequence[bytes]]] = []
         for frame in self._frames.feed(data):
             if self._owner is None:
                 message = self._decode(frame)

@@ -12,6 +12,9 @@ from .errors import InvalidArgumentError
 ENDPOINT_VARIABLE = "PRONGHORN_ENDPOINT"
 DEFAULT_NAME = "default"
 SOCKET_NAME = "broker.sock"
+POOL_PREFIX = "pool-"
+"""Begins the names of embedded pools' brokers; the process id of their host and a hyphen follow."""
+
 IPC_PATH_BYTES_MAX = 107
 """sizeof(sun_path) - 1 on Linux; libzmq would fail with no more than "File name too long"."""
 

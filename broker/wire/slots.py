@@ -39,6 +39,7 @@ _WORD_BYTES: Final = 8
 PAGE_BYTES: Final = SLOTS_PER_WORKER * _WORDS_PER_SLOT * _WORD_BYTES
 
 _STARTED, _REVOKED, _STARTED_NS, _FINISHED, _ITEM = range(5)
+assert _STARTED == 0, "`claim` writes it at the slot's begin"
 
 
 Item = TypeVar("Item")
@@ -75,8 +76,7 @@ class SlotsPage:
         words = self._words
         base = slot * _WORDS_PER_SLOT
         words[base + _STARTED_NS] = now_ns
-        words[base + _ITEM] = 0
-        words[base + _STARTED] = token
+        words[base] = token
         self._acquire()
         self._release()
         return words[base + _REVOKED] != token

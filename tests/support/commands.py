@@ -97,6 +97,11 @@ class Commands:
         self.environment = os.environ | {"XDG_RUNTIME_DIR": str(folder), "COLUMNS": "80"}
         self.environment.pop("PRONGHORN_ENDPOINT", None)
 
+    @property
+    def endpoint(self) -> str:
+        """Where the broker with the default name is."""
+        return f"ipc://{self.folder}/pronghorn/default/broker.sock"
+
     def __call__(
         self,
         *arguments: str | bytes,

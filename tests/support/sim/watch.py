@@ -93,7 +93,9 @@ class Watch:
         """Check that no session is served twice while another one waits."""
         me = id(session)
         for waiting, turn in self._turns.items():
-            if waiting != me and turn.first is _first_waiting(turn.first.session):
+            if waiting == me:
+                turn.served.clear()
+            elif turn.first is _first_waiting(turn.first.session):
                 turn.served[me] = turn.served.get(me, 0) + 1
                 assert turn.served[me] <= 1, "a session is served twice while another one waits"
 
