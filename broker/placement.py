@@ -117,40 +117,34 @@ class Placement:
 
     def give(self, worker: Worker, request: Request, now: float) -> None:
         """Record that a worker holds a request; sets the request's worker, token and slot."""
-        self._tokens += 1
-        request.token = self._tokens
+        self._tokens = token = self._tokens + 1
+        request.token = token
         request.worker_id = worker.id
         request.slot = worker.free_slots.pop()
-        if not worker.held:
+        held = worker.held
+        if not held:
             worker.progress_at = now
-        worker.held[request.token] = request
+        held[token] = request
         worker.held_bytes += request.size
-        if request.inline:
-            estimate_ns = request.node.estimate_ns
-            request.quick = not request.chunk and is_quick(estimate_ns)
-            request.cost_ns = (estimate_ns or 0.0) + OVERHEAD_NS
-            worker.inline_count += 1
-            worker.load_ns += request.cost_ns
-            if not request.quick:
-                worker.slow_count += 1
-            if worker.idle:
-                worker.idle = False
-                idle = self._idle
-                if idle[-1] is worker:
-                    idle.pop()
-                else:
-                    idle.remove(worker)
-                if request.quick and not worker.in_rotation:
-                    worker.in_rotation = True
-                    self._rotation.append(worker)
-        else:
-            worker.concurrent_count += 1
-            if not worker.free_slots:
-                self._file(worker)
         if worker.check_at == inf:
             worker.check_at = now + STALL_S
             if worker.check_at < self.check_at:
                 self.check_at = worker.check_at
+        if not request.inline:
+            worker.concurrent_count += 1
+            if not worker.free_slots:
+                self._file(worker)
+            return
+        estimate_ns = request.node.estimate_ns
+        request.cost_ns = cost_ns = (estimate_ns or 0.0) + OVERHEAD_NS
+        worker.inline_count += 1
+        worker.load_ns += cost_ns
+        if request.chunk or not is_quick(estimate_ns):
+            worker.slow_count += 1
+        else:
+            request.quick = True
+        if worker.idle:
+            self._file(worker)
 
     def take(self, worker: Worker, token: int) -> Request | None:
         """Take out what a worker has said its last word on; `None` if it was taken back before."""
@@ -264,7 +258,9 @@ class Placement:
             self._file(worker)
             return
         worker.inline_count -= 1
-        if not request.quick:
+        if request.quick:
+            request.quick = False  # it may be slow by then, should it be given out again
+        else:
             worker.slow_count -= 1
         if worker.inline_count == 0:
             worker.load_ns = 0.0  # sums of floats drift; this is the chance to start anew
@@ -299,7 +295,7 @@ class Placement:
                 self._idle.pop()
             else:
                 self._idle.remove(worker)
-        if not idle and not worker.in_rotation and _takes_quick(worker):
+        if not (idle or worker.in_rotation) and _takes_quick(worker):
             worker.in_rotation = True
             self._rotation.append(worker)
 

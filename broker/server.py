@@ -16,12 +16,10 @@ import logging
 import mmap
 import os
 import select
-import shutil
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
-from pathlib import Path
 from time import monotonic
 
 import msgspec
@@ -40,9 +38,11 @@ from .events import (
     WorkerSent,
     WorkerStarting,
 )
+from .folder import remove_files
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
 from .links import LinkError, WorkerLink
+from .processes import allow_all_descriptors
 from .wire.channel import ControlChannel
 from .wire.codec import encode_message
 from .wire.control import (
@@ -96,6 +96,7 @@ class BrokerServer:
         self._egress = Egress(config.limits)
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
+        self._table_digest = ""  # of the nodes that are served; "" until they are known
         self._stopping = False
         self._now = 0.0  # monotonic seconds at this turn's begin
         self.orphaned = False  # whether the supervisor went without a word
@@ -106,6 +107,7 @@ class BrokerServer:
 
     def run(self) -> None:
         """Serve until the supervisor says stop or is gone. Guarded by ``scripts/bench guard``."""
+        self._tell_supervisor(BrokerBound(self.endpoints))
         core, frontend, poll = self._core, self._frontend, self._epoll.poll
         on_ready, front_fd = self._on_ready, self._front_fd
         timeout: float | None = None
@@ -137,9 +139,9 @@ class BrokerServer:
 
     def close(self) -> None:
         """Close everything; replies that were sent leave within the linger time."""
-        self._frontend.close()
-        for worker in self._workers.values():
+        for worker in self._workers.values():  # first, for it tells the workers to end
             self._release(worker)
+        self._frontend.close()
         self._epoll.close()
         self._channel.close()
 
@@ -164,29 +166,34 @@ class BrokerServer:
         except LinkError as error:
             self._unwatch(link.fileno())
             link.alive = False
-            self._channel.send(KillWorker(link.worker_id, str(error)))
+            self._tell_supervisor(KillWorker(link.worker_id, str(error)))
             return
         if not link.alive:
             self._unwatch(link.fileno())  # its end is reported by the supervisor
         handle, now, worker_id = self._core.handle, self._now, link.worker_id
         for message, buffers in messages:
             handle(WorkerSent(worker_id, message, buffers), now)
-            if type(message) is Ready:
-                self._channel.send(WorkerReady(link.worker_id))
+            # One with other nodes is about to be killed.
+            if type(message) is Ready and message.table_digest == self._table_digest:
+                self._tell_supervisor(WorkerReady(link.worker_id))
 
     def _read_supervisor(self) -> None:
         received = self._channel.receive()
         if received is None:
-            _log.error("the supervisor is gone; the broker ends")
-            self.orphaned = self._stopping = True
+            self._on_orphaned()
             return
         for message, descriptors in received:
             self._on_control(message, descriptors)
+
+    def _on_orphaned(self) -> None:
+        _log.error("the supervisor is gone; the broker ends")
+        self.orphaned = self._stopping = True
 
     def _on_control(self, message: ControlMessage, descriptors: tuple[int, ...]) -> None:
         match message:
             case ServeTable(table):
                 self._core.handle(TableKnown(table), monotonic())
+                self._table_digest = table.digest
                 self._watch(self._front_fd, _nothing)
             case WorkerStarted(worker_id):
                 self._add_worker(worker_id, *descriptors)
@@ -243,7 +250,7 @@ class BrokerServer:
                     else:
                         sends[command.peer] = [command]
                 else:
-                    self._channel.send(KillWorker(command.worker_id, command.reason))
+                    self._tell_supervisor(KillWorker(command.worker_id, command.reason))
             self._flush()
             lost: list[Event] = []
             for peer, of_peer in sends.items():
@@ -311,6 +318,12 @@ class BrokerServer:
                 return [PeerGone(peer, banned=delivery is Delivery.FULL)]
         return []
 
+    def _tell_supervisor(self, message: BrokerBound | KillWorker | WorkerReady) -> None:
+        try:
+            self._channel.send(message)
+        except OSError:
+            self._on_orphaned()
+
     # --- polling --------------------------------------------------------------------------------
 
     def _watch(self, fd: int, handler: Callable[[], None]) -> None:
@@ -319,20 +332,11 @@ class BrokerServer:
 
     def _unwatch(self, fd: int) -> None:
         self._epoll.unregister(fd)
-        del self._on_ready[fd]
+        self._on_ready[fd] = _nothing  # this turn's poll may have given it out too
 
 
 def _nothing() -> None:
     """Stand for the ROUTER's descriptor, which only wakes the poll."""
-
-
-def _remove(paths: Sequence[str]) -> None:
-    """Remove what the supervisor would have removed."""
-    for path in paths:
-        if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            Path(path).unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -344,12 +348,12 @@ def main() -> int:
     config = first[0][0]
     assert isinstance(config, BrokerConfig)
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
+    allow_all_descriptors()
     try:
         server = BrokerServer(config, channel)
     except InvalidArgumentError as error:
         channel.send(BrokerFailed(str(error)))
         return 1
-    channel.send(BrokerBound(server.endpoints))
     # What a request leaves behind holds no cycles, so looking for them often is wasted.
     gc.freeze()
     gc.set_threshold(_GC_ALLOCATIONS)
@@ -358,7 +362,7 @@ def main() -> int:
     finally:
         server.close()
         if server.orphaned:
-            _remove(config.files)
+            remove_files(config.files)
     return 0
 
 

@@ -139,7 +139,7 @@ class Supervisor:
             if self._selector.get_map().get(key.fd) is key:
                 key.data()
 
-    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
+    def _watch(self, fd: int, handler: Callable[[], object]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, handler)
 
     def _after(self, delay_s: float, action: Callable[[], None]) -> None:

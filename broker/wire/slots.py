@@ -76,6 +76,7 @@ class SlotsPage:
         words = self._words
         base = slot * _WORDS_PER_SLOT
         words[base + _STARTED_NS] = now_ns
+        words[base + _ITEM] = 0  # or a death before the first mark would tell of another chunk's
         words[base] = token
         self._acquire()
         self._release()

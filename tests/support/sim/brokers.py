@@ -144,7 +144,9 @@ class FakeBroker:
             if isinstance(command, Assign):
                 self._world.log("assign", command.worker_id, command.message)
                 self._watch.assigned(command, self._world.agenda.now)
-                self._world.workers[command.worker_id].to_worker.send(command.message)
+                worker = self._world.workers.get(command.worker_id)
+                if worker is not None:  # else it has ended since the core decided so
+                    worker.to_worker.send(command.message)
             elif isinstance(command, Send):
                 sends.setdefault(command.peer, []).append(command)
             else:

@@ -42,9 +42,9 @@ class Watch:
         token = command.message.token
         assert token not in self._given_at, "a request given out again has a new token"
         self._given_at[token] = now
-        request = self._core._placement.workers[command.worker_id].held.get(token)
-        if request is not None:
-            self._check_turn(request.session)
+        worker = self._core._placement.workers.get(command.worker_id)
+        if worker is not None and token in worker.held:
+            self._check_turn(worker.held[token].session)
 
     def settled(self) -> None:
         """Check what has to hold after a burst was dealt with."""

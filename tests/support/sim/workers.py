@@ -177,13 +177,17 @@ class FakeWorker:
 
     def _finish(self, message: RunCall | RunChunk, word: ToBroker) -> None:
         """Note the end of a node, and send its last word if there is time for it."""
-        self.core.finish(message.slot, message.token)
+        is_inline = TABLE.nodes[message.node].kind == "inline"
+        if is_inline:
+            self.core.finish_inline(message.slot, message.token)
+        else:
+            self.core.finish(message.slot, message.token)
         if self._dies(Doom.BEFORE_SEND):
             return
         self._send(word)
         if self._dies(Doom.AFTER_SEND):
             return
-        if TABLE.nodes[message.node].kind == "inline":
+        if is_inline:
             self._blocked = False
         self._plan_turn()
 
