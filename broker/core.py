@@ -614,7 +614,8 @@ class BrokerCore:
         table = event.table
         self._table = table
         self._nodes = [
-            Node(index, node.name, node.kind != "inline") for index, node in enumerate(table.nodes)
+            Node(index, node.name, node.kind != "inline", marks_items=node.kind != "async")
+            for index, node in enumerate(table.nodes)
         ]
         self._by_name = {name: self._nodes[index] for name, index in table.names().items()}
 

@@ -139,10 +139,9 @@ class Placement:
         request.cost_ns = cost_ns = (estimate_ns or 0.0) + OVERHEAD_NS
         worker.inline_count += 1
         worker.load_ns += cost_ns
-        if request.chunk or not is_quick(estimate_ns):
+        request.quick = quick = not request.chunk and is_quick(estimate_ns)
+        if not quick:
             worker.slow_count += 1
-        else:
-            request.quick = True
         if worker.idle:
             self._file(worker)
 

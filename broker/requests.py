@@ -24,6 +24,8 @@ class Node(msgspec.Struct):
     index: int
     name: str
     concurrent: bool  # async or threaded: many run at once in a worker
+    # whether a chunk's items run one after the other, each marked in the slot; async ones do not
+    marks_items: bool = True
     estimate_ns: float | None = None  # of its run time; None until one was measured
     calls: int = 0  # requests and items that ended with a result
     failures: int = 0  # requests that ended with an error of the node or a lost worker

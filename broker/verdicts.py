@@ -85,7 +85,7 @@ def worker_lost(worker: Worker, request: Request, state: SlotState, cause: str) 
     outcome: Outcome = "maybe_executed"
     item: int | None = None
     if request.chunk:
-        item = worker.page.item(request.slot)
+        item = worker.page.item(request.slot) if request.node.marks_items else None
     elif state is SlotState.FINISHED:
         outcome = "executed"
     details = ErrorDetails(outcome=outcome, node=request.node.name, cause=cause, item=item)

@@ -80,11 +80,10 @@ class Execution:
         try:
             awaitable = entry.invoke(params) if context is None else entry.invoke(params, context)
             value = await awaitable
-        except asyncio.CancelledError:
-            return failed(message.token, _cancelled(entry), monotonic_ns() - begun_ns), ()
         except BaseException as error:
             run_ns = monotonic_ns() - begun_ns
-            return failed(message.token, entry.node_error(error), run_ns), ()
+            ended = _cancelled(entry) if _is_cancel(error) else entry.node_error(error)
+            return failed(message.token, ended, run_ns), ()
         return self._done(entry, message, value, monotonic_ns() - begun_ns)
 
     def chunk(
@@ -127,9 +126,9 @@ class Execution:
                     continue
                 try:
                     values[index] = await entry.invoke(params, *extra)
-                except asyncio.CancelledError:
-                    raise
                 except BaseException as error:
+                    if _is_cancel(error):
+                        raise
                     failures.append((index, entry.node_error(error)))
 
         begun_ns = monotonic_ns()
@@ -195,6 +194,12 @@ class Execution:
 def failed(token: int, error: PronghornError, run_ns: int = 0) -> Failed:
     """Make the message for an error."""
     return Failed(token, error.code, error.message, error.details, run_ns)
+
+
+def _is_cancel(error: BaseException) -> bool:
+    """Tell whether our task is being cancelled; else the node has raised it, as any other error."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _cancelled(entry: Entry) -> CancelledError:

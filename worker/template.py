@@ -11,6 +11,8 @@ import gc
 import logging
 import os
 import sys
+from contextlib import suppress
+from io import TextIOWrapper
 
 from pronghorn.broker.wire.channel import ControlChannel
 from pronghorn.broker.wire.control import (
@@ -55,12 +57,23 @@ class Template:
                 self._fork(message.worker_id, *descriptors)
 
     def _fork(self, worker_id: int, link_fd: int, page_fd: int) -> None:
+        """Fork a worker and tell its process.
+
+        Raises:
+            OSError: The system allows no more processes, or the process in between was killed; the
+                template then ends, and its supervisor starts another after a while.
+        """
+        flush_output()  # or what modules printed at import would be written by each worker again
         reader, writer = os.pipe()
         between = os.fork()
         if between == 0:
-            pid = os.fork()
+            try:
+                pid = os.fork()
+                if pid:
+                    os.write(writer, str(pid).encode())
+            except BaseException:
+                os._exit(1)
             if pid:
-                os.write(writer, str(pid).encode())
                 os._exit(0)
             os.close(reader)
             os.close(writer)
@@ -70,7 +83,10 @@ class Template:
         os.close(page_fd)
         pid_text = os.read(reader, 32)
         os.close(reader)
-        os.waitpid(between, 0)
+        with suppress(ChildProcessError):  # users' modules may have SIGCHLD ignored
+            os.waitpid(between, 0)
+        if not pid_text:
+            raise OSError(f"can't fork worker {worker_id}: the process in between has failed")
         try:
             self._channel.send(WorkerForked(worker_id, int(pid_text)))
         except BrokenPipeError:  # the supervisor ends the tree; `run` sees it next
@@ -95,6 +111,7 @@ class Template:
             _log.exception("worker %d failed", worker_id)
         finally:
             logging.shutdown()
+            flush_output()
             # No clean-up of the template's own: it is not this process's to do.
             os._exit(status)
 
@@ -108,7 +125,17 @@ def read_config(channel: ControlChannel) -> TemplateConfig | None:
     assert isinstance(config, TemplateConfig)
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
     sys.path[:] = config.sys_path
+    # What nodes print is seen at once, also when it goes to a pipe and the worker is killed.
+    if isinstance(sys.stdout, TextIOWrapper):  # None when the host has closed it
+        sys.stdout.reconfigure(line_buffering=True)
     return config
+
+
+def flush_output() -> None:
+    """Write out what was printed, as far as that is possible."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # users' code may have closed it, or put anything in its place
+            stream.flush()
 
 
 def main() -> int:

@@ -122,7 +122,7 @@ class KillWorker(msgspec.Struct, frozen=True, tag=True):
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to broker: send what is to be sent, remove the socket files, exit."""
+    """Host to supervisor: end the tree. Supervisor to broker: send what is to be sent and exit."""
 
 
 class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -105,6 +105,8 @@ def test_bytes_of_the_command_line_that_are_no_text_can_be_told(
 ) -> None:
     warn("\udcff")
     assert capsys.readouterr().err == "warning: \\udcff\n"
+    complain(InvalidArgumentError("\udcff"), as_json=True)
+    assert json.loads(capsys.readouterr().err)["error"]["message"] == "\\udcff"
 
 
 def test_result_is_one_line_of_json() -> None:

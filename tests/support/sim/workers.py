@@ -5,9 +5,9 @@ the process could die or others could act in between.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
@@ -82,6 +82,7 @@ class FakeWorker:
         self._inbox: deque[ToWorker] = deque()  # read from the link, not yet begun
         self._blocked = False  # in an inline node, or in the middle of a claim
         self._turn_planned = False
+        self._when_free: list[tuple[Callable[..., None], tuple[Any, ...]]] = []  # if blocked
         self.to_worker = Channel(world.agenda, dice, self._receive)
         self.to_broker = Channel(world.agenda, dice, self._at_broker)
         world.agenda.after(dice.between(0.0, _BOOT_S), self._boot, digest)
@@ -126,7 +127,7 @@ class FakeWorker:
             return
         self._blocked = True
         begun = self.core.begin(message.slot, message.token, int(self._agenda.now * 1e9))
-        self._blocked = False
+        self._unblock()
         if not self.alive or (begun and self._dies(Doom.AFTER_CLAIM)):
             return
         self._world.log("claim", self.id, message.token, begun)
@@ -188,8 +189,15 @@ class FakeWorker:
         if self._dies(Doom.AFTER_SEND):
             return
         if is_inline:
-            self._blocked = False
+            self._unblock()
         self._plan_turn()
+
+    def _unblock(self) -> None:
+        """Let the loop go on with what it could not do in between."""
+        self._blocked = False
+        for act, arguments in self._when_free:
+            self._agenda.after(self._dice.between(0.0, _TURN_S), act, *arguments)
+        self._when_free.clear()
 
     # --- requests that run beside others --------------------------------------------------------
 
@@ -203,7 +211,7 @@ class FakeWorker:
             return
         message = running.message
         if self._blocked and TABLE.nodes[message.node].kind == "async":
-            self._agenda.after(_TURN_S, self._first_step, running)
+            self._when_free.append((self._first_step, (running,)))
             return
         running.begun = True
         if isinstance(message, RunCall):
@@ -223,8 +231,8 @@ class FakeWorker:
     def _last_step(self, running: _Running, word: ToBroker) -> None:
         if not self.alive or running.cancelled:
             return
-        if self._blocked:  # the loop gets to it when it is free again
-            self._agenda.after(_TURN_S, self._last_step, running, word)
+        if self._blocked:
+            self._when_free.append((self._last_step, (running, word)))
         else:
             self._finish(running.message, word)
 

@@ -1,0 +1,234 @@
+"""Nodes that die, hang and misbehave, served by the tests of faults."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from pronghorn.worker import node
+
+
+@node
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@node
+def pid() -> int:
+    return os.getpid()
+
+
+@node
+def nap(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@node
+def die(how: str) -> None:
+    _die(how)
+
+
+@node(thread=True)
+def die_in_thread(how: str) -> None:
+    _die(how)
+
+
+@node
+async def die_in_coroutine(how: str) -> None:
+    await asyncio.sleep(0)
+    _die(how)
+
+
+@node
+async def wait_forever(told: str) -> None:
+    _tell(told)
+    await asyncio.Event().wait()
+
+
+@node
+def die_at(index: int, at: int) -> int:
+    if index == at:
+        _die("SIGKILL")
+    return index
+
+
+@node
+def gate(told: str, opened: str) -> int:
+    """Say that it has begun, then wait until somebody opens a FIFO."""
+    _tell(told)
+    with open(opened) as fifo:
+        fifo.read()
+    return os.getpid()
+
+
+@node
+def spin_in_c(told: str) -> int:
+    """Hold the GIL in one call of C for hours."""
+    _tell(told)
+    return sum(range(10**12))
+
+
+@node
+def sleep_long(told: str) -> None:
+    _tell(told)
+    time.sleep(1000)
+
+
+@node
+def deaf(told: str) -> None:
+    """Ignore every signal that can be ignored, and sleep."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    _tell(told)
+    time.sleep(1000)
+
+
+@node(thread=True)
+def sleep_in_thread(told: str) -> None:
+    _tell(told)
+    time.sleep(1000)
+
+
+@node
+async def stubborn(told: str) -> None:
+    """Refuse to be cancelled."""
+    _tell(told)
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            continue
+
+
+@node
+def fork_child() -> int:
+    """Leave a forked child behind, which sleeps."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(1000)
+        os._exit(0)
+    return child
+
+
+@node
+def fork_and_return() -> int:
+    """Return twice, in the worker and in a forked child; the child's own return is nobody's."""
+    return os.fork()
+
+
+@node
+def daemons() -> list[int]:
+    """Leave a family behind: a daemon in a session of its own, and children it has started."""
+    script = "sleep 1000 & echo $!; sleep 1000 & echo $!; wait"
+    shell = subprocess.Popen(
+        ["sh", "-c", f"echo $$; {script}"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert shell.stdout is not None
+    return [int(shell.stdout.readline()) for _ in range(3)]
+
+
+@node
+def brief_child() -> int:
+    """Start a process that ends at once and is not waited for."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    return child
+
+
+@node
+async def run_command(word: str) -> str:
+    process = await asyncio.create_subprocess_exec("echo", word, stdout=subprocess.PIPE)
+    out, _ = await process.communicate()
+    return out.decode().strip()
+
+
+@node
+def descriptors() -> dict[int, str]:
+    found: dict[int, str] = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one that lists
+            continue
+    return found
+
+
+@node
+def say(word: str) -> None:
+    print(word)
+
+
+@node
+def close_standard_descriptors() -> int:
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)
+    return os.getpid()
+
+
+@node
+def go_to(folder: str) -> str:
+    os.chdir(folder)
+    return os.getcwd()
+
+
+@node
+def session() -> tuple[int, int]:
+    """Return the ids of the session and of the process group."""
+    return os.getsid(0), os.getpgid(0)
+
+
+@node
+def value_and_die(value: int, when: str) -> int:
+    """Return the value; the worker is killed around the write of the result."""
+    _kill_around_send(when)
+    return value
+
+
+@node
+def die_within(microseconds: int, mark: str) -> int:
+    """Have the kernel end this process some time from now, and note the end of the node."""
+    signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)
+    _tell(mark)
+    return microseconds
+
+
+def _die(how: str) -> None:
+    match how:
+        case "segfault":
+            ctypes.string_at(0)
+        case "exit":
+            os._exit(3)
+        case name:
+            os.kill(os.getpid(), signal.Signals[name])
+
+
+def _kill_around_send(when: str) -> None:
+    """Have the next write of a socket be this process's last, done or not done."""
+    import socket
+
+    def send(sock: socket.socket, data: bytes) -> int:
+        if when == "after":
+            original(sock, data)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    original: Callable[[socket.socket, bytes], int] = socket.socket.send
+    socket.socket.send = send  # type: ignore[assignment, method-assign]
+
+
+def _tell(path: str) -> None:
+    """Write a line to a FIFO or file: this node has come so far."""
+    with open(path, "a") as out:
+        print(os.getpid(), file=out)
+
+
+assert sys.platform == "linux"

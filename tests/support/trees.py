@@ -1,0 +1,217 @@
+"""Looks at real process trees from outside, and waits for ends without looking again and again."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple, Self
+
+import pytest
+
+from pronghorn.client import Client, Pool
+
+END_S = 1.0
+"""Within this time after any death or signal no process and no file may be left."""
+
+PATIENCE_S = 20.0  # of a test that waits for what has to come; shows a hang, is no budget
+
+FAULTY = str(Path(__file__).parent / "faulty.py")
+"""The module of nodes that die, hang and misbehave."""
+
+
+class Tree(NamedTuple):
+    """The processes of a pool at one moment."""
+
+    supervisor: int
+    broker: int
+    template: int
+    workers: tuple[int, ...]
+
+    @classmethod
+    def below(cls, supervisor: int) -> Self:
+        """Find out who is who among the children of a supervisor."""
+        broker = template = 0
+        workers: list[int] = []
+        for pid in children(supervisor):
+            line = command_line(pid)
+            if "pronghorn.broker.server" in line:
+                broker = pid
+            elif "pronghorn.worker" not in line:
+                continue  # what a node has started
+            elif "pronghorn-slots" in _read(f"/proc/{pid}/maps"):
+                workers.append(pid)
+            elif "pronghorn.worker.template" in line:
+                template = pid
+        return cls(supervisor, broker, template, tuple(workers))
+
+    @classmethod
+    def of_host(cls, host: int) -> Self:
+        """Find the tree of the one pool that a process has started."""
+        (supervisor,) = supervisors(host)
+        return cls.below(supervisor)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return (self.supervisor, self.broker, self.template, *self.workers)
+
+
+class Running:
+    """A pool in this process, one client of it, and its processes."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.client: Client = pool.client()
+        self.supervisor = pool._tree.supervisor_pid
+
+    @property
+    def tree(self) -> Tree:
+        return Tree.below(self.supervisor)
+
+
+class Ends:
+    """Watches processes, which need not be children, until they end."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._pidfds = {os.pidfd_open(pid): pid for pid in pids}
+
+    def wait(self, within_s: float = END_S) -> float:
+        """Wait until all have ended and return how many seconds that took; fail after the time."""
+        begun = monotonic()
+        poll = select.poll()
+        for pidfd in self._pidfds:
+            poll.register(pidfd, select.POLLIN)
+        left = dict(self._pidfds)
+        while left:
+            ready = poll.poll(max(0.0, begun + within_s - monotonic()) * 1000)
+            if not ready:
+                alive = ", ".join(f"{pid} ({command_line(pid)})" for pid in left.values())
+                pytest.fail(f"alive {within_s} s later: {alive}")
+            for pidfd, _ in ready:
+                poll.unregister(pidfd)
+                del left[pidfd]
+        return monotonic() - begun
+
+    def close(self) -> None:
+        for pidfd in self._pidfds:
+            os.close(pidfd)
+        self._pidfds.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Host:
+    """A program in a session of its own, as a shell would start it in the foreground."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def says(self) -> str:
+        """Wait for the next line that it prints."""
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], PATIENCE_S)[0], "it says nothing"
+        line = self.process.stdout.readline().decode().rstrip("\n")
+        if not line and self.process.poll() is not None and self.process.stderr is not None:
+            pytest.fail(f"the host ended: {self.process.stderr.read().decode()}")
+        return line
+
+    def told(self, line: str) -> None:
+        """Give it a line on standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+
+    def interrupt(self) -> None:
+        """Do what Ctrl-C does: signal its whole process group."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def rest(self) -> tuple[str, str]:
+        """Wait for its end; return what else it has printed and its errors."""
+        out, errors = self.process.communicate(timeout=PATIENCE_S)
+        return out.decode(), errors.decode()
+
+
+class Fifo:
+    """A named pipe that a node writes to, or that one waits for."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        self._reader = os.open(path, os.O_RDWR)  # so that neither end blocks in open
+
+    def line(self) -> str:
+        """Wait for the next line."""
+        assert select.select([self._reader], [], [], PATIENCE_S)[0], "nothing was written"
+        return os.read(self._reader, 4096).decode().splitlines()[0]
+
+    def close(self) -> None:
+        os.close(self._reader)
+
+
+@contextmanager
+def hosting(script: str | Path, *arguments: str) -> Iterator[Host]:
+    """Run a host program, given by its path or its text, for the time of a block."""
+    program = [str(script)] if isinstance(script, Path) else ["-c", script]
+    with subprocess.Popen(
+        [sys.executable, *program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,  # or `communicate` would miss what `readline` has read ahead
+        start_new_session=True,
+    ) as process:
+        try:
+            yield Host(process)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def supervisors(host: int) -> list[int]:
+    """Return the supervisors that a process has started, from any of its threads."""
+    return [pid for pid in children(host) if "pronghorn.broker.supervisor" in command_line(pid)]
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, those that have ended and were not reaped included."""
+    return [
+        int(child)
+        for thread in os.listdir(f"/proc/{pid}/task")
+        for child in _read(f"/proc/{pid}/task/{thread}/children").split()
+    ]
+
+
+def zombies(pid: int) -> list[int]:
+    """Return the children of a process that have ended and were not reaped."""
+    return [child for child in children(pid) if _state(child) == "Z"]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and has not ended."""
+    return os.path.exists(f"/proc/{pid}") and _state(pid) != "Z"
+
+
+def command_line(pid: int) -> str:
+    return _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+
+
+def _state(pid: int) -> str:
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].strip()[:1]
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):  # it has ended just now
+        return ""
