@@ -81,7 +81,7 @@ def error_fields(error: PronghornError) -> dict[str, Any]:
     """Return what ``--json`` tells of an error: code, message, outcome and what else is known."""
     fields: dict[str, Any] = {
         "code": error.code,
-        "message": error.message,
+        "message": _printable(error.message).decode(),
         "outcome": error.outcome,
     }
     fields |= msgspec.to_builtins(error.details)
@@ -139,8 +139,13 @@ def _aftermath(error: PronghornError) -> str:
 
 def _write_error(text: str) -> None:
     with suppress(OSError):  # nobody is there to be told
-        sys.stderr.buffer.write(text.encode(errors="backslashreplace") + b"\n")
+        sys.stderr.buffer.write(_printable(text) + b"\n")
         sys.stderr.flush()
+
+
+def _printable(text: str) -> bytes:
+    """Encode text that may hold what was no text on the command line, such as a file's name."""
+    return text.encode(errors="backslashreplace")
 
 
 def _painted(text: str, colour: str) -> str:

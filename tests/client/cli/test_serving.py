@@ -32,8 +32,8 @@ def test_ready_is_told_with_all_that_is_served(commands: Commands) -> None:
         (failure,) = ready["failures"]
         assert failure["module"] == "bad.py"
         assert "No module named 'nothing_of_that_name'" in failure["reason"]
-        assert commands("call", "add", "a=1", "b=2", "--name", "shop").output == "3\n"
-        assert commands("call", "add", "a=1", "b=2", "--endpoint", other).output == "3\n"
+        assert commands("call", "add", "a=1", "b=2", "--name", "shop") == (0, b"3\n", "")
+        assert commands("call", "add", "a=1", "b=2", "--endpoint", other) == (0, b"3\n", "")
         second = commands("serve", "nodes.py", "--name", "shop")
         assert second.status == 1
         assert "another broker (pid" in second.errors
@@ -71,7 +71,7 @@ def test_signal_ends_the_tree_with_0_and_leaves_nothing(
 
 def test_what_nodes_print_is_no_event(commands: Commands) -> None:
     with commands.serving("nodes.py", "--workers", "1") as serving:
-        assert commands("call", "nothing").status == 0
+        assert commands("call", "nothing") == (0, b"null\n", "")
         serving.process.send_signal(signal.SIGTERM)
         assert serving.next_event()["event"] == "end"
         assert serving.process.communicate(timeout=TIMEOUT_S) == (b"", b"a node prints\n")
@@ -94,7 +94,7 @@ def test_new_broker_is_an_event(commands: Commands) -> None:
         assert event["event"] == "epoch"
         assert event["epoch"] != serving.ready["epoch"]
         assert event["endpoints"] == serving.ready["endpoints"]
-        assert commands("call", "add", "a=1", "b=2").output == "3\n"
+        assert commands("call", "add", "a=1", "b=2") == (0, b"3\n", "")
 
 
 def test_end_of_the_tree_by_itself_is_told(commands: Commands) -> None:
