@@ -143,7 +143,7 @@ class BrokerCore:
         self._banned: dict[bytes, None] = {}  # routing ids that are ignored, oldest first
         self._queue = ReadyQueue()
         self._placement = Placement()
-        self._deadlines: Deadlines[Request] = Deadlines()
+        self._deadlines: Deadlines[Request] = Deadlines(_has_ended)
         self._numbers = 0  # the request number given out last
         self._commands: list[Command] = []
         self._count = Counters()
@@ -192,12 +192,14 @@ class BrokerCore:
             for request in reversed(placement.take_back()):
                 self._count.taken_back += 1
                 queue.put_back(request)
-        while queue.length and (head := queue.head()) is not None:
-            worker = placement.find(head)
-            if worker is None:
-                break
-            queue.pop_head()
-            self._assign(worker, head, now)
+        if queue.length:
+            for rotation in queue.rotations:
+                while rotation.length and (head := rotation.head()) is not None:
+                    worker = placement.find(head)
+                    if worker is None:
+                        break
+                    queue.pop_head(rotation)
+                    self._assign(worker, head, now)
         commands, self._commands = self._commands, []
         return commands
 
@@ -228,18 +230,16 @@ class BrokerCore:
     def check_invariants(self) -> None:
         """Check that every index agrees with every other; tests call it after each event."""
         self._placement.check_invariants()
+        self._queue.check_invariants()
         waiting = self._queue.waiting()
         held = [r for w in self._placement.workers.values() for r in w.held.values()]
         numbers = [request.number for request in (*waiting, *held)]
         assert len(numbers) == len(set(numbers)), "I2: no request is in two places"
-        assert self._queue.length == len(waiting)
-        assert self._queue.bytes == sum(request.size for request in waiting)
         alive = {request.number for request in (*waiting, *held) if not request.ended}
         in_open = [r for session in self._sessions.values() for r in session.open.values()]
         assert {request.number for request in in_open} == alive, "I1, I4: open iff not ended"
         for session in self._sessions.values():
             assert session.open_bytes == sum(request.size for request in session.open.values())
-            assert session.in_rotation == bool(session.ready)
             assert all(session.open[request.key] is request for request in session.open.values())
 
     # --- clients --------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ class BrokerCore:
             self._deadlines.push(request.due, request)
         open_[key] = request
         session.open_bytes += size
-        if not queue.length:  # nobody is before it
+        if not queue.length or not queue.rotation(request).length:  # nobody is before it
             worker = self._placement.find(request)
             if worker is not None:
                 self._assign(worker, request, now)
@@ -442,11 +442,11 @@ class BrokerCore:
         outcome: Outcome = "not_started"
         worker = self._placement.workers.get(request.worker_id)
         if worker is None:
-            self._queue.uncount(request)
+            self._queue.drop(request)
         elif not self._placement.revoke(worker, request):
             outcome = "maybe_executed"
-            request.params, request.buffers = NIL, ()  # the rest of it stays until the last word
             self._commands.append(Assign(worker.id, CancelRun(request.token)))
+        request.params, request.buffers = NIL, ()  # the rest of it may stay for a while
         details = ErrorDetails(outcome=outcome, node=request.node.name)
         self._fail(request, cause(f"{request.node.name}: {why}", details))
 
@@ -465,6 +465,8 @@ class BrokerCore:
         del session.open[request.key]
         session.open_bytes -= request.size
         request.ended = True
+        if request.due is not None:
+            request.params, request.buffers = NIL, ()  # the rest of it may stay until then
         if request.silent:
             if origin is not None:
                 self._commands.append(Send(session.peer, message, origin))
@@ -482,7 +484,7 @@ class BrokerCore:
         origin: Origin | None,
     ) -> None:
         """Send what is no answer to an accepted request."""
-        if type(message) is Result or type(message) is Error:
+        if (type(message) is Result or type(message) is Error) and not (origin and origin.silent):
             session = self._sessions.get(peer)
             if session is not None and session.known:
                 session.replies += 1  # the client counts, and acknowledges, all of them alike
@@ -621,7 +623,10 @@ class BrokerCore:
 
     def _on_tick(self, event: Tick, now: float) -> None:
         for request in self._deadlines.pop_due(now):
-            if not request.ended:
-                self._give_up(request, DeadlineExceededError, "the deadline has passed")
+            self._give_up(request, DeadlineExceededError, "the deadline has passed")
         if self._placement.check_at <= now:
             self._placement.check(now)
+
+
+def _has_ended(request: Request) -> bool:
+    return request.ended

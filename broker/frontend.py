@@ -8,13 +8,11 @@ Mirror: tests/broker/test_frontend.py.
 """
 
 import ctypes
-import ipaddress
 import os
 import secrets
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import zmq
 from zmq.backend import Socket as BackendSocket
@@ -22,7 +20,7 @@ from zmq.backend import Socket as BackendSocket
 from .wire.errors import InvalidArgumentError
 from .wire.limits import KIB, Limits
 from .wire.link import Buffer
-from .wire.places import check_ipc_path
+from .wire.places import check_endpoint
 
 BURST_MESSAGES = 256
 """Most messages taken in before the broker turns to its workers again."""
@@ -181,41 +179,6 @@ def _undelivered(error: zmq.ZMQError) -> Delivery:
     if error.errno == zmq.EHOSTUNREACH:
         return Delivery.GONE
     raise error
-
-
-def check_endpoint(endpoint: str, *, insecure: bool) -> None:
-    """Refuse an endpoint that can't be bound or would be open to the network.
-
-    Raises:
-        InvalidArgumentError: The message says what is wrong and what to do.
-    """
-    if endpoint.startswith("ipc://"):
-        path = endpoint.removeprefix("ipc://")
-        if not path.startswith("/"):
-            raise InvalidArgumentError(f"{endpoint}: an ipc endpoint needs an absolute path")
-        check_ipc_path(path)
-        return
-    if not endpoint.startswith("tcp://"):
-        raise InvalidArgumentError(f"{endpoint}: an endpoint begins with ipc:// or tcp://")
-    try:
-        parts = urlsplit(endpoint)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise InvalidArgumentError(f"{endpoint}: {error}") from error
-    if not insecure and not _is_loopback(host):
-        raise InvalidArgumentError(
-            f"{endpoint} can be reached from the network, and whoever reaches it can run the "
-            "nodes: bind 127.0.0.1, or give --insecure if you mean it"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, an interface or *: what it stands for may change
 
 
 def _seed_routing_ids(context: "zmq.Context[zmq.Socket[bytes]]") -> None:

@@ -166,10 +166,12 @@ class Ingress:
             )
 
     def _check_buffers(self, message: ClientMessage, count: int, buffers: Sequence[bytes]) -> None:
-        limit = self._limits.buffers if isinstance(message, Call) else 0
+        if not isinstance(message, Call):
+            raise ProtocolError(f"buffers is {count}, and only calls have any")
+        limit = self._limits.buffers
         if not 0 <= count <= limit:
             raise ProtocolError(
-                f"buffers is {count}; such a request has 0 to {limit}", ErrorDetails(limit=limit)
+                f"buffers is {count}; a call has 0 to {limit}", ErrorDetails(limit=limit)
             )
         if count != len(buffers):
             raise ProtocolError(f"the request has {count} buffers, {len(buffers)} frames follow it")
@@ -188,7 +190,7 @@ class Ingress:
             self._batches += 1
             batch = self._batches
         events: list[Event] = []
-        size = len(frame) // len(requests) + 1
+        size = len(frame) // len(requests)
         for request in requests:
             if isinstance(request, jsonrpc.BadRequest):
                 origin = Origin(envelope, CODEC_JSON, False, batch, len(requests))

@@ -194,7 +194,7 @@ class Placement:
 
     def take_back(self) -> list[Request]:
         """Take back what blocked workers have not begun, if another worker could run it."""
-        if not (self._idle or self._rotation):
+        if not (self._idle or any(map(_takes_quick, self._rotation))):
             return []
         taken: list[Request] = []
         for worker in self._stalled.values():

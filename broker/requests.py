@@ -17,6 +17,8 @@ from .wire.messages import RequestId
 Key = RequestId | tuple[int]
 """What a session knows an open request by: its id, or its number where it has no usable id."""
 
+ENDED_MAX = 32  # so few ended requests may stay in a lane, whatever is in it besides
+
 
 class Node(msgspec.Struct):
     """One node as the broker sees it."""
@@ -40,9 +42,6 @@ class Session(msgspec.Struct):
     # key -> request; a key is here iff the request has not got its terminal reply
     open: dict[Key, Request] = msgspec.field(default_factory=dict)
     open_bytes: int = 0  # of the requests in `open`
-    # waiting for a worker, oldest first; may hold ended ones
-    ready: deque[Request] = msgspec.field(default_factory=deque)
-    in_rotation: bool = False  # iff `ready` is not empty
     replies: int = 0  # terminal replies since its hello; 0 for strangers, who acknowledge none
     acknowledged: int = 0  # how many of them it says it has read
 
@@ -74,68 +73,141 @@ class Request(msgspec.Struct, gc=False):
     silent: bool = False  # a notification: it gets no reply
 
 
-class ReadyQueue:
-    """Requests that wait for a worker, fair among sessions: one of each in turn.
+class Lane(msgspec.Struct):
+    """What waits of one session in one rotation."""
 
-    A request that ended while it waited is skipped when its turn comes and was uncounted before.
-    """
+    peer: bytes
+    # oldest first; may hold ended ones, which were uncounted when they ended
+    requests: deque[Request] = msgspec.field(default_factory=deque)
+    ended: int = 0  # how many of them have ended
 
-    __slots__ = ("_rotation", "bytes", "length")
+
+class Rotation:
+    """Requests that wait for one thing, fair among sessions: one of each in turn."""
+
+    __slots__ = ("_lanes", "_order", "length")
 
     def __init__(self) -> None:
-        self._rotation: deque[Session] = deque()  # sessions whose `ready` is not empty
-        self.length = 0  # waiting requests that have not ended
-        self.bytes = 0  # their sizes
+        self._lanes: dict[bytes, Lane] = {}  # routing id -> lane, while there is something in it
+        self._order: deque[Lane] = deque()  # the same lanes in the order of their turns
+        self.length = 0  # requests that have not ended
 
-    def append(self, request: Request) -> None:
-        """Queue a request behind those of its session."""
-        session = request.session
-        session.ready.append(request)
-        self._enter(session, request)
-
-    def put_back(self, request: Request) -> None:
-        """Queue a request that had been given out before all others of its session."""
-        session = request.session
-        session.ready.appendleft(request)
-        self._enter(session, request)
+    def lane(self, peer: bytes) -> Lane:
+        """Return the lane of a session, which gets its turn after all others if it is new."""
+        lane = self._lanes.get(peer)
+        if lane is None:
+            lane = self._lanes[peer] = Lane(peer)
+            self._order.append(lane)
+        return lane
 
     def head(self) -> Request | None:
         """Return the request whose turn it is, without taking it."""
-        rotation = self._rotation
-        while rotation:
-            session = rotation[0]
-            ready = session.ready
-            while ready:
-                if not ready[0].ended:
-                    return ready[0]
-                ready.popleft()
-            session.in_rotation = False
-            rotation.popleft()
+        order = self._order
+        while order:
+            lane = order[0]
+            requests = lane.requests
+            while requests:
+                if not requests[0].ended:
+                    return requests[0]
+                requests.popleft()
+                lane.ended -= 1
+            del self._lanes[lane.peer]
+            order.popleft()
         return None
 
-    def pop_head(self) -> None:
+    def pop_head(self) -> Request:
         """Take the request that `head` has just returned."""
-        rotation = self._rotation
-        session = rotation[0]
-        self.uncount(session.ready.popleft())
-        if not session.ready:
-            session.in_rotation = False
-            rotation.popleft()
-        elif len(rotation) > 1:
-            rotation.rotate(-1)
-
-    def uncount(self, request: Request) -> None:
-        """Say that a waiting request has ended or was taken."""
+        order = self._order
+        lane = order[0]
+        request = lane.requests.popleft()
         self.length -= 1
-        self.bytes -= request.size
+        if not lane.requests:
+            del self._lanes[lane.peer]
+            order.popleft()
+        elif len(order) > 1:
+            order.rotate(-1)
+        return request
 
     def waiting(self) -> list[Request]:
         """List all waiting requests that have not ended; for tests and invariants."""
-        return [one for session in self._rotation for one in session.ready if not one.ended]
+        return [one for lane in self._order for one in lane.requests if not one.ended]
 
-    def _enter(self, session: Session, request: Request) -> None:
+    def check_invariants(self) -> None:
+        """Check that every index agrees with every other; for tests."""
+        assert list(self._lanes.values()) == sorted(
+            self._order, key=list(self._lanes.values()).index
+        )
+        for lane in self._order:
+            assert lane.ended == sum(request.ended for request in lane.requests)
+            assert lane.ended <= max(ENDED_MAX, len(lane.requests) / 2)
+        assert self.length == len(self.waiting())
+
+
+class ReadyQueue:
+    """Requests that wait for a worker.
+
+    There are two rotations, because what runs beside others waits for other room than what runs
+    alone: else one client's many sleeping calls would keep another's from an idle worker.
+    """
+
+    __slots__ = ("bytes", "length", "rotations")
+
+    def __init__(self) -> None:
+        # Of what runs beside others first: it takes no room from what runs alone.
+        self.rotations = (Rotation(), Rotation())
+        self.length = 0  # waiting requests that have not ended
+        self.bytes = 0  # their sizes
+
+    def rotation(self, request: Request) -> Rotation:
+        """Return the rotation that a request waits in."""
+        return self.rotations[request.inline]
+
+    def append(self, request: Request) -> None:
+        """Queue a request behind those of its session."""
+        rotation = self.rotations[request.inline]
+        rotation.lane(request.session.peer).requests.append(request)
+        rotation.length += 1
         self.length += 1
         self.bytes += request.size
-        if not session.in_rotation:
-            session.in_rotation = True
-            self._rotation.append(session)
+
+    def put_back(self, request: Request) -> None:
+        """Queue a request that had been given out before all others of its session."""
+        rotation = self.rotations[request.inline]
+        rotation.lane(request.session.peer).requests.appendleft(request)
+        rotation.length += 1
+        self.length += 1
+        self.bytes += request.size
+
+    def pop_head(self, rotation: Rotation) -> None:
+        """Take the request that the rotation's `head` has just returned."""
+        self.length -= 1
+        self.bytes -= rotation.pop_head().size
+
+    def drop(self, request: Request) -> None:
+        """Take it that a waiting request is about to end.
+
+        It leaves when its turn comes, or with others of its lane once they are the most of it.
+        """
+        self.length -= 1
+        self.bytes -= request.size
+        rotation = self.rotations[request.inline]
+        rotation.length -= 1
+        lane = rotation.lane(request.session.peer)
+        lane.ended += 1
+        if lane.ended > ENDED_MAX and 2 * lane.ended > len(lane.requests):
+            lane.requests = deque(
+                one for one in lane.requests if not one.ended and one is not request
+            )
+            lane.ended = 0
+
+    def waiting(self) -> list[Request]:
+        """List all waiting requests that have not ended; for tests and invariants."""
+        return [request for rotation in self.rotations for request in rotation.waiting()]
+
+    def check_invariants(self) -> None:
+        """Check that every index agrees with every other; for tests."""
+        waiting = self.waiting()
+        assert self.length == len(waiting)
+        assert self.bytes == sum(request.size for request in waiting)
+        for rotation in self.rotations:
+            rotation.check_invariants()

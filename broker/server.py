@@ -62,7 +62,7 @@ from .wire.link import Ready
 from .wire.slots import PAGE_BYTES, SlotsPage
 from .wire.version import SERVER_NAME
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("pronghorn.broker.server")  # as a program it would be __main__
 
 _EVENTS_PER_TURN = 64  # Python's default makes room for 1,023 of them at each poll
 _GC_ALLOCATIONS = 50_000  # surplus of new containers before the collector looks at them

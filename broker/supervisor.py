@@ -56,7 +56,7 @@ from .wire.places import POOL_PREFIX, endpoint_in
 from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage
 from .wire.table import BUILTIN_PREFIX
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("pronghorn.broker.supervisor")  # as a program it would be __main__
 
 _REAP_WAIT_S = 0.5  # after a SIGKILL, before the supervisor ends without having reaped
 
@@ -94,7 +94,8 @@ class Supervisor:
         self._bound: tuple[str, ...] = ()  # () until the broker of this epoch is bound
         self._template: ControlChannel | None = None
         self._template_pid = 0
-        self._template_ready = False  # whether the present template has imported the modules
+        # When the present template had imported the modules, so that it can fork; None until then.
+        self._template_ready_at: float | None = None
         self._loaded: Loaded | None = None
         self._epoch = ""
         self._announced = ""  # the epoch that the host was told of last
@@ -354,7 +355,7 @@ class Supervisor:
             kill(self._template_pid)  # which is started again; running workers serve on
             return
         self._loaded = loaded
-        self._template_ready = True
+        self._template_ready_at = monotonic()
         for reason in loaded.unsafe:
             _log.warning("workers are spawned, which is slow, for they can't be forked: %s", reason)
         if served is None and self._bound:
@@ -372,7 +373,7 @@ class Supervisor:
         _log.error("the template ended with %s; running workers are not affected", cause)
         self._close_channel(self._template)
         self._template = None
-        self._template_ready = False
+        ready_at, self._template_ready_at = self._template_ready_at, None
         for worker in [
             self._workers[worker_id] for worker_id in self._forking & self._workers.keys()
         ]:
@@ -382,14 +383,14 @@ class Supervisor:
         if self._loaded is None:  # what killed it, most likely, is what it was importing
             self._give_up(f"importing {', '.join(self._config.modules)} ended with {cause}")
             return
-        delay = self._template_policy.died(monotonic(), ready_at=None)
+        delay = self._template_policy.died(monotonic(), ready_at=ready_at)
         self._after(delay, self._start_template)
 
     # --- workers --------------------------------------------------------------------------------
 
     def _fill(self) -> None:
         """Start workers until there are as many as there should be, if that is possible now."""
-        if self._bound and self._template_ready:
+        if self._bound and self._template_ready_at is not None:
             while len(self._workers) < self._config.workers:
                 self._start_worker()
 

@@ -1,21 +1,24 @@
 """A connection on an event loop: a socket, the core, and the loop's readers. An IO shell.
 
 Requests opened within one turn of the loop leave as one message. Belongs to the loop it was made
-on.
+on. As in connection.py, a hello is sent when the broker has answered a new connection's probe.
 
 Mirror: tests/client/test_aioconnection.py.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from os import getpid
+from time import monotonic
 from typing import Generic
 
 import zmq
 
-from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails
+from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
 from pronghorn.broker.wire.link import Buffer
 
+from .connection import FRESH_S, closed_error, no_answer
 from .core import BUNDLE_REQUESTS, ClientCore, Completion, Handle
 from .sockets import BrokerSocket
 
@@ -23,7 +26,11 @@ _BURST_FRAMES = 64  # taken in before other things on the loop get their turn
 
 
 class AsyncConnection(Generic[Handle]):
-    """One connection; `deliver` is called on the loop with each completion."""
+    """One connection; `deliver` is called on the loop with each completion.
+
+    Raises:
+        InvalidArgumentError: The endpoint is malformed.
+    """
 
     def __init__(
         self,
@@ -38,31 +45,59 @@ class AsyncConnection(Generic[Handle]):
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._deliver = deliver
-        self.pid = getpid()  # the process it belongs to: a fork must not use it
+        self._pid = getpid()
         self.core: ClientCore[Handle] = ClientCore(client)
         self._socket = BrokerSocket(context, endpoint)
-        self._greeted = False  # whether a hello was sent on the present connection
-        self._welcomed: asyncio.Future[None] = self.loop.create_future()  # done iff welcomed
+        self._welcomed = asyncio.Event()  # set iff the broker has welcomed us, or it was closed
+        self._end: PronghornError | None = None  # why it can't be used any more, if it can't
         self._flush_is_scheduled = False
+        self._checked_at = 0.0  # monotonic seconds
+        self.is_checked = False  # whether `check` said yes and nothing was sent since
         self.loop.add_reader(self._socket.fd, self._on_readable)
         self.loop.add_reader(self._socket.monitor_fd, self._on_monitor)
         self.loop.call_soon(self._on_readable)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it can't be used any more."""
+        return self._end is not None
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it is a parent's, seen by its forked child, which must leave it alone."""
+        return self._pid != getpid()
+
+    def check(self) -> bool:
+        """Tell whether calls can be sent now, on the running loop.
+
+        The loop may have stood still for long, so unless this was asked just before it takes in
+        what has come meanwhile: a broker that was started anew must not get what is sent to the old
+        one.
+        """
+        if self.loop is not asyncio.get_running_loop():
+            return False
+        now = monotonic()
+        if now - self._checked_at > FRESH_S:
+            self._on_monitor()
+            self._on_readable()
+        self._checked_at = now
+        self.is_checked = self.core.info is not None
+        return self.is_checked
 
     async def ready(self) -> None:
         """Wait until the broker has welcomed us.
 
         Raises:
-            BrokerLostError: It did not in time.
+            BrokerLostError: It did not in time, or the connection was closed.
+            ProtocolError: What answers is no broker.
         """
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await asyncio.shield(self._welcomed)
+                await self._welcomed.wait()
         except TimeoutError:
-            raise BrokerLostError(
-                f"no broker answers at {self._endpoint} within {self._connect_timeout_s:g} s: "
-                "is `pronghorn serve` running?",
-                ErrorDetails(outcome="not_started", retryable=True),
-            ) from None
+            raise no_answer(self._endpoint, self._connect_timeout_s) from None
+        if self._end is not None:
+            raise self._end
 
     def call(
         self,
@@ -101,18 +136,24 @@ class AsyncConnection(Generic[Handle]):
         for completion in self.core.lost(why):
             self._deliver(completion)
 
-    def close(self) -> None:
-        """Say goodbye and close."""
-        if self.pid != getpid():
+    def close(self, error: PronghornError | None = None) -> None:
+        """Say goodbye and close; what is open ends with `BrokerLostError`.
+
+        Args:
+            error: Why, if not because the client was closed.
+        """
+        if self.is_closed or self.is_inherited:
             return
-        self.loop.remove_reader(self._socket.fd)
-        self.loop.remove_reader(self._socket.monitor_fd)
-        self.give_up("the client was closed")
+        self._end = error or closed_error("not_started")
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self._socket.fd)
+            self.loop.remove_reader(self._socket.monitor_fd)
+            self.give_up(self._end.message)
+            self._welcomed.set()
         self.core.goodbye()
-        if self._socket.writable():
+        with suppress(BrokerLostError):
             self._socket.send(self.core.outgoing())
         self._socket.close()
-        self._welcomed.cancel()
 
     def _schedule_flush(self) -> None:
         if not self._flush_is_scheduled:
@@ -121,7 +162,7 @@ class AsyncConnection(Generic[Handle]):
 
     def _flush(self) -> None:
         """Send what the core has to send. Guarded by ``scripts/bench guard``."""
-        self._flush_is_scheduled = False
+        self._flush_is_scheduled = self.is_checked = False
         outgoing = self.core.outgoing
         sent = False
         try:
@@ -136,15 +177,15 @@ class AsyncConnection(Generic[Handle]):
             self.loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
-        if not self._greeted and self._socket.writable():
-            self._greeted = True
-            self.core.hello()
-            self._flush()
+        if self._end is not None:
+            return
         for _ in range(_BURST_FRAMES):
             frame = self._socket.receive()
             if frame is None:
                 break
             self._receive(frame)
+            if self._end is not None:
+                return
             if not self._socket.readable():
                 break
         else:
@@ -154,24 +195,30 @@ class AsyncConnection(Generic[Handle]):
 
     def _receive(self, frame: bytes) -> None:
         deliver = self._deliver
-        for completion in self.core.receive((frame,)):
+        was_welcome = self.core.info is not None
+        try:
+            completions = self.core.receive((frame,))
+        except PronghornError as error:
+            self.close(error)
+            return
+        for completion in completions:
             deliver(completion)
         if self.core.info is None:  # a new connection: the end of the old one is no news
             self._socket.disconnected()
-            if self._welcomed.done():
-                self._welcomed = self.loop.create_future()
-        elif not self._welcomed.done():
-            self._welcomed.set_result(None)
+            self._welcomed.clear()
+            if not was_welcome:  # else the core has said it
+                self.core.hello()
+        elif not was_welcome:
+            self._welcomed.set()
 
     def _on_monitor(self) -> None:
-        if not self._socket.disconnected():
+        if self._end is not None or not self._socket.disconnected():
             return
-        while (frame := self._socket.receive()) is not None:  # what came before the end
-            self._receive(frame)
-        self._lost("the broker closed the connection or is gone")
+        while self._end is None and (frame := self._socket.receive()) is not None:
+            self._receive(frame)  # what came before the end
+        if self.core.info is not None:
+            self._lost("the broker closed the connection or is gone")
 
     def _lost(self, why: str) -> None:
-        self._greeted = False
-        if self._welcomed.done():
-            self._welcomed = self.loop.create_future()
+        self._welcomed.clear()
         self.give_up(why)

@@ -4,26 +4,30 @@ Mirror: tests/client/test_aioremote.py.
 """
 
 import asyncio
-import os
 from time import perf_counter
 from typing import Any
 
 import zmq
 
-from pronghorn.broker.wire.errors import BrokerLostError
+from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.version import CLIENT_NAME
 
 from .aioconnection import AsyncConnection
-from .connection import LATE_S, late
+from .connection import LATE_S, closed_error, late, unanswered
 from .core import Completion
-from .invocation import Params, check_pong
+from .invocation import Params, check_pong, refused
+from .sockets import make_context
 from .transport import Answer
 
 _Future = asyncio.Future[Any]  # of an Answer
 
 
 class AsyncRemoteTransport:
-    """The connection of one client, made when it is first used."""
+    """The connection of one client, made when it is first used.
+
+    It is made anew where the client is used on another loop than before, one after the other, and
+    in a forked child.
+    """
 
     def __init__(self, endpoint: str, connect_timeout_s: float) -> None:
         self._endpoint = endpoint
@@ -34,12 +38,16 @@ class AsyncRemoteTransport:
 
     async def connect(self) -> None:
         """Wait for the broker's welcome."""
-        await self._ready()
+        try:
+            await self._ready()
+        except BaseException:
+            self._disconnect()
+            raise
 
     async def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
         """Make a call and wait for its reply. Guarded by ``scripts/bench guard``."""
         connection = self._connection
-        if connection is None or connection.core.info is None:
+        if connection is None or not (connection.is_checked or connection.check()):
             connection = await self._ready()
         future: _Future = connection.loop.create_future()
         request_id = connection.call(future, node, params, timeout_ms)
@@ -52,9 +60,14 @@ class AsyncRemoteTransport:
 
     async def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
         """Run a chunk of a map."""
-        connection = await self._ready()
+        connection = self._connection
+        if connection is None or not connection.check():
+            connection = await self._ready()
         future: _Future = connection.loop.create_future()
-        request_id = connection.chunk(future, node, items, timeout_ms)
+        try:
+            request_id = connection.chunk(future, node, items, timeout_ms)
+        except InvalidArgumentError as error:
+            return refused(error)
         try:
             answer: Answer = await (future if timeout_ms is None else _within(future, timeout_ms))
         except BaseException:
@@ -68,36 +81,58 @@ class AsyncRemoteTransport:
         future: _Future = connection.loop.create_future()
         begun = perf_counter()
         connection.ping(future)
-        check_pong((await _within(future, timeout_s * 1000))[0])
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer: Answer = await future
+        except TimeoutError:
+            raise unanswered(timeout_s) from None
+        check_pong(answer[0])
         return perf_counter() - begun
 
     async def close(self) -> None:
         """Close the connection; open calls end with `BrokerLostError`."""
         self._closed = True
+        self._disconnect()
+
+    async def _ready(self) -> AsyncConnection[_Future]:
+        """Return the connection once the broker has welcomed it; make it first if need be."""
+        if self._closed:
+            raise closed_error("not_started")
+        connection = self._connection
+        if (
+            connection is None
+            or connection.is_closed
+            or connection.loop is not asyncio.get_running_loop()
+        ):
+            connection = self._connect()
+        if not connection.check():
+            await connection.ready()
+        return connection
+
+    def _connect(self) -> AsyncConnection[_Future]:
+        connection = self._connection
+        if connection is not None and connection.is_inherited:
+            self._connection = self._context = None
+        elif connection is not None and not connection.is_closed and connection.loop.is_running():
+            raise RuntimeError("an AsyncClient is for one event loop at a time: make another one")
+        self._disconnect()
+        self._context = make_context()
+        self._connection = AsyncConnection(
+            self._context,
+            self._endpoint,
+            client=CLIENT_NAME,
+            connect_timeout_s=self._connect_timeout_s,
+            deliver=_deliver,
+        )
+        return self._connection
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
         if self._context is not None:
             self._context.term()
             self._context = None
-
-    async def _ready(self) -> AsyncConnection[_Future]:
-        """Return the connection once the broker has welcomed it; make it first if need be."""
-        if self._closed:
-            raise BrokerLostError("the client is closed")
-        connection = self._connection
-        if connection is None or connection.pid != os.getpid():
-            self._context = zmq.Context()
-            connection = self._connection = AsyncConnection(
-                self._context,
-                self._endpoint,
-                client=CLIENT_NAME,
-                connect_timeout_s=self._connect_timeout_s,
-                deliver=_deliver,
-            )
-        if connection.core.info is None:
-            await connection.ready()
-        return connection
 
 
 def _deliver(completion: Completion[_Future]) -> None:

@@ -11,43 +11,47 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
-import zmq
-
-from pronghorn.broker.wire.errors import (
-    BrokerLostError,
-    PronghornError,
-)
+from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
 from pronghorn.broker.wire.link import Buffer
 from pronghorn.broker.wire.version import CLIENT_NAME
 
 from .aioconnection import AsyncConnection
-from .connection import LATE_S, late
+from .connection import LATE_S, closed_error, late
 from .core import Completion
 from .invocation import Target, result_of
+from .sockets import make_context
 
 _JOIN_S = 5.0
 
 
-class _Submitted:
-    """A submitted call on its way."""
-
-    __slots__ = ("encoded", "future", "request_id", "target", "timeout_ms", "timer")
+class _Submitted(Future[Any]):
+    """The future of a submitted call; cancelling it cancels the call."""
 
     def __init__(
         self,
-        future: "Future[Any]",
+        background: "Background",
         target: Target,
         encoded: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
     ) -> None:
-        self.future = future
+        super().__init__()
+        self.background = background
         self.target = target
         self.encoded = encoded
         self.timeout_ms = timeout_ms
         self.request_id = 0  # 0 until it was opened on the connection
+        self.has_ended = False  # whether those who wait for it were told of its end
         self.timer: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> bool:
+        """Cancel it unless it has ended; the node may run on, but nobody hears of it."""
+        cancelled = super().cancel()
+        if cancelled:
+            self.background.cancel(self)
+        return cancelled
 
 
 class Background:
@@ -56,9 +60,12 @@ class Background:
     def __init__(self, endpoint: str, *, connect_timeout_s: float) -> None:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
-        self._context = zmq.Context()
+        self._context = make_context()
         self._inbox: deque[_Submitted] = deque()  # handed over, not yet taken in by the thread
         self._woken = False  # whether the thread was told of the inbox and has not come yet
+        # Why nothing is taken in any more, once that is so. Who submits adds to the inbox, then
+        # looks here; the thread sets it, then looks into the inbox. So nothing is left in there.
+        self._end: PronghornError | None = None
         self._loop = _new_loop()
         self._connection: AsyncConnection[_Submitted] | None = None
         self._connecting: asyncio.Task[None] | None = None  # waits for a welcome, if one does
@@ -66,59 +73,87 @@ class Background:
         self._thread = threading.Thread(target=self._run, name="pronghorn-client", daemon=True)
         self._thread.start()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is taken in any more."""
+        return self._end is not None
+
     def submit(
         self, target: Target, encoded: tuple[bytes, Sequence[Buffer]], timeout_ms: float | None
     ) -> "Future[Any]":
         """Open a call; its future is real: it can be waited for, and cancelling it sends cancel."""
-        future: Future[Any] = Future()
-        submitted = _Submitted(future, target, encoded, timeout_ms)
-        future.add_done_callback(lambda one: self._on_done(submitted, one))
+        submitted = _Submitted(self, target, encoded, timeout_ms)
         self._inbox.append(submitted)
         if not self._woken:
             self._woken = True
-            self._loop.call_soon_threadsafe(self._take_in)
-        return future
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._take_in)
+        if self._end is not None:
+            self._refuse(self._end)
+        return submitted
+
+    def cancel(self, submitted: _Submitted) -> None:
+        """Cancel a call whose future was cancelled."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel, submitted)
 
     def close(self) -> None:
         """End the thread; calls that are open end with `BrokerLostError`."""
-        if self._thread.is_alive():
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop.set)
+        if threading.current_thread() is not self._thread:  # else a future's callback closes it
             self._thread.join(_JOIN_S)
-        self._context.term()
+
+    # --- in the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
+        finally:
+            self._context.term()
 
     async def _serve(self) -> None:
-        self._connection = connection = AsyncConnection(
+        end: PronghornError = BrokerLostError("the client's I/O thread has ended")
+        try:
+            self._connection = self._connect()
+            self._take_in()
+            await self._stop.wait()
+            end = closed_error("not_started")
+        except PronghornError as error:
+            end = error
+        finally:
+            self._end = end
+            if self._connecting is not None:
+                self._connecting.cancel()
+            if self._connection is not None:
+                self._connection.close()
+            self._refuse(end)
+
+    def _connect(self) -> AsyncConnection[_Submitted]:
+        return AsyncConnection(
             self._context,
             self._endpoint,
             client=CLIENT_NAME,
             connect_timeout_s=self._connect_timeout_s,
             deliver=self._deliver,
         )
-        try:
-            self._take_in()
-            await self._stop.wait()
-        finally:
-            if self._connecting is not None:
-                self._connecting.cancel()
-            connection.close()
-            self._refuse_all(BrokerLostError("the client was closed"))
 
     def _take_in(self) -> None:
-        """Open what callers have handed over. Runs on the loop."""
+        """Open what callers have handed over."""
         self._woken = False
         connection = self._connection
-        if connection is None:
-            return  # `_serve` takes it in once there is one
+        if connection is None or self._end is not None:
+            return  # `_serve` deals with it
+        if connection.is_closed:  # the broker broke the protocol
+            connection = self._connection = self._connect()
         if connection.core.info is None and self._connecting is None:
-            self._connecting = self._loop.create_task(self._connect(connection))
+            self._connecting = self._loop.create_task(self._wait_for_welcome(connection))
         inbox = self._inbox
         while inbox:
             submitted = inbox.popleft()
-            if submitted.future.cancelled():
+            if submitted.cancelled():
+                _begin_end(submitted)
                 continue
             try:
                 submitted.request_id = connection.call(
@@ -132,11 +167,11 @@ class Background:
                     submitted.timeout_ms / 1000 + LATE_S, self._on_late, submitted
                 )
 
-    async def _connect(self, connection: AsyncConnection[_Submitted]) -> None:
+    async def _wait_for_welcome(self, connection: AsyncConnection[_Submitted]) -> None:
         """Wait for the broker's welcome, which lets what waits go; give it up if none comes."""
         try:
             await connection.ready()
-        except BrokerLostError as error:
+        except PronghornError as error:
             connection.give_up(error.message)
         finally:
             self._connecting = None
@@ -146,36 +181,42 @@ class Background:
         if submitted.timer is not None:
             submitted.timer.cancel()
         submitted.request_id = 0
-        if not submitted.future.set_running_or_notify_cancel():
+        if not _begin_end(submitted):
             return
         try:
             result = result_of(submitted.target, completion.reply, completion.buffers)
         except PronghornError as error:
-            submitted.future.set_exception(error)
+            submitted.set_exception(error)
         else:
-            submitted.future.set_result(result)
+            submitted.set_result(result)
 
     def _on_late(self, submitted: _Submitted) -> None:
-        if submitted.timeout_ms is not None and not submitted.future.done():
-            self._cancel(submitted)
-            _fail(submitted, late(submitted.timeout_ms))
-
-    def _on_done(self, submitted: _Submitted, future: "Future[Any]") -> None:
-        if future.cancelled() and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._cancel, submitted)
+        _fail(submitted, late(submitted.timeout_ms))
+        self._cancel(submitted)
 
     def _cancel(self, submitted: _Submitted) -> None:
+        _begin_end(submitted)
         if submitted.request_id and self._connection is not None:
             self._connection.cancel(submitted.request_id)
 
-    def _refuse_all(self, error: PronghornError) -> None:
-        while self._inbox:
-            _fail(self._inbox.popleft(), error)
+    def _refuse(self, error: PronghornError) -> None:
+        """Refuse all that is in the inbox, in whatever thread."""
+        with suppress(IndexError):
+            while True:
+                _fail(self._inbox.popleft(), error)
 
 
 def _fail(submitted: _Submitted, error: PronghornError) -> None:
-    if submitted.future.set_running_or_notify_cancel():
-        submitted.future.set_exception(error)
+    if _begin_end(submitted):
+        submitted.set_exception(error)
+
+
+def _begin_end(submitted: _Submitted) -> bool:
+    """Whether a result or error is to be set; tells those who wait if it was cancelled."""
+    if submitted.has_ended:
+        return False
+    submitted.has_ended = True
+    return submitted.set_running_or_notify_cancel()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

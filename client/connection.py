@@ -3,14 +3,19 @@
 Used by one thread at a time. Whoever waits reads for all: replies of other requests that are open
 on the connection are kept with their waiters.
 
+The broker answers the probe that a new connection sends, and that answer is what a hello is sent
+for: so the hello, and all that waits for its welcome, can't get lost in the old connection.
+
 Mirror: tests/client/test_connection.py.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
 from math import ceil, inf
 from os import getpid
 from time import monotonic
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import zmq
 from zmq.backend import zmq_poll
@@ -19,10 +24,13 @@ from pronghorn.broker.wire.errors import (
     BrokerLostError,
     DeadlineExceededError,
     ErrorDetails,
+    InvalidArgumentError,
+    Outcome,
 )
 from pronghorn.broker.wire.link import Buffer
 
 from .core import ClientCore, Completion, Reply
+from .invocation import refused
 from .sockets import RECONNECT_MS, BrokerSocket
 
 LATE_S = 1.0
@@ -30,10 +38,13 @@ LATE_S = 1.0
 
 
 FRESH_S = 0.005
-"""So long after a reply the next call is sent without a look whether the connection was made anew:
-a lost one is not tried again before RECONNECT_MS have passed."""
+"""So long after a call was sent the next one is sent without a look whether the connection was made
+anew: a lost one is not tried again before RECONNECT_MS have passed."""
 
 assert FRESH_S < RECONNECT_MS / 1000
+
+# Whatever else ends a call, such as Ctrl-C, may have struck in the middle of anything.
+_HARMLESS = (BrokerLostError, DeadlineExceededError, InvalidArgumentError)
 
 
 class Waiter:
@@ -48,10 +59,20 @@ class Waiter:
 
 
 class Connection:
-    """One connection. Connects at once and waits for the broker's welcome.
+    """One connection; made when it is first used.
+
+    As a context manager it is in use for the time of the block: `close` then leaves the closing to
+    the end of it.
+
+    Args:
+        context: Where its sockets live.
+        endpoint: Where the broker is.
+        client: Names the program, for people.
+        connect_timeout_s: How long to wait for the broker's welcome.
+        bell: A descriptor that becomes readable when it is closed by another thread.
+        closed: Called once, when it was closed.
 
     Raises:
-        BrokerLostError: No broker answered in time.
         InvalidArgumentError: The endpoint is malformed.
     """
 
@@ -62,18 +83,53 @@ class Connection:
         *,
         client: str,
         connect_timeout_s: float,
+        bell: int,
+        closed: Callable[[], None],
     ) -> None:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
-        self.pid = getpid()  # the process it belongs to: a fork must not use it
+        self._pid = getpid()  # the process it belongs to: a fork must not use it
         self.core: ClientCore[Waiter] = ClientCore(client)
-        self._heard_at = -inf  # monotonic seconds; when the last call's reply came
+        self._sent_at = -inf  # monotonic seconds; when the last call was sent, if it is not lost
+        # Who uses it counts itself here, then looks at `closing`; who closes it sets `closing`,
+        # then looks here. So one of them sees the other, and nobody closes what is in use.
+        self._uses = 0
+        self.closing = False  # whether it must not be used any more
+        self._unclosed = threading.Lock()  # taken by whoever closes it
+        self._on_closed = closed
         self._socket = BrokerSocket(context, endpoint)
-        try:
-            self._shake_hands()
-        except BaseException:
-            self._socket.close()
-            raise
+        bell_item = (bell, int(zmq.POLLIN))
+        self._poll_items: list[tuple[Any, int]] = [*self._socket.poll_items, bell_item]
+
+    def __del__(self) -> None:
+        if hasattr(self, "_poll_items"):  # else it was not made
+            self.close()
+
+    def __enter__(self) -> Self:
+        self._uses += 1
+        if self.closing:
+            self._let_go()
+            raise closed_error("not_started")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None and not isinstance(error, _HARMLESS):
+            self.closing = True
+        self._let_go()
+
+    def connect(self) -> None:
+        """Make sure that the broker is there.
+
+        Raises:
+            BrokerLostError: No broker answered in time.
+        """
+        with self:
+            self._refresh()
 
     def call(
         self,
@@ -81,110 +137,166 @@ class Connection:
         params: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
     ) -> Waiter:
-        """Make a call and wait for its reply. Guarded by ``scripts/bench guard``."""
-        if monotonic() - self._heard_at > FRESH_S:
-            self.refresh()
-        waiter = Waiter()
-        waiter.request_id = self.core.call(waiter, node, params, timeout_ms)
-        self.wait_for(waiter, timeout_ms)
-        self._heard_at = monotonic()
-        return waiter
+        """Make a call and wait for its reply. Guarded by ``scripts/bench guard``.
 
-    def open_chunk(self, node: str, items: bytes, timeout_ms: float | None) -> Waiter:
-        """Open a chunk of a map without waiting for it."""
-        waiter = Waiter()
-        waiter.request_id = self.core.chunk(waiter, node, items, timeout_ms)
+        Whatever breaks off the wait, the call is cancelled.
+
+        Raises:
+            BrokerLostError: No broker answered in time; the call was not sent.
+            DeadlineExceededError: The broker said nothing for `LATE_S` after the deadline.
+            InvalidArgumentError: The call is over the broker's limits.
+        """
+        self._uses += 1
+        try:
+            if self.closing:
+                raise closed_error("not_started")
+            if monotonic() - self._sent_at > FRESH_S:
+                self._refresh()
+            while True:
+                waiter = Waiter()
+                waiter.request_id = self.core.call(waiter, node, params, timeout_ms)
+                if self.flush():
+                    break
+                self._refresh()  # it was not sent: the connection was lost since the last call
+            self._sent_at = now = monotonic()
+            self._wait_for(waiter, None if timeout_ms is None else now + timeout_ms / 1000 + LATE_S)
+            if waiter.reply is None:
+                raise late(timeout_ms)
+        except _HARMLESS:
+            raise
+        except BaseException:
+            self.closing = True  # which cancels what is open
+            raise
+        finally:
+            self._uses -= 1
+            if self.closing:
+                self.close()
         return waiter
 
     def ping(self, timeout_s: float) -> Waiter:
-        """Ask the broker for a sign of life."""
-        self.refresh()
-        waiter = Waiter()
-        waiter.request_id = self.core.ping(waiter)
-        self.wait_for(waiter, timeout_s * 1000)
-        return waiter
-
-    def wait_for(self, waiter: Waiter, timeout_ms: float | None) -> None:
-        """Wait until a request has its reply; if the wait is broken off, the request is cancelled.
+        """Ask the broker that it is connected to for a sign of life.
 
         Raises:
-            DeadlineExceededError: The broker said nothing for `LATE_S` after the deadline.
+            DeadlineExceededError: It gave none.
         """
-        due = None if timeout_ms is None else monotonic() + timeout_ms / 1000 + LATE_S
-        try:
+        with self:
+            waiter = Waiter()
+            waiter.request_id = self.core.ping(waiter)
             self.flush()
-            # Most replies come soon, and a receive that blocks is the cheapest way to wait; but it
-            # can't hear of a lost connection, so the rest of the wait is a poll.
-            frame = self._socket.receive_soon()
-            if frame is not None:
-                self._take_in((frame,))
-            while waiter.reply is None:
-                if not self.turn(due):
-                    raise late(timeout_ms)
-        except BaseException:
-            if waiter.reply is None:
-                self.core.cancel(waiter.request_id)
-                self._flush_if_possible()
-            raise
+            self._wait_for(waiter, monotonic() + timeout_s)
+        if waiter.reply is None:
+            raise unanswered(timeout_s)
+        return waiter
 
-    def refresh(self) -> None:
-        """Take in what has come meanwhile; shake hands again if the connection was lost."""
-        if self._socket.readable():
-            self._read()
-        if self.core.info is None:
-            self._shake_hands()
+    def open_chunk(self, node: str, items: bytes, timeout_ms: float | None) -> Waiter:
+        """Send a chunk of a map; its waiter may have its reply at once if it can't be sent.
 
-    def turn(self, due: float | None) -> bool:
-        """Wait for the next message and take it in; `False` when the time is up."""
-        timeout = -1 if due is None else max(0, ceil((due - monotonic()) * 1000))
-        ready: list[tuple[Any, int]] = zmq_poll(self._socket.poll_items, timeout)
-        if not ready:
-            return False
-        if ready[0][0] is self._socket.poll_items[0][0]:
-            self._read()
-        elif self._socket.disconnected():
-            self._read()  # what came before the end
-            self._lost("the broker closed the connection or is gone")
-        self.flush()
-        return True
+        Raises:
+            BrokerLostError: No broker answered in time.
+        """
+        with self:
+            if self.core.info is None:
+                self._refresh()
+            waiter = Waiter()
+            try:
+                waiter.request_id = self.core.chunk(waiter, node, items, timeout_ms)
+                self.flush()
+            except InvalidArgumentError as error:
+                waiter.reply = refused(error)
+            return waiter
 
-    def flush(self) -> None:
-        """Send what the core has to send."""
+    def wait_for_any(self, waiters: Collection[Waiter]) -> None:
+        """Wait until at least one of several requests has its reply."""
+        with self:
+            while not any(waiter.reply for waiter in waiters):
+                self._turn(None)
+
+    def cancel(self, waiters: Collection[Waiter]) -> None:
+        """Cancel requests whose replies are not of interest any more."""
+        if waiters and self._pid == getpid() and not self.closing:
+            with self:
+                for waiter in waiters:
+                    self.core.cancel(waiter.request_id)
+                self.flush()
+
+    def flush(self) -> bool:
+        """Send what the core has to send; `False` if there is no connection, so nothing was sent.
+
+        Then all that is open has ended.
+        """
         core = self.core
         while frames := core.outgoing():
             try:
                 self._socket.send(frames)
             except BrokerLostError as error:
                 self._lost(error.message)
-                return
+                return False
             if not core.has_waiting:
-                return
+                break
+        return True
 
     def close(self) -> None:
-        """Say goodbye and close."""
-        if self.pid == getpid():
+        """Say goodbye and close; what is in use is closed by its user as soon as it wakes up."""
+        self.closing = True
+        if self._uses or not self._unclosed.acquire(blocking=False):
+            return
+        if self._pid == getpid():
             if self.core.info is not None:
                 self.core.goodbye()
-                self._flush_if_possible()
+                self.flush()
             self._socket.close()
+            self._on_closed()
+
+    def _let_go(self) -> None:
+        self._uses -= 1
+        if self.closing:
+            self.close()
+
+    def _refresh(self) -> None:
+        """Take in what has come meanwhile; shake hands again if the connection was lost."""
+        if self._socket.readable():
+            self._read()
+        elif self._socket.disconnected():
+            self._lost("the connection to the broker was lost")
+        if self.core.info is None:
+            self._shake_hands()
 
     def _shake_hands(self) -> None:
         due = monotonic() + self._connect_timeout_s
-        while True:
-            left_ms = ceil((due - monotonic()) * 1000)
-            if left_ms <= 0 or not zmq_poll(self._socket.poll_writable, left_ms):
-                raise BrokerLostError(
-                    f"no broker answers at {self._endpoint} within {self._connect_timeout_s:g} s: "
-                    "is `pronghorn serve` running?",
-                    ErrorDetails(outcome="not_started", retryable=True),
-                )
-            self._socket.disconnected()  # of an earlier connection
-            self.core.hello()
-            self.flush()
-            while self.core.info is None and self.turn(due):
-                pass
-            if self.core.info is not None:
+        while self.core.info is None:
+            if not self._turn(due):
+                raise no_answer(self._endpoint, self._connect_timeout_s)
+
+    def _wait_for(self, waiter: Waiter, due: float | None) -> None:
+        """Wait until a request has its reply; cancel it when the time is up."""
+        # Most replies come soon, and a receive that blocks is the cheapest way to wait; but it
+        # can't hear of a lost connection, so the rest of the wait is a poll.
+        frame = self._socket.receive_soon()
+        if frame is not None:
+            self._take_in((frame,))
+        while waiter.reply is None:
+            if not self._turn(due):
+                self.core.cancel(waiter.request_id)
+                self.flush()
                 return
+
+    def _turn(self, due: float | None) -> bool:
+        """Send, wait for the next message and take it in; `False` when the time is up."""
+        if not self.flush():
+            return True  # all that is open has ended
+        timeout = -1 if due is None else max(0, ceil((due - monotonic()) * 1000))
+        ready = zmq_poll(self._poll_items, timeout)
+        if self.closing:
+            raise closed_error("maybe_executed")
+        if not ready:
+            return False
+        if ready[0][0] is self._poll_items[0][0]:
+            self._read()
+        elif self._socket.disconnected():
+            self._read()  # what came before the end
+            if self.core.info is not None:
+                self._lost("the broker closed the connection or is gone")
+        return True
 
     def _read(self) -> None:
         while (frame := self._socket.receive()) is not None:
@@ -193,12 +305,15 @@ class Connection:
                 return
 
     def _take_in(self, frames: Sequence[bytes]) -> None:
+        was_welcome = self.core.info is not None
         self._deliver(self.core.receive(frames))
         if self.core.info is None:  # a new connection: the end of the old one is no news
             self._socket.disconnected()
+            if not was_welcome:  # else the core has said it
+                self.core.hello()
 
     def _lost(self, why: str) -> None:
-        self._heard_at = -inf
+        self._sent_at = -inf
         self._deliver(self.core.lost(why))
 
     @staticmethod
@@ -208,14 +323,6 @@ class Connection:
             waiter.reply = completion.reply
             waiter.buffers = completion.buffers
 
-    def _flush_if_possible(self) -> None:
-        frames = self.core.outgoing()
-        if frames:
-            try:
-                self._socket.send(frames)
-            except BrokerLostError:
-                self.core.lost("the connection was lost")
-
 
 def late(timeout_ms: float | None) -> DeadlineExceededError:
     """Make the error of a caller who waited in vain for the broker's word on the deadline."""
@@ -223,3 +330,22 @@ def late(timeout_ms: float | None) -> DeadlineExceededError:
         f"no word from the broker {LATE_S:g} s after the timeout of {timeout_ms} ms",
         ErrorDetails(outcome="maybe_executed"),
     )
+
+
+def unanswered(timeout_s: float) -> DeadlineExceededError:
+    """Make the error of a ping that was not answered."""
+    return DeadlineExceededError(f"the broker did not answer a ping within {timeout_s:g} s")
+
+
+def no_answer(endpoint: str, connect_timeout_s: float) -> BrokerLostError:
+    """Make the error of a client that was not welcomed."""
+    return BrokerLostError(
+        f"no broker answers at {endpoint} within {connect_timeout_s:g} s: "
+        "is `pronghorn serve` running?",
+        ErrorDetails(outcome="not_started", retryable=True),
+    )
+
+
+def closed_error(outcome: Outcome) -> BrokerLostError:
+    """Make the error of a request that its own client has ended by closing."""
+    return BrokerLostError("the client was closed", ErrorDetails(outcome=outcome))

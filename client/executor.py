@@ -10,7 +10,8 @@ from concurrent import futures
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .invocation import check_arguments, target_of
+from .invocation import check_arguments, encode_arguments, target_of
+from .transport import Transport
 
 if TYPE_CHECKING:
     from .sync import Client
@@ -25,13 +26,15 @@ class NodeExecutor(Executor):
     The client stays open after `shutdown`; it belongs to whoever made it.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, transport: Transport, timeout_ms: float | None) -> None:
         self._client = client
+        self._transport = transport
+        self._timeout_ms = timeout_ms
         self._futures: set[Future[Any]] = set()  # those that have not ended
         self._is_shut = False
 
     def submit(self, fn: Callable[..., R] | str, /, *args: Any, **kwargs: Any) -> Future[R]:
-        """Start a call.
+        """Start a call; all arguments are the function's.
 
         Raises:
             InvalidArgumentError: `fn` is no node, or an argument can't be encoded.
@@ -40,8 +43,10 @@ class NodeExecutor(Executor):
         """
         if self._is_shut:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        check_arguments(target_of(fn), args, kwargs)
-        future: Future[R] = self._client.submit(fn, *args, **kwargs)
+        target = target_of(fn)
+        check_arguments(target, args, kwargs)
+        encoded = encode_arguments(target, args, kwargs, None)
+        future: Future[R] = self._transport.submit(target, encoded, self._timeout_ms)
         self._futures.add(future)
         future.add_done_callback(self._futures.discard)
         return future

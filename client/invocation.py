@@ -19,6 +19,7 @@ from pronghorn.broker.wire.errors import (
     ProtocolError,
     error_from_wire,
 )
+from pronghorn.broker.wire.limits import TIMEOUT_MS_MAX
 from pronghorn.broker.wire.link import Buffer
 from pronghorn.broker.wire.messages import Error, Result
 from pronghorn.broker.wire.values import decode_value, encode_params
@@ -28,12 +29,16 @@ Params = tuple[bytes, Sequence[Buffer]]
 
 NodeLike = str | Callable[..., Any]
 
-
 LIST_NODES = "pronghorn.nodes"
+
+_CONTEXT = "pronghorn.worker.context.Context"
 
 
 class Target(NamedTuple):
-    """A node as a caller names it, and the type its results are decoded to."""
+    """A node as a caller names it, and the type its results are decoded to.
+
+    Of a node given by its function `signature` is what a caller may give it: no injected context.
+    """
 
     name: str
     result_type: Any
@@ -46,7 +51,10 @@ def target_of(node: NodeLike) -> Target:
     Raises:
         InvalidArgumentError: It is neither.
     """
-    return _target(node)
+    try:
+        return _target(node)
+    except TypeError:  # not hashable
+        raise _no_node(node) from None
 
 
 @lru_cache(maxsize=1024)
@@ -57,9 +65,7 @@ def _target(node: NodeLike) -> Target:
 def _target_of_function(function: Callable[..., Any]) -> Target:
     spec = getattr(function, "__pronghorn_node__", None)
     if spec is None:
-        raise InvalidArgumentError(
-            f"{function!r} is not a node: mark it with @node and serve its module, or give a name"
-        )
+        raise _no_node(function)
     module = function.__module__
     if module == "__main__":  # served under its file's name
         file = getattr(sys.modules["__main__"], "__file__", None)
@@ -71,7 +77,28 @@ def _target_of_function(function: Callable[..., Any]) -> Target:
     result_type = hints.get("return", Any)
     if result_type is not Any and not _can_decode(result_type):
         result_type = Any
-    return Target(f"{module}.{spec.name}", result_type, inspect.signature(function))
+    return Target(f"{module}.{spec.name}", result_type, _signature(function, hints))
+
+
+def _no_node(node: object) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{node!r} is not a node: mark it with @node and serve its module, or give a name"
+    )
+
+
+def _signature(function: Callable[..., Any], hints: Mapping[str, Any]) -> inspect.Signature:
+    signature = inspect.signature(function)
+    given = [
+        parameter
+        for name, parameter in signature.parameters.items()
+        if _full_name(hints.get(name)) != _CONTEXT
+    ]
+    return signature.replace(parameters=given)
+
+
+def _full_name(annotation: object) -> str:
+    module = getattr(annotation, "__module__", "")
+    return f"{module}.{getattr(annotation, '__qualname__', '')}"
 
 
 def _can_decode(annotation: Any) -> bool:
@@ -82,11 +109,26 @@ def _can_decode(annotation: Any) -> bool:
     return True
 
 
-def take_options(named: dict[str, Any]) -> tuple[float | None, Mapping[str, Any] | None]:
-    """Take the call's options, ``timeout_s`` and ``params``, out of its named arguments."""
-    if not named:
-        return None, None
-    return named.pop("timeout_s", None), named.pop("params", None)
+def take_options(
+    target: Target, named: dict[str, Any], timeout_s: float | None
+) -> tuple[float | None, Mapping[str, Any] | None]:
+    """Take the call's options, ``timeout_s`` and ``params``, out of its named arguments.
+
+    What the function itself has a parameter for, if it is known, is for that.
+
+    Args:
+        target: The node.
+        named: The arguments.
+        timeout_s: The timeout if none is among them.
+    """
+    params = None
+    if named:
+        own = () if target.signature is None else target.signature.parameters
+        if "timeout_s" not in own:
+            timeout_s = named.pop("timeout_s", timeout_s)
+        if "params" not in own:
+            params = named.pop("params", None)
+    return timeout_s, params
 
 
 def encode_arguments(
@@ -122,7 +164,7 @@ def check_arguments(target: Target, arguments: Sequence[Any], named: Mapping[str
     Raises:
         TypeError: As calling the function itself would.
     """
-    if target.signature is not None and not _takes_context(target.signature):
+    if target.signature is not None:
         target.signature.bind(*arguments, **named)
 
 
@@ -145,6 +187,11 @@ def check_pong(reply: object) -> None:
         raise error_of(reply)
 
 
+def refused(error: PronghornError) -> Error:
+    """Make the reply to a request that was refused before it was sent."""
+    return Error(None, error.code, error.message, error.details)
+
+
 def error_of(reply: Error) -> PronghornError:
     """Make the exception for an error reply."""
     return error_from_wire(reply.code, reply.message, reply.details)
@@ -154,18 +201,17 @@ def timeout_ms_of(timeout_s: float | None) -> float | None:
     """Turn a timeout into the header field.
 
     Raises:
-        InvalidArgumentError: It is not above 0.
+        InvalidArgumentError: It is not above 0, or beyond what the protocol allows.
     """
     if timeout_s is None:
         return None
-    if not timeout_s > 0:
-        raise InvalidArgumentError(f"timeout_s is {timeout_s}; it must be above 0, or None")
-    return timeout_s * 1000
-
-
-def _takes_context(signature: inspect.Signature) -> bool:
-    """Whether a parameter is injected by the worker, so that the caller's arguments bind not."""
-    return any("Context" in str(one.annotation) for one in signature.parameters.values())
+    timeout_ms = timeout_s * 1000
+    if not 0 < timeout_ms <= TIMEOUT_MS_MAX:
+        raise InvalidArgumentError(
+            f"timeout_s is {timeout_s}; it must be above 0 and at most "
+            f"{TIMEOUT_MS_MAX / 1000:.0f}, or None"
+        )
+    return timeout_ms
 
 
 def _bound(target: Target, arguments: Sequence[Any], named: Mapping[str, Any]) -> Mapping[str, Any]:

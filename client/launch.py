@@ -10,13 +10,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from pronghorn.broker.wire.channel import ControlChannel
-from pronghorn.broker.wire.control import ModuleFailure, PoolConfig, PoolFailed, PoolReady
+from pronghorn.broker.wire.control import (
+    ModuleFailure,
+    PoolConfig,
+    PoolFailed,
+    PoolReady,
+    Shutdown,
+)
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
 from pronghorn.broker.wire.limits import Limits
 from pronghorn.broker.wire.linux import require_linux
+from pronghorn.broker.wire.places import check_endpoint
 
 from .supervisor import StartedSupervisor, start_supervisor
 
@@ -54,9 +64,11 @@ class ProcessTree:
         supervisor: StartedSupervisor | None = None,
     ) -> None:
         require_linux()
-        count = len(os.sched_getaffinity(0)) if workers is None else workers
+        self._workers = count = len(os.sched_getaffinity(0)) if workers is None else workers
         if count < 1:
             raise InvalidArgumentError(f"workers is {count}; a pool needs at least 1")
+        for endpoint in endpoints:
+            check_endpoint(endpoint, insecure=insecure)
         if not modules:
             raise InvalidArgumentError("name at least one module of nodes: a file, a package, …")
         config = PoolConfig(
@@ -71,15 +83,22 @@ class ProcessTree:
             host_pid=os.getpid(),
             log_level=log_level,
         )
+        _validate(config)
         self._pid = os.getpid()
         self._process, channel = supervisor or start_supervisor()
         self._channel = ControlChannel(channel)
         try:
-            self._channel.send(config)
+            with suppress(BrokenPipeError):  # it has ended, which is what is read
+                self._channel.send(config)
             self.ready = self._wait_until_ready()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def workers(self) -> int:
+        """Number of worker processes."""
+        return self._workers
 
     @property
     def supervisor_pid(self) -> int:
@@ -107,9 +126,12 @@ class ProcessTree:
 
     def close(self) -> None:
         """End the tree and wait for its end; in a forked child only let go of it."""
-        self._channel.close()
         if self._pid != os.getpid():
+            self._channel.close()
             return
+        with suppress(OSError):  # it has ended
+            self._channel.send(Shutdown())  # a child that we forked may hold the channel open
+        self._channel.close()
         try:
             self._process.wait(_END_WAIT_S)
         except subprocess.TimeoutExpired:
@@ -128,6 +150,18 @@ class ProcessTree:
                     raise PoolStartError(message.message, message.failures)
                 if isinstance(message, PoolReady):
                     return message
+
+
+def _validate(config: PoolConfig) -> None:
+    """Refuse what the supervisor could not decode.
+
+    Raises:
+        InvalidArgumentError: Names the field.
+    """
+    try:
+        msgspec.convert(msgspec.to_builtins(config), PoolConfig)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise InvalidArgumentError(f"can't start a pool: {error}") from error
 
 
 def _absolute(paths: Sequence[str]) -> tuple[str, ...]:

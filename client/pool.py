@@ -73,6 +73,11 @@ class Pool:
         return self._tree.ready.endpoints
 
     @property
+    def workers(self) -> int:
+        """Number of worker processes."""
+        return self._tree.workers
+
+    @property
     def failures(self) -> tuple[ModuleFailure, ...]:
         """The modules and nodes that can't be served, and why."""
         return self._tree.ready.failures

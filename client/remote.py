@@ -4,6 +4,7 @@ Mirror: tests/client/test_remote.py.
 """
 
 import os
+import socket
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -13,38 +14,36 @@ from weakref import WeakSet
 
 import zmq
 
-from pronghorn.broker.wire.errors import BrokerLostError
 from pronghorn.broker.wire.version import CLIENT_NAME
 
 from .background import Background
-from .connection import Connection, Waiter
+from .connection import Connection, Waiter, closed_error
 from .invocation import Params, Target, check_pong
 from .mapping import Chunk, MapPlan, Results
+from .sockets import make_context
 from .transport import Answer
 
 
 class RemoteTransport:
-    """All connections of one client."""
+    """All connections of one client, in each process that has it."""
 
     def __init__(self, endpoint: str, connect_timeout_s: float) -> None:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
         self._closed = False
-        self._begin()
+        # pid -> what that process has open; after a fork the parent's is left alone
+        self._processes: dict[int, _Connections] = {}
 
-    def _begin(self) -> None:
-        """Start without connections, when new or as the copy in a forked child."""
-        self._pid = os.getpid()
-        self._lock = threading.Lock()  # guards what follows, but for each thread's own
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
-        self._mine = threading.local()  # .connection: that of the calling thread
-        self._connections: WeakSet[Connection] = WeakSet()  # all of them, to be closed
-        self._spare: list[Connection] = []  # those of maps that have ended
-        self._background: Background | None = None
+    def __del__(self) -> None:
+        self.close()
 
     def connect(self) -> None:
         """Connect the calling thread."""
-        self._my_connection()
+        try:
+            self._my_connection().connect()
+        except BaseException:
+            self.close()
+            raise
 
     def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
         """Make a call on the calling thread's connection."""
@@ -53,105 +52,141 @@ class RemoteTransport:
 
     def submit(self, target: Target, params: Params, timeout_ms: float | None) -> "Future[Any]":
         """Hand a call to the I/O thread."""
-        return self._io_thread().submit(target, params, timeout_ms)
+        return self._here().background().submit(target, params, timeout_ms)
 
     def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
         """Carry out a plan on a connection of its own, so that any thread may iterate."""
-        connection = self._take_spare()
+        here = self._here()
+        connection = here.take_spare()
         open_chunks: dict[Waiter, Chunk] = {}
         try:
-            connection.refresh()
+            connection.connect()
             while not plan.finished:
-                for chunk in plan.next_chunks():
-                    waiter = Waiter()
-                    waiter.request_id = connection.core.chunk(
-                        waiter, plan.node, chunk.body, timeout_ms
-                    )
+                for chunk in plan.next_chunks():  # the first runs while the next is encoded
+                    waiter = connection.open_chunk(plan.node, chunk.body, timeout_ms)
                     open_chunks[waiter] = chunk
-                    connection.flush()  # the first runs while the next is encoded
-                if open_chunks and not any(waiter.reply for waiter in open_chunks):
-                    connection.turn(None)
+                if open_chunks:
+                    connection.wait_for_any(open_chunks)
                 for waiter in [one for one in open_chunks if one.reply is not None]:
                     plan.replied(open_chunks.pop(waiter), waiter.reply)
                 yield from plan.results()
         finally:
-            for waiter in open_chunks:
-                connection.core.cancel(waiter.request_id)
-            connection.flush()
-            self._give_spare(connection)
+            connection.cancel(open_chunks)
+            here.give_spare(connection)
 
     def ping(self, timeout_s: float) -> float:
         """Return the seconds of one round trip to the broker itself."""
         connection = self._my_connection()
+        connection.connect()
         begun = perf_counter()
         check_pong(connection.ping(timeout_s).reply)
         return perf_counter() - begun
 
     def close(self) -> None:
-        """Close all connections, those of other threads too."""
+        """Close all connections, those of other threads too, whose calls end at once."""
         self._closed = True
-        if self._pid != os.getpid():
-            return
-        with self._lock:
-            if self._background is not None:
-                self._background.close()
-                self._background = None
-            for connection in list(self._connections):
-                connection.close()
-            self._connections.clear()
-            self._spare.clear()
-            if self._context is not None:
-                self._context.term()
-                self._context = None
+        here = self._processes.get(os.getpid())
+        if here is not None:
+            here.close()
 
     def _my_connection(self) -> Connection:
         """Return the calling thread's connection. Guarded by ``scripts/bench guard``."""
-        if self._pid != os.getpid():
-            self._begin()
-        connection: Connection | None = getattr(self._mine, "connection", None)
-        if connection is None or self._closed:
-            connection = self._mine.connection = self._connect()
+        here = self._processes.get(os.getpid()) or self._here()
+        connection: Connection | None = getattr(here.mine, "connection", None)
+        if connection is None or connection.closing:
+            connection = here.mine.connection = here.connect()
         return connection
 
-    def _take_spare(self) -> Connection:
-        """Return a connection that nobody uses, for a map: it may be iterated in any thread."""
-        if self._pid != os.getpid():
-            self._begin()
-        with self._lock:
-            if self._spare and not self._closed:
-                return self._spare.pop()
-        return self._connect()
+    def _here(self) -> "_Connections":
+        """Return what this process has open."""
+        here = self._processes.get(os.getpid())
+        if here is None:
+            if self._closed:
+                raise closed_error("not_started")
+            new = _Connections(self._endpoint, self._connect_timeout_s)
+            here = self._processes.setdefault(os.getpid(), new)
+        return here
 
-    def _give_spare(self, connection: Connection) -> None:
+
+class _Connections:
+    """What a client has open in one process. Costs nothing until it is used."""
+
+    def __init__(self, endpoint: str, connect_timeout_s: float) -> None:
+        self._endpoint = endpoint
+        self._connect_timeout_s = connect_timeout_s
+        self.mine = threading.local()  # .connection: that of the calling thread
+        # Guards what follows. Reentrant, as the collector may close a connection at any time.
+        self._lock = threading.RLock()
+        self._closed = False
+        self._all: WeakSet[Connection] = WeakSet()  # to be closed; a thread's ends with the thread
+        self._spare: list[Connection] = []  # those of maps that have ended
+        self._background: Background | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # made for the first connection
+        self._bell: tuple[socket.socket, socket.socket] | None = None  # closing one rings the other
+        self._users = 1  # of context and bell: the open connections, and this as long as it is open
+
+    def connect(self) -> Connection:
+        """Make a connection."""
         with self._lock:
-            if not self._closed and connection.pid == os.getpid():
+            if self._closed:
+                raise closed_error("not_started")
+            if self._context is None or self._bell is None:
+                self._context, self._bell = make_context(), socket.socketpair()
+            connection = Connection(
+                self._context,
+                self._endpoint,
+                client=CLIENT_NAME,
+                connect_timeout_s=self._connect_timeout_s,
+                bell=self._bell[0].fileno(),
+                closed=self._let_go,
+            )
+            self._users += 1
+            self._all.add(connection)
+            return connection
+
+    def take_spare(self) -> Connection:
+        """Return a connection that nobody uses."""
+        with self._lock:
+            return self._spare.pop() if self._spare else self.connect()
+
+    def give_spare(self, connection: Connection) -> None:
+        """Take back a connection that is used no more."""
+        with self._lock:
+            if not connection.closing:
                 self._spare.append(connection)
 
-    def _connect(self) -> Connection:
+    def background(self) -> Background:
+        """Return the I/O thread."""
         with self._lock:
             if self._closed:
-                raise BrokerLostError("the client is closed")
-            if self._context is None:
-                self._context = zmq.Context()
-            context = self._context
-        connection = Connection(
-            context,
-            self._endpoint,
-            client=CLIENT_NAME,
-            connect_timeout_s=self._connect_timeout_s,
-        )
-        with self._lock:
-            self._connections.add(connection)
-        return connection
-
-    def _io_thread(self) -> Background:
-        if self._pid != os.getpid():
-            self._begin()
-        with self._lock:
-            if self._closed:
-                raise BrokerLostError("the client is closed")
-            if self._background is None:
+                raise closed_error("not_started")
+            if self._background is None or self._background.has_ended:
                 self._background = Background(
                     self._endpoint, connect_timeout_s=self._connect_timeout_s
                 )
             return self._background
+
+    def close(self) -> None:
+        """Close what is not in use and have the users of the rest close it."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            connections = list(self._all)
+        self._spare.clear()
+        if self._background is not None:
+            self._background.close()
+        for connection in connections:
+            connection.close()
+        if self._bell is not None:
+            self._bell[1].close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        if self._context is not None and self._bell is not None:
+            self._context.term()
+            self._bell[0].close()

@@ -3,6 +3,7 @@
 Mirror: tests/client/test_sockets.py.
 """
 
+import secrets
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -10,7 +11,12 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 from zmq.utils.monitor import recv_monitor_message
 
-from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails, InvalidArgumentError
+from pronghorn.broker.wire.errors import (
+    BrokerLostError,
+    ErrorDetails,
+    InvalidArgumentError,
+    OverloadedError,
+)
 from pronghorn.broker.wire.limits import KIB
 from pronghorn.broker.wire.link import Buffer
 
@@ -27,6 +33,14 @@ _HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells
 # Below it a copy is cheaper than pyzmq's way to keep track of the buffer: a further thread, and a
 # message to it per frame.
 _ZERO_COPY_BYTES = 512 * KIB
+_SOCKETS_MAX = 16_384  # three for a connection; libzmq's 1023 are used up by 341 threads
+
+
+def make_context() -> "zmq.Context[zmq.Socket[bytes]]":
+    """Make a context; whoever makes it terminates it."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, _SOCKETS_MAX)
+    return context
 
 
 class BrokerSocket:
@@ -34,10 +48,16 @@ class BrokerSocket:
 
     ``IMMEDIATE`` keeps requests from being queued for a broker that is not there, ``PROBE_ROUTER``
     makes a new connection known to both sides.
+
+    Raises:
+        InvalidArgumentError: The endpoint is malformed.
+        OverloadedError: The system or the context has no more sockets.
     """
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
-        self._socket = socket = context.socket(zmq.DEALER)
+        if not endpoint.startswith(("ipc://", "tcp://")):
+            raise InvalidArgumentError(f"{endpoint!r}: an endpoint begins with ipc:// or tcp://")
+        self._socket = socket = _make_socket(context)
         socket.setsockopt(zmq.LINGER, _LINGER_MS)
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.PROBE_ROUTER, 1)
@@ -52,7 +72,8 @@ class BrokerSocket:
         self._recv = BackendSocket.recv.__get__(socket)
         self._send = BackendSocket.send.__get__(socket)
         self._get = BackendSocket.get.__get__(socket)
-        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = _make_monitor(socket)
+        self._get_of_monitor = BackendSocket.get.__get__(self._monitor)
         self.monitor_fd = cast(int, self._monitor.getsockopt(zmq.FD))
         self.fd = cast(int, socket.getsockopt(zmq.FD))
         try:
@@ -63,7 +84,6 @@ class BrokerSocket:
         # For zmq_poll. A plain descriptor stands for the monitor: its events are all alike, and
         # asking the socket itself would cost 1.4 us per poll.
         self.poll_items: list[tuple[Any, int]] = [(socket, _POLLIN), (self.monitor_fd, _POLLIN)]
-        self.poll_writable: list[tuple[Any, int]] = [(socket, _POLLOUT)]
 
     def readable(self) -> bool:
         """Whether a message waits; to be asked after each send before the descriptor is polled."""
@@ -76,7 +96,7 @@ class BrokerSocket:
     def disconnected(self) -> bool:
         """Whether the connection was lost since this was asked last."""
         lost = False
-        while self._monitor.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        while self._get_of_monitor(_EVENTS) & _POLLIN:
             recv_monitor_message(self._monitor)
             lost = True
         return lost
@@ -125,3 +145,26 @@ class BrokerSocket:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close()
+
+
+def _make_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+    try:
+        return context.socket(zmq.DEALER)
+    except zmq.ZMQError as error:
+        raise _no_sockets(error) from error
+
+
+def _make_monitor(socket: "zmq.Socket[bytes]") -> "zmq.Socket[bytes]":
+    # The name that pyzmq would choose is that of a descriptor, which may be in use again before
+    # libzmq has let go of the monitor that was called so.
+    try:
+        return socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED, f"inproc://monitor-{secrets.token_hex(8)}"
+        )
+    except zmq.ZMQError as error:
+        socket.close()
+        raise _no_sockets(error) from error
+
+
+def _no_sockets(error: zmq.ZMQError) -> OverloadedError:
+    return OverloadedError(f"can't make a socket to the broker: {error}")

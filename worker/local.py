@@ -62,6 +62,7 @@ class LocalPool:
             raise StopImport("a pool is started below: the module's nodes are those above")
         loaded = load([os.fspath(module) for module in modules])
         self.endpoint = ENDPOINT
+        self.workers = workers
         self.failures = tuple(
             ModuleFailure(one.subject, f"{one.message}\n{one.traceback}".rstrip())
             for one in loaded.failures

@@ -28,7 +28,7 @@ from .dispatch import DispatchTable
 from .loader import load
 from .runtime import run_worker
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("pronghorn.worker.template")  # as a program it would be __main__
 
 
 class Template:

@@ -3,9 +3,11 @@
 Mirror: tests/broker/wire/test_places.py.
 """
 
+import ipaddress
 import os
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from .errors import InvalidArgumentError
 
@@ -66,3 +68,38 @@ def check_ipc_path(path: str) -> None:
             f"the socket path {path} has {length} bytes, the system's limit is "
             f"{IPC_PATH_BYTES_MAX}: use a shorter name or set XDG_RUNTIME_DIR to a shorter path"
         )
+
+
+def check_endpoint(endpoint: str, *, insecure: bool) -> None:
+    """Refuse an endpoint that can't be bound or would be open to the network.
+
+    Raises:
+        InvalidArgumentError: The message says what is wrong and what to do.
+    """
+    if endpoint.startswith("ipc://"):
+        path = endpoint.removeprefix("ipc://")
+        if not path.startswith("/"):
+            raise InvalidArgumentError(f"{endpoint}: an ipc endpoint needs an absolute path")
+        check_ipc_path(path)
+        return
+    if not endpoint.startswith("tcp://"):
+        raise InvalidArgumentError(f"{endpoint}: an endpoint begins with ipc:// or tcp://")
+    try:
+        parts = urlsplit(endpoint)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise InvalidArgumentError(f"{endpoint}: {error}") from error
+    if not insecure and not _is_loopback(host):
+        raise InvalidArgumentError(
+            f"{endpoint} can be reached from the network, and whoever reaches it can run the "
+            "nodes: bind 127.0.0.1, or give --insecure if you mean it"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, an interface or *: what it stands for may change

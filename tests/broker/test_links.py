@@ -196,6 +196,17 @@ def test_what_a_full_socket_does_not_take_waits_in_order(pair: Pair, by_put: boo
     assert pair.link.flush()
 
 
+def test_small_messages_to_a_full_socket_wait_too(pair: Pair) -> None:
+    token = 0
+    while pair.link.write(run(token), ()):
+        token += 1
+    received: list[Any] = []
+    while len(received) <= token:
+        received += pair.read()
+        pair.link.flush()
+    assert tokens(received) == list(range(token + 1))
+
+
 def test_writing_to_a_dead_worker_is_no_error(pair: Pair) -> None:
     pair.worker.close()
     assert pair.link.write(run(1), ())

@@ -1,9 +1,15 @@
 """A worker that dies: what its callers are told, and who takes its place."""
 
+import os
+import signal
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from pathlib import Path
+from time import monotonic
+from typing import Any
 
 import pytest
-from trees import Running, zombies
+from trees import PATIENCE_S, Ends, Fifo, Running, is_alive, zombies
 
 from pronghorn.client import WorkerLostError
 
@@ -27,6 +33,162 @@ def test_caller_is_told_how_its_worker_ended_and_another_serves(start: Start, ho
         running.client.call("die", how)
     assert caught.value.details.cause == CAUSES[how]
     assert caught.value.outcome == "maybe_executed"
-    assert str(caught.value) == f"faulty.die: its worker ended with {CAUSES[how]}"
+    assert caught.value.message == f"faulty.die: its worker ended with {CAUSES[how]}"
     assert running.client.call("pid") != first
     assert zombies(running.supervisor) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("node", ["die_in_thread", "die_in_coroutine"])
+def test_all_that_a_worker_runs_at_once_is_lost_with_it(
+    start: Start, fifo: Fifo, node: str
+) -> None:
+    running = start()
+    waiting = [running.client.submit("wait_forever", fifo.path) for _ in range(3)]
+    for _ in waiting:
+        fifo.line()
+    with pytest.raises(WorkerLostError):
+        running.client.call(node, "SIGKILL")
+    for future in waiting:
+        error = future.exception(PATIENCE_S)
+        assert isinstance(error, WorkerLostError)
+        assert error.outcome == "maybe_executed"
+    assert running.client.call("add", 1, 2) == 3
+
+
+@pytest.mark.slow
+def test_an_idle_worker_that_is_killed_is_replaced_at_once(start: Start) -> None:
+    running = start(workers=2)
+    running.client.call("add", 1, 2)
+    for _ in range(10):
+        workers = running.tree.workers
+        with Ends(workers) as ends:
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            ends.wait()
+        begun = monotonic()
+        assert not {running.client.call("pid"), running.client.call("pid")} & {*workers}
+        assert monotonic() - begun < 0.25
+    assert zombies(running.supervisor) == []
+
+
+@pytest.mark.slow
+def test_what_a_dead_worker_held_but_had_not_begun_runs_elsewhere(
+    start: Start, fifo: Fifo, tmp_path: Path
+) -> None:
+    running = start()
+    running.client.call("gate", fifo.path, os.devnull)  # it is known as quick from now on
+    running.client.call("add", 1, 1)
+    fifo.line()
+    never = tmp_path / "never"
+    os.mkfifo(never)
+    begun = running.client.submit("gate", fifo.path, str(never))
+    behind = [running.client.submit("add", i, 1) for i in range(30)]
+    victim = int(fifo.line())
+    os.kill(victim, signal.SIGKILL)
+    assert [future.result(PATIENCE_S) for future in behind] == [i + 1 for i in range(30)]
+    error = begun.exception(PATIENCE_S)
+    assert isinstance(error, WorkerLostError)
+    assert error.outcome == "maybe_executed"
+
+
+@pytest.mark.slow
+def test_a_chunk_tells_at_which_item_its_worker_died(start: Start) -> None:
+    running = start(workers=2)
+    items = [{"index": index, "at": 70} for index in range(100)]
+    results = list(running.client.map("die_at", items, chunk_size=20, return_exceptions=True))
+    lost = results[60:71]  # the results of those before, and the one that killed it
+    assert results[:60] + results[71:] == [*range(60), *range(71, 100)]
+    assert all(isinstance(error, WorkerLostError) for error in lost)
+    assert [error.outcome for error in lost] == ["executed"] * 10 + ["maybe_executed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("_", range(2))
+def test_a_result_that_was_written_is_delivered_whatever_comes_next(start: Start, _: int) -> None:
+    running = start(workers=4)
+    for turn in range(25):
+        futures = [running.client.submit("value_and_die", 4 * turn + i, "after") for i in range(4)]
+        assert _results(futures) == [4 * turn + i for i in range(4)]
+
+
+@pytest.mark.slow
+def test_a_result_that_was_not_written_is_lost_but_known_to_exist(start: Start) -> None:
+    running = start(workers=4)
+    futures = [running.client.submit("value_and_die", i, "before") for i in range(20)]
+    for future in futures:
+        error = future.exception(PATIENCE_S)
+        assert isinstance(error, WorkerLostError)
+        assert error.outcome == "executed"
+
+
+@pytest.mark.slow
+def test_whenever_a_worker_dies_its_outcome_is_true(start: Start, tmp_path: Path) -> None:
+    running = start(workers=4)
+    delays = [7 * i for i in range(80)]  # microseconds: before, in and after the node
+    futures = {
+        delay: running.client.submit("die_within", delay, str(tmp_path / str(delay)))
+        for delay in delays
+        if delay
+    }
+    wait(futures.values(), PATIENCE_S)
+    for delay, future in futures.items():
+        error = future.exception(0)
+        if error is None:
+            assert future.result() == delay
+            continue
+        assert isinstance(error, WorkerLostError)
+        assert error.details.cause == "signal 14 (SIGALRM)"
+        if error.outcome == "executed":
+            assert (tmp_path / str(delay)).exists()
+        else:
+            assert error.outcome == "maybe_executed"
+
+
+@pytest.mark.slow
+def test_a_crash_on_every_call_does_not_slow_down_the_others(start: Start) -> None:
+    running = start(workers=2)
+    for turn in range(20):
+        with pytest.raises(WorkerLostError):
+            running.client.call("die", "SIGKILL")
+        begun = monotonic()
+        assert running.client.call("add", turn, 1) == turn + 1
+        assert monotonic() - begun < 0.25
+
+
+@pytest.mark.slow
+def test_a_child_that_a_node_forked_outlives_its_worker_but_holds_nothing_up(start: Start) -> None:
+    running = start()
+    child = running.client.call("fork_child")
+    with pytest.raises(WorkerLostError), Ends([running.client.call("pid")]) as ends:
+        running.client.call("die", "SIGKILL")
+    ends.close()
+    assert running.client.call("add", 1, 2) == 3
+    assert is_alive(child)
+    with Ends([child]) as ends:
+        running.pool.close()
+        ends.wait()
+
+
+@pytest.mark.slow
+def test_a_node_that_returns_twice_is_answered_once(start: Start) -> None:
+    running = start()
+    worker = running.client.call("pid")
+    child = running.client.call("fork_and_return")
+    assert child > 0
+    assert running.client.call("pid") == worker
+
+
+@pytest.mark.slow
+def test_children_that_nodes_leave_behind_are_reaped(start: Start) -> None:
+    running = start()
+    child = running.client.call("brief_child")
+    with pytest.raises(WorkerLostError):
+        running.client.call("die", "SIGKILL")  # its child becomes the supervisor's
+    running.client.call("pid")
+    assert zombies(running.supervisor) == []
+    assert not is_alive(child)
+
+
+def _results(futures: list["Future[Any]"]) -> list[Any]:
+    return [future.result(PATIENCE_S) for future in futures]

@@ -1,9 +1,12 @@
 """Clients written from PROTOCOL.md alone, against a real pool: what is right, and what is wrong."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -392,6 +395,46 @@ def test_a_chunk_is_run_item_by_item(client: RawClient) -> None:
     assert client.ask([MAP_CHUNK, 2, "add", []])[:4] == [MAP_RESULT, 2, [], None]
 
 
+TYPES = {
+    "day": "2024-01-02",
+    "clock": "03:04:05",
+    "span": "P1DT2S",
+    "who": "00000000-0000-0000-0000-000000000001",
+    "price": "1.50",
+    "tags": [7, 7],
+    "ratio": 1,
+    "number": 2**64 - 1,
+}
+
+
+def test_values_are_as_the_table_says(client: RawClient, req: Callable[[Any], Any]) -> None:
+    text = "2024-01-02T03:04:05Z"
+    moment = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
+    plain = ["2024-01-02", "03:04:05", "P1DT2S", TYPES["who"], "1.50", [7], 1.0, 2**64 - 1]
+    for when in (moment, text):  # a timestamp or a string, in
+        reply = client.ask([CALL, 1, "echo_types", {"when": when, **TYPES}])
+        assert reply == [RESULT, 1, [moment, *plain], 0]
+    params = {"when": text, **TYPES, "number": 10**30}
+    assert req(rpc(1, "echo_types", params))["result"] == [text, *plain[:-1], 10**30]
+
+
+def test_a_time_without_a_zone_is_text_both_ways(client: RawClient) -> None:
+    local = "2024-01-02T03:04:05"
+    reply = client.ask([CALL, 1, "echo_types", {"when": local, **TYPES}])
+    assert reply[2][0] == local
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("number", 1.0), ("number", "1"), ("number", True), ("ratio", "1")]
+)
+def test_nothing_is_converted_that_may_be_a_mistake(
+    client: RawClient, name: str, value: Any
+) -> None:
+    params = {"when": "2024-01-02T03:04:05Z", **TYPES, name: value}
+    reply = client.ask([CALL, 1, "echo_types", params])
+    assert (reply[2], reply[4]["field"]) == ("INVALID_ARGUMENT", f"$.{name}")
+
+
 def test_calls_without_an_id_are_not_answered(client: RawClient) -> None:
     client.send([CALL, None, "add", [1, 2]])
     client.send([CALL, None, "no_such"])
@@ -449,6 +492,16 @@ def test_an_id_can_not_be_open_twice(client: RawClient) -> None:
     assert client.ask([CALL, "1", "add", [1, 2]]) == [RESULT, "1", 3, 0]
     assert client.ask([CANCEL, 1])[:3] == [ERROR, 1, "CANCELLED"]
     assert client.ask([CALL, 1, "add", [1, 2]]) == [RESULT, 1, 3, 0]
+
+
+def test_an_id_in_json_can_not_be_open_twice(client: RawClient) -> None:
+    client.send(json.dumps(rpc(1, "wait_for_ever")).encode())
+    client.send(ADD)
+    refused = json.loads(client.socket.recv())
+    assert (refused["id"], refused["error"]["code"]) == (1, -32602)
+    assert client.ask([CALL, 1, "add", [1, 2]])[2] == "INVALID_ARGUMENT"  # one space for both
+    client.send([CANCEL, 1])
+    assert json.loads(client.socket.recv())["error"]["data"]["code"] == "CANCELLED"
 
 
 def test_a_cancelled_call_gets_its_one_reply(client: RawClient) -> None:
@@ -625,7 +678,7 @@ BAD: dict[str, tuple[list[bytes], list[Any], str]] = {
     ),
     "buffers of a chunk": (
         [encode([MAP_CHUNK, 1, "size", [], {"buffers": 1}]), b"x"],
-        [1, "PROTOCOL_ERROR", "0 to 0", 0],
+        [1, "PROTOCOL_ERROR", "only calls have any", None],
         "malformed",
     ),
     "a bundle with a bundle": (
@@ -868,6 +921,26 @@ def probe_until_welcome(socket: Any) -> None:
 
 def is_welcome(frame: bytes) -> bool:
     return frame.startswith(encode([WELCOME, None, None])[:2])
+
+
+# --- a broker that is lost -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_new_broker_is_told_by_a_welcome_without_an_id(
+    tmp_path: Path, sockets: RawSockets
+) -> None:
+    with served(tmp_path, workers=1) as pool:
+        client = RawClient(sockets, pool.endpoint, PROBE_ROUTER=1, IMMEDIATE=1)
+        assert client.receive()[:2] == [WELCOME, None]
+        before = client.hello()
+        client.send([CALL, 1, "wait_for_ever"])
+        assert client.nothing_more_comes()
+        os.kill(before["pid"], signal.SIGKILL)
+        kind, id_, after = client.receive()
+        assert (kind, id_) == (WELCOME, None)
+        assert after["epoch"] != before["epoch"]
+        assert client.ask([CALL, 1, "add", [1, 2]]) == [RESULT, 1, 3, 0]
 
 
 # --- what must not be open to the network --------------------------------------------------------

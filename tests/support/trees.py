@@ -149,11 +149,15 @@ class Fifo:
         os.mkfifo(path)
         self.path = str(path)
         self._reader = os.open(path, os.O_RDWR)  # so that neither end blocks in open
+        self._read = b""  # not yet given out
 
     def line(self) -> str:
         """Wait for the next line."""
-        assert select.select([self._reader], [], [], PATIENCE_S)[0], "nothing was written"
-        return os.read(self._reader, 4096).decode().splitlines()[0]
+        while b"\n" not in self._read:
+            assert select.select([self._reader], [], [], PATIENCE_S)[0], "nothing was written"
+            self._read += os.read(self._reader, 4096)
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode()
 
     def close(self) -> None:
         os.close(self._reader)

@@ -9,6 +9,7 @@ from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.places import (
     ENDPOINT_VARIABLE,
     IPC_PATH_BYTES_MAX,
+    check_endpoint,
     check_ipc_path,
     default_endpoint,
     endpoint_in,
@@ -82,3 +83,54 @@ def test_a_path_the_kernel_would_refuse_is_refused_with_advice(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     with pytest.raises(InvalidArgumentError, match="XDG_RUNTIME_DIR to a shorter path"):
         runtime_folder("default")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "ipc:///run/shop/broker.sock",
+        "tcp://127.0.0.1:5000",
+        "tcp://127.8.8.8:0",
+        "tcp://localhost:5000",
+        "tcp://[::1]:5000",
+    ],
+)
+def test_unix_sockets_and_loopback_may_be_bound(endpoint: str) -> None:
+    check_endpoint(endpoint, insecure=False)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://0.0.0.0:5000",
+        "tcp://*:5000",
+        "tcp://192.168.1.5:5000",
+        "tcp://[::]:5000",
+        "tcp://example.org:5000",
+        "tcp://lo:5000",
+        "tcp://:5000",
+    ],
+)
+def test_what_the_network_can_reach_needs_a_word(endpoint: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"reached from the network.*--insecure"):
+        check_endpoint(endpoint, insecure=False)
+    check_endpoint(endpoint, insecure=True)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("ipc://relative/path", "needs an absolute path"),
+        ("ipc://@abstract", "needs an absolute path"),
+        ("ipc:///" + "x" * 107, "the system's limit is 107"),
+        ("inproc://x", "begins with ipc:// or tcp://"),
+        ("127.0.0.1:5000", "begins with ipc:// or tcp://"),
+        ("tcp://127.0.0.1:99999", "Port out of range"),
+        ("tcp://127.0.0.1:port", "Port could not be cast"),
+        ("tcp://[::1:5000", "Invalid IPv6"),
+    ],
+)
+def test_what_is_no_endpoint_says_why(endpoint: str, message: str) -> None:
+    for insecure in (False, True):
+        with pytest.raises(InvalidArgumentError, match=message):
+            check_endpoint(endpoint, insecure=insecure)

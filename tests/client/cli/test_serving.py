@@ -121,7 +121,7 @@ def test_nothing_to_serve_is_told_with_the_traceback(commands: Commands) -> None
     ("arguments", "status", "told"),
     [
         (["nowhere.py"], 1, "there is no file"),
-        (["nodes.py", "--bind", "tcp://0.0.0.0:0"], 1, "--insecure"),
+        (["nodes.py", "--bind", "tcp://0.0.0.0:0"], 2, "--insecure"),
         (["nodes.py", "--cpus", "4096"], 1, "can't use CPUs"),
         (["nodes.py", "--cpus", "all"], 2, "expected numbers of CPUs"),
         (["nodes.py", "--name", "a/b"], 2, "is no broker name"),

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from pronghorn.worker import node
 
@@ -26,6 +29,21 @@ def echo(x: Any) -> Any:
 @node
 def echo_bytes(x: bytes) -> bytes:
     return x
+
+
+@node
+def echo_types(
+    when: datetime,
+    day: date,
+    clock: time,
+    span: timedelta,
+    who: UUID,
+    price: Decimal,
+    tags: set[int],
+    ratio: float,
+    number: int,
+) -> list[Any]:
+    return [when, day, clock, span, who, price, tags, ratio, number]
 
 
 @node

@@ -38,7 +38,7 @@ LIMITS = Limits(
     grant_bytes=40 * KIB,
     stranger_requests=6,
 )
-BOUNDS = Bounds(grant_bytes=LIMITS.grant_bytes, queue_requests=60, queue_bytes=100 * KIB)
+BOUNDS = Bounds(grant_bytes=LIMITS.grant_bytes, queue_requests=100, queue_bytes=100 * KIB)
 
 BURST_S = 0.000_03  # longest time that events wait for those after them before they are dealt with
 LATE_TICK_S = 0.003

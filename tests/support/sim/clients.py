@@ -22,7 +22,7 @@ _FLUSH_S = 0.000_05  # longest time until what a turn of the loop produced is se
 _RECONNECT_S = 0.01
 _PAUSE_S = 0.02
 _PADS = (0, 0, 0, 0, 0, 0, 40, 1000, 9_000, 15_000, 20_000)  # bytes; the last is over the limit
-_TIMEOUTS_MS = (0.05, 1.0, 5.0, 30.0, 1000.0)
+_TIMEOUTS_MS = (0.05, 1.0, 5.0, 30.0, 3_600_000.0)
 _MAP_ITEMS_MAX = 60
 
 
@@ -69,10 +69,10 @@ class OurClient:
             self.core.hello()
         self._plan_flush()
 
-    def call(self, dice: Dice) -> None:
-        """Open one call."""
-        known = not dice.chance(40)
-        name = dice.choose(NAMES) if known else "nobody"
+    def call(self, dice: Dice, name: str | None = None) -> None:
+        """Open one call, of any node or of the one that is named."""
+        known = name is not None or not dice.chance(40)
+        name = name or (dice.choose(NAMES) if known else "nobody")
         record = self._world.oracle.open(name, duration(name, dice) if known else 0.0, known=known)
         pad = dice.choose(_PADS)
         buffers: list[bytes] = [b"b" * (pad // 2)] * 2 if pad > 100 and dice.chance(3) else []

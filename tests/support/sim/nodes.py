@@ -29,5 +29,5 @@ _FOR_ONCE_S = (0.005, 0.05)  # any node, once in a while
 
 def duration(name: str, dice: Dice) -> float:
     """Choose the run time of one call, seconds."""
-    low, high = _FOR_ONCE_S if dice.chance(60) else _RANGES_S[name.rpartition(".")[2]]
+    low, high = _FOR_ONCE_S if dice.chance(30) else _RANGES_S[name.rpartition(".")[2]]
     return dice.between(low, high)

@@ -4,9 +4,10 @@ Looks into the core, which has no other way to tell.
 """
 
 from pronghorn.broker.core import BrokerCore
+from pronghorn.broker.deadlines import ROOM_MIN
 from pronghorn.broker.events import Assign
 from pronghorn.broker.placement import Worker
-from pronghorn.broker.requests import Request, Session
+from pronghorn.broker.requests import Request
 from pronghorn.broker.window import BUDGET_NS, STALL_S, WINDOW_BYTES
 from pronghorn.broker.wire.link import RunCall, RunChunk
 from pronghorn.broker.wire.slots import SLOTS_PER_WORKER, SlotState
@@ -15,7 +16,6 @@ SLACK_S = 0.006
 """What a blocked request may wait beyond `STALL_S`: a late tick after one that was late before."""
 
 _LATE_S = 0.004  # a tick for a deadline may be so late
-_LEFTOVERS_MAX = 600  # ended requests that queue and deadlines may still hold
 
 
 class _Turn:
@@ -23,7 +23,7 @@ class _Turn:
 
     def __init__(self, first: Request) -> None:
         self.first = first
-        self.served: dict[int, int] = {}  # id of a session -> its turns since then
+        self.served: dict[tuple[int, bool], int] = {}  # the same of others -> their turns since
 
 
 class Watch:
@@ -32,8 +32,9 @@ class Watch:
     def __init__(self, core: BrokerCore) -> None:
         self._core = core
         self._given_at: dict[int, float] = {}  # token -> when it was given to a worker
-        # id of a session -> the first of its requests that waits, and who was served meanwhile
-        self._turns: dict[int, _Turn] = {}
+        # id of a session, rotation -> the first of its requests there, and who was served since
+        self._turns: dict[tuple[int, bool], _Turn] = {}
+        self._someone_is_idle = False  # after the last burst
 
     def assigned(self, command: Assign, now: float) -> None:
         """Note a request that is given to a worker."""
@@ -44,40 +45,39 @@ class Watch:
         self._given_at[token] = now
         worker = self._core._placement.workers.get(command.worker_id)
         if worker is not None and token in worker.held:
-            self._check_turn(worker.held[token].session)
+            self._check_turn(worker.held[token])
 
     def settled(self) -> None:
         """Check what has to hold after a burst was dealt with."""
         core = self._core
         idle = [one for one in core._placement.workers.values() if one.idle]
+        self._someone_is_idle = bool(idle)
         if idle:
             waiting = [request for request in core._queue.waiting() if request.inline]
             assert not waiting, f"worker {idle[0].id} is idle, {len(waiting)} requests wait"
         before, self._turns = self._turns, {}
-        for session in core._sessions.values():
-            first = _first_waiting(session)
-            if first is not None:
-                turn = before.get(id(session))
-                if turn is None or turn.first is not first:
-                    turn = _Turn(first)
-                self._turns[id(session)] = turn
+        for rotation in core._queue.rotations:
+            first: dict[int, Request] = {}
+            for request in rotation.waiting():
+                first.setdefault(id(request.session), request)
+            for session, request in first.items():
+                turn = before.get((session, request.inline))
+                if turn is None or turn.first is not request:
+                    turn = _Turn(request)
+                self._turns[session, request.inline] = turn
 
     def check(self, now: float) -> None:
         """Check what has to hold between any two events."""
         core = self._core
-        workers = core._placement.workers.values()
-        someone_is_idle = any(worker.idle for worker in workers)
-        for worker in workers:
+        for worker in core._placement.workers.values():
             self._check_window(worker)
-            if someone_is_idle and worker.held:
+            if self._someone_is_idle and worker.held:
                 self._check_not_blocked(worker, now)
         for session in core._sessions.values():
             assert len(session.open) <= session.grant
             for request in session.open.values():
                 assert request.due is None or now <= request.due + _LATE_S, "a deadline is missed"
-        leftovers = sum(len(session.ready) for session in core._sessions.values())
-        assert leftovers <= core._queue.length + _LEFTOVERS_MAX, "the queue grows without bound"
-        assert len(core._deadlines) <= _LEFTOVERS_MAX, "the deadlines grow without bound"
+        assert len(core._deadlines) <= ROOM_MIN, "the deadlines grow without bound"
 
     def check_drained(self) -> None:
         """Check that no request is left anywhere."""
@@ -89,15 +89,18 @@ class Watch:
             assert not worker.revoked
             assert worker.idle
 
-    def _check_turn(self, session: Session) -> None:
+    def _check_turn(self, served: Request) -> None:
         """Check that no session is served twice while another one waits."""
-        me = id(session)
+        me = id(served.session), served.inline
         for waiting, turn in self._turns.items():
             if waiting == me:
                 turn.served.clear()
-            elif turn.first is _first_waiting(turn.first.session):
+            elif waiting[1] == served.inline and self._waits_still(turn.first):
                 turn.served[me] = turn.served.get(me, 0) + 1
                 assert turn.served[me] <= 1, "a session is served twice while another one waits"
+
+    def _waits_still(self, request: Request) -> bool:
+        return not request.ended and not request.worker_id and request.token == 0
 
     @staticmethod
     def _check_window(worker: Worker) -> None:
@@ -115,7 +118,3 @@ class Watch:
             if now - since > STALL_S + SLACK_S and not request.ended:
                 state = worker.page.state(request.slot, token)
                 assert state is not SlotState.HELD, "a request waits behind a blocked one"
-
-
-def _first_waiting(session: Session) -> Request | None:
-    return next((request for request in session.ready if not request.ended), None)

@@ -13,7 +13,7 @@ from .brokers import FakeBroker
 from .clients import OurClient
 from .connections import Connection, Frames
 from .dice import Dice
-from .nodes import TABLE
+from .nodes import NAMES, TABLE
 from .oracle import Oracle
 from .strangers import Stranger
 from .workers import Doom, FakeWorker
@@ -207,8 +207,9 @@ class World:
 
     def _burst(self, dice: Dice) -> None:
         client = self._client(dice)
+        name = dice.choose(NAMES) if dice.chance(2) else None
         for _ in range(2 + dice.below(40)):
-            client.call(dice)
+            client.call(dice, name)
 
     def _map(self, dice: Dice) -> None:
         self._client(dice).map(dice)

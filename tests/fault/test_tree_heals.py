@@ -1,0 +1,198 @@
+"""The death of one process of the tree, its host being alive: the tree heals and serves on."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from trees import END_S, PATIENCE_S, Ends, Fifo, Running, is_alive, zombies
+
+from pronghorn.client import BrokerLostError, Client, PronghornError
+
+Start = Callable[..., Running]
+
+BROKER_BACK_S = 0.8  # typically 0.15
+
+
+def calls_until_served(client: Client) -> float:
+    """Call until there is an answer; each try waits for a broker itself. Return the seconds."""
+    begun = monotonic()
+    assert _retried(client, "add", 1, 2) == 3
+    return monotonic() - begun
+
+
+@pytest.mark.slow
+def test_a_new_broker_serves_soon_with_new_workers(start: Start, runtime: Path) -> None:
+    running = start(workers=2)
+    assert calls_until_served(running.client) < END_S
+    before = running.tree
+    with Ends([before.broker, *before.workers]) as ends:
+        os.kill(before.broker, signal.SIGKILL)
+        ends.wait(0.25)
+    assert calls_until_served(running.client) < BROKER_BACK_S
+    news = running.pool._tree.read_news()
+    assert news is not None
+    assert news.endpoints == running.pool.endpoints
+    after = running.tree
+    assert (after.supervisor, after.template) == (before.supervisor, before.template)
+    assert after.broker != before.broker
+    assert len(after.workers) == 2
+    assert not {*after.workers} & {*before.workers}
+    assert zombies(running.supervisor) == []
+
+
+@pytest.mark.slow
+def test_calls_in_flight_end_with_their_broker(start: Start, fifo: Fifo) -> None:
+    running = start(workers=2)
+    begun = running.client.submit("spin_in_c", fifo.path)
+    worker = int(fifo.line())
+    with Ends([worker]) as ends:
+        os.kill(running.tree.broker, signal.SIGKILL)
+        ends.wait(0.25)
+    error = begun.exception(PATIENCE_S)
+    assert isinstance(error, BrokerLostError)
+    assert error.outcome == "maybe_executed"
+    assert calls_until_served(running.client) < BROKER_BACK_S
+
+
+@pytest.mark.slow
+def test_a_port_chosen_by_the_system_stays_the_same_for_the_next_broker(start: Start) -> None:
+    running = start(bind=["tcp://127.0.0.1:*"])
+    (address,) = [one for one in running.pool.endpoints if one.startswith("tcp")]
+    with Client(address) as client, Ends([running.tree.broker]) as ends:
+        assert client.call("add", 1, 2) == 3
+        os.kill(running.tree.broker, signal.SIGKILL)
+        ends.wait()
+        assert calls_until_served(client) < BROKER_BACK_S
+
+
+@pytest.mark.slow
+def test_brokers_that_are_killed_again_and_again_are_started_on_after_a_while(
+    start: Start,
+) -> None:
+    running = start()
+    for _ in range(3):
+        broker = running.tree.broker
+        with Ends([broker]) as ends:
+            os.kill(broker, signal.SIGKILL)
+            ends.wait()
+        assert calls_until_served(running.client) < END_S
+
+
+@pytest.mark.slow
+def test_running_calls_survive_the_template_and_workers_are_replaced(
+    start: Start, fifo: Fifo, tmp_path: Path
+) -> None:
+    running = start(workers=2)
+    opened = tmp_path / "opened"
+    os.mkfifo(opened)
+    future = running.client.submit("gate", fifo.path, str(opened))
+    worker = int(fifo.line())
+    before = running.tree
+    with Ends([before.template]) as ends:
+        os.kill(before.template, signal.SIGKILL)
+        ends.wait()
+    assert running.client.call("add", 1, 2) == 3
+    opened.write_text("go on")
+    assert future.result(PATIENCE_S) == worker
+    with Ends(before.workers) as ends:
+        for pid in before.workers:
+            os.kill(pid, signal.SIGKILL)
+        ends.wait()
+    assert running.client.call("add", 1, 2) == 3  # as soon as there is a template again
+    after = running.tree
+    assert after.template != before.template
+    assert after.broker == before.broker
+    assert zombies(running.supervisor) == []
+
+
+@pytest.mark.slow
+def test_worker_and_template_killed_at_once_are_both_replaced(start: Start) -> None:
+    running = start(workers=2)
+    for _ in range(2):
+        before = running.tree
+        pids = [before.template, *before.workers]
+        with Ends(pids) as ends:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            ends.wait()
+        assert running.client.call("add", 1, 2) == 3
+        assert is_alive(before.broker)
+    assert zombies(running.supervisor) == []
+
+
+@pytest.mark.slow
+def test_the_whole_tree_below_the_supervisor_comes_back(start: Start) -> None:
+    running = start(workers=2)
+    before = running.tree
+    with Ends(before.pids[1:]) as ends:
+        for pid in before.pids[1:]:
+            os.kill(pid, signal.SIGKILL)
+        ends.wait()
+    assert calls_until_served(running.client) < END_S
+    assert {*before.pids} & {*running.tree.pids} == {before.supervisor}
+
+
+@pytest.mark.slow
+def test_nodes_that_changed_on_disk_are_served_by_a_new_broker(
+    start: Start, tmp_path: Path
+) -> None:
+    module = tmp_path / "shop.py"
+    module.write_text("from pronghorn.worker import node\n@node\ndef old() -> int: return 1\n")
+    running = start(str(module))
+    assert running.client.call("old") == 1
+    module.write_text("from pronghorn.worker import node\n@node\ndef new_one() -> int: return 2\n")
+    before = running.tree
+    with Ends([before.template, before.broker]) as ends:
+        os.kill(before.template, signal.SIGKILL)
+        ends.wait()
+    assert _retried(running.client, "new_one") == 2
+
+
+@pytest.mark.slow
+def test_a_module_that_can_not_be_imported_any_more_does_not_end_what_runs(
+    start: Start, tmp_path: Path
+) -> None:
+    module = tmp_path / "shop.py"
+    text = "from pronghorn.worker import node\n@node\ndef old() -> int: return 1\n"
+    module.write_text(text)
+    running = start(str(module))
+    module.write_text("raise RuntimeError('half-written')\n")
+    before = running.tree
+    with Ends([before.template]) as ends:
+        os.kill(before.template, signal.SIGKILL)
+        ends.wait()
+    assert running.client.call("old") == 1  # while templates come and go
+    with Ends(before.workers) as ends:
+        os.kill(before.workers[0], signal.SIGKILL)
+        ends.wait()
+    module.write_text(text)
+    assert running.client.call("old") == 1
+
+
+@pytest.mark.slow
+def test_a_host_that_never_reads_news_does_not_block_the_tree(start: Start, tmp_path: Path) -> None:
+    """One epoch's news of many nodes nearly fills the channel to the host, two would block."""
+    module = tmp_path / "many.py"
+    nodes = "".join(f"@node\ndef n{i:0200}(a: int) -> int: return a\n" for i in range(400))
+    module.write_text(f"from pronghorn.worker import node\n{nodes}")
+    running = start(str(module))
+    for _ in range(3):
+        broker = running.tree.broker
+        with Ends([broker]) as ends:
+            os.kill(broker, signal.SIGKILL)
+            ends.wait()
+        assert _retried(running.client, f"n{7:0200}", 7) == 7
+
+
+def _retried(client: Client, node: str, *args: Any) -> Any:
+    begun = monotonic()
+    while True:
+        try:
+            return client.call(node, *args)
+        except PronghornError:
+            if monotonic() - begun > PATIENCE_S:
+                raise
