@@ -19,6 +19,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from time import monotonic
 
@@ -352,7 +353,8 @@ def main() -> int:
     try:
         server = BrokerServer(config, channel)
     except InvalidArgumentError as error:
-        channel.send(BrokerFailed(str(error)))
+        with suppress(OSError):  # the supervisor is gone
+            channel.send(BrokerFailed(str(error)))
         return 1
     # What a request leaves behind holds no cycles, so looking for them often is wasted.
     gc.freeze()

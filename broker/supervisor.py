@@ -563,7 +563,8 @@ def main() -> int:
     if first is None:
         return 1
     config = first[0][0]
-    assert isinstance(config, PoolConfig)
+    if not isinstance(config, PoolConfig):  # the host gave up before
+        return 1
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
     become_subreaper()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those the host's thread had blocked

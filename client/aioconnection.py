@@ -19,7 +19,7 @@ from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
 from pronghorn.broker.wire.link import Buffer
 
 from .connection import FRESH_S, closed_error, no_answer
-from .core import BUNDLE_REQUESTS, ClientCore, Completion, Handle
+from .core import ClientCore, Completion, Handle
 from .sockets import BrokerSocket
 
 _BURST_FRAMES = 64  # taken in before other things on the loop get their turn
@@ -106,9 +106,12 @@ class AsyncConnection(Generic[Handle]):
         params: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
     ) -> int:
-        """Open a call; it leaves with all others of this turn of the loop."""
+        """Open a call; it leaves with all others of this turn of the loop.
+
+        The first of many leaves alone, as does the only one, which then need not wait for a turn.
+        """
         request_id = self.core.call(handle, node, params, timeout_ms)
-        if self.core.outgoing_requests >= BUNDLE_REQUESTS:
+        if self.core.is_full_or_alone:
             self._flush()  # so that the broker begins while more calls are made
         elif not self._flush_is_scheduled:
             self._flush_is_scheduled = True

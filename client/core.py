@@ -178,9 +178,9 @@ class ClientCore(Generic[Handle]):
         return bool(self._outgoing or self._waiting)
 
     @property
-    def outgoing_requests(self) -> int:
-        """Number of requests that `outgoing` would give out now."""
-        return len(self._outgoing)
+    def is_full_or_alone(self) -> bool:
+        """Whether a message is full, or the one request in it is all that is open."""
+        return len(self._outgoing) >= BUNDLE_REQUESTS or len(self._pending) == 1
 
     def receive(self, frames: Sequence[bytes]) -> list[Completion[Handle]]:
         """Take in frames of the broker, in order, and return the requests they end.

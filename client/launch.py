@@ -22,6 +22,8 @@ from pronghorn.broker.wire.control import (
     PoolFailed,
     PoolReady,
     Shutdown,
+    decode_control,
+    encode_control,
 )
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
 from pronghorn.broker.wire.limits import Limits
@@ -159,8 +161,8 @@ def _validate(config: PoolConfig) -> None:
         InvalidArgumentError: Names the field.
     """
     try:
-        msgspec.convert(msgspec.to_builtins(config), PoolConfig)
-    except (msgspec.ValidationError, TypeError) as error:
+        decode_control.decode(encode_control(config))
+    except (msgspec.ValidationError, OverflowError, TypeError) as error:
         raise InvalidArgumentError(f"can't start a pool: {error}") from error
 
 

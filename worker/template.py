@@ -87,10 +87,7 @@ class Template:
             os.waitpid(between, 0)
         if not pid_text:
             raise OSError(f"can't fork worker {worker_id}: the process in between has failed")
-        try:
-            self._channel.send(WorkerForked(worker_id, int(pid_text)))
-        except BrokenPipeError:  # the supervisor ends the tree; `run` sees it next
-            _log.debug("worker %d was forked for nobody", worker_id)
+        self._channel.send(WorkerForked(worker_id, int(pid_text)))
 
     def _become_worker(self, worker_id: int, link_fd: int, page_fd: int) -> None:
         """Be a worker in this process, which then ends."""
@@ -145,7 +142,8 @@ def main() -> int:
     if config is None:
         return 1
     die_with_parent(config.supervisor_pid)
-    Template(config, channel).run()
+    with suppress(BrokenPipeError):  # the supervisor has ended the tree meanwhile
+        Template(config, channel).run()
     return 0
 
 

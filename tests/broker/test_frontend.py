@@ -13,7 +13,6 @@ from raw_sockets import RawSockets
 from pronghorn.broker.frontend import BURST_MESSAGES, Delivery, Frontend
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.limits import KIB, MIB, Limits
-from pronghorn.broker.wire.places import check_endpoint
 
 LIMITS = Limits(
     request_bytes=64 * KIB,

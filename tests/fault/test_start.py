@@ -15,6 +15,11 @@ from pronghorn.client.launch import PoolStartError
 Start = Callable[..., Running]
 
 NODE = "from pronghorn.worker import node\n@node\ndef add(a: int, b: int) -> int: return a + b\n"
+THREAD = (
+    "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+)
+PID = "import os\n@node\ndef pid() -> int: return os.getpid()\n"
 SOON_S = 2.0
 
 
@@ -101,8 +106,7 @@ def test_an_import_that_never_ends_ends_with_the_host(
 def test_a_module_that_starts_a_thread_has_its_workers_spawned(
     start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
-    running = start(written(tmp_path, "threaded", text + NODE + PID), workers=2)
+    running = start(written(tmp_path, "threaded", THREAD + NODE + PID), workers=2)
     assert running.client.call("add", 1, 2) == 3
     (warning,) = running.pool.warnings
     assert warning.startswith("module threaded has started 1 thread")
@@ -116,16 +120,12 @@ def test_a_module_that_starts_a_thread_has_its_workers_spawned(
     assert worker not in pids
 
 
-PID = "import os\n@node\ndef pid() -> int: return os.getpid()\n"
-
-
 @pytest.mark.slow
 def test_nodes_that_differ_from_process_to_process_fail_the_start(
     start: Start, tmp_path: Path
 ) -> None:
     text = (
-        "import os, threading, time\n"
-        "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+        THREAD + "import os\n"
         "from pronghorn.worker import node\n"
         "def make(n):\n"
         "    def f() -> int: return n\n"
@@ -145,7 +145,13 @@ def test_nodes_that_differ_from_process_to_process_fail_the_start(
 def test_workers_that_die_at_their_start_fail_the_start_without_spinning(
     start: Start, tmp_path: Path
 ) -> None:
-    text = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(9) if os.getppid() != T else None)\nT = os.getpid()\n"
+    text = (
+        "import os\n"
+        "template = os.getpid()\n"
+        "def die_young():\n"
+        "    if os.getppid() != template: os._exit(9)\n"
+        "os.register_at_fork(after_in_child=die_young)\n"
+    )
     with pytest.raises(PoolStartError) as caught:
         start(written(tmp_path, "stillborn", text + NODE), workers=3)
     assert caught.value.message == (
@@ -181,7 +187,8 @@ def test_a_script_serves_its_own_nodes(tmp_path: Path, guard: str) -> None:
         ({"workers": 0}, "workers is 0; a pool needs at least 1"),
         ({"workers": -1}, "workers is -1; a pool needs at least 1"),
         ({"workers": 1.5}, "can't start a pool: Expected `int`, got `float` - at `$.workers`"),
-        ({"cpus": ["0"]}, "can't start a pool: Expected `int`, got `str` - at `$.cpus[...]`"),
+        ({"cpus": ["0"]}, "can't start a pool: Expected `int`, got `str` - at `$.cpus[0]`"),
+        ({"cpus": [2**70]}, "can't start a pool: can't serialize ints"),
         ({"name": "../up"}, "'../up' is no broker name: "),
         ({"name": ""}, "'' is no broker name: "),
     ],
@@ -200,7 +207,6 @@ def test_wrong_arguments_are_refused_before_anything_is_started(
     [
         ({"cpus": [5000]}, "can't use CPUs (5000,): "),
         ({"cpus": [-1]}, "can't use CPUs (-1,): "),
-        ({"cpus": [2**70]}, "can't start a pool: "),
         ({"bind": ["tcp://0.0.0.0:0"]}, "tcp://0.0.0.0:0 can be reached from the network"),
         ({"bind": ["ipc://x.sock"]}, "ipc://x.sock: an ipc endpoint needs an absolute path"),
         ({"bind": ["ipc:///nowhere/x.sock"]}, "can't make the lock file of /nowhere/x.sock"),

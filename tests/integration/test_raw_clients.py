@@ -438,6 +438,7 @@ def test_nothing_is_converted_that_may_be_a_mistake(
 def test_calls_without_an_id_are_not_answered(client: RawClient) -> None:
     client.send([CALL, None, "add", [1, 2]])
     client.send([CALL, None, "no_such"])
+    client.send([CALL, None, "pronghorn.status"])
     client.send([MAP_CHUNK, None, "add", [[1, 2]]])
     assert client.nothing_more_comes()
 
@@ -519,6 +520,14 @@ def test_goodbye_ends_what_is_open_without_a_word(client: RawClient) -> None:
         assert client.receive()[0] == WELCOME
         assert client.nothing_more_comes()
     assert client.ask([CALL, 1, "add", [1, 2]]) == [RESULT, 1, 3, 0]
+
+
+def test_goodbye_ends_a_batch_with_what_there_is(client: RawClient) -> None:
+    batch = [rpc("long", "wait_for_ever"), rpc("ping", "pronghorn.ping")]
+    client.send(json.dumps(batch).encode(), [GOODBYE])
+    [reply] = json.loads(client.socket.recv())
+    assert reply["id"] == "ping"
+    assert client.nothing_more_comes()
 
 
 def test_a_deadline_ends_a_call(client: RawClient) -> None:

@@ -153,7 +153,7 @@ class OurClient:
         if self._gone or connection is not self.connection:
             return
         self._let_go(lose=True)
-        if self._dice.chance(2):
+        if self.core.info is None or self._dice.chance(2):
             self._deliver(self.core.lost(why))
         if self._dice.chance(2):
             self.connect()
