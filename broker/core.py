@@ -302,7 +302,7 @@ class BrokerCore:
         session.known = False
         session.grant = self._config.limits.stranger_requests
         session.replies = session.acknowledged = 0
-        self._end_session(session)
+        self._end_session(session, gone=False)
 
     def _on_ping(self, session: Session, message: Ping, event: Received, now: float) -> None:
         self._send(session.peer, Pong(message.id, self._config.epoch), event.origin)
@@ -383,7 +383,8 @@ class BrokerCore:
     def _without_node(self, session: Session, message: Call | MapChunk, event: Received) -> None:
         """Answer a call of a name that no node has: one of our own, or unknown."""
         if message.node == "pronghorn.status":
-            self._send_status(session.peer, message.id, event.origin)
+            if message.id is not None or event.origin is not None:
+                self._send_status(session.peer, message.id, event.origin)
             return
         assert self._table is not None, "the shell reads clients only once the table is known"
         error = self._table.not_found(message.node)
@@ -417,13 +418,19 @@ class BrokerCore:
             if len(self._banned) > BANNED_PEERS_MAX:
                 del self._banned[next(iter(self._banned))]
         if session is not None:
-            self._end_session(session)
+            self._end_session(session, gone=True)
 
-    def _end_session(self, session: Session) -> None:
-        """Cancel all that a client has open, without replies."""
+    def _end_session(self, session: Session, *, gone: bool) -> None:
+        """Cancel all that a client has open, without replies.
+
+        To one that is still there an empty reply is sent where it came in an envelope, and what was
+        collected of a JSON-RPC batch, which would be kept for ever otherwise.
+        """
         for request in list(session.open.values()):
             request.silent = True
-            request.origin = None
+            if request.origin is not None:
+                quiet = msgspec.structs.replace(request.origin, silent=True)
+                request.origin = None if gone else quiet
             self._give_up(request, CancelledError, "the client is gone")
 
     def _forget_idle_sessions(self) -> None:

@@ -164,6 +164,9 @@ class Placement:
         worker.stalled = False
         worker.usable = True
         del self._stalled[worker.id]
+        if worker.held:  # what it begins next may block what it still holds
+            worker.check_at = worker.progress_at + STALL_S
+            self.check_at = min(self.check_at, worker.check_at)
         self._file(worker)
 
     def revoke(self, worker: Worker, request: Request) -> bool:

@@ -113,8 +113,9 @@ class BrokerServer:
         on_ready, front_fd = self._on_ready, self._front_fd
         timeout: float | None = None
         due = inf  # when the core wants a tick
+        unread = False  # whether clients' messages may wait
         while not self._stopping:
-            unread = worked = False  # whether clients' messages may wait; whether the core has news
+            worked = False  # whether the core has news
             ready = poll(timeout, _EVENTS_PER_TURN)
             self._now = now = monotonic()
             for fd, _ in ready:

@@ -25,7 +25,7 @@ from pronghorn.broker.wire.errors import (
     Outcome,
     PronghornError,
 )
-from pronghorn.broker.wire.limits import DEFAULT_LIMITS, Limits
+from pronghorn.broker.wire.limits import DEFAULT_LIMITS, KIB, Limits
 from pronghorn.broker.wire.link import Buffer
 from pronghorn.broker.wire.messages import (
     Ack,
@@ -48,6 +48,9 @@ from pronghorn.broker.wire.messages import (
 )
 
 Handle = TypeVar("Handle")
+
+BUNDLED_BYTES_MAX = 4 * KIB
+"""Of a frame that is bundled: the copy of a larger one costs more than its own frame."""
 
 BUNDLE_REQUESTS = 128
 """Requests after which a message is full: the broker handles a message in one go."""
@@ -154,7 +157,7 @@ class ClientCore(Generic[Handle]):
     def outgoing(self) -> list[Buffer]:
         """Return the frames of the next message to send, empty when there is none.
 
-        Frames without buffers that follow each other are bundled.
+        Small frames that follow each other are bundled.
         """
         if self._waiting:
             self._release()
@@ -164,12 +167,12 @@ class ClientCore(Generic[Handle]):
         frames: list[Buffer] = []
         plain: list[bytes] = []  # those that follow each other
         for one in outgoing:
-            if isinstance(one, bytes):
+            if isinstance(one, bytes) and len(one) <= BUNDLED_BYTES_MAX:
                 plain.append(one)
-            else:
-                frames += _bundled(plain)
-                plain = []
-                frames += one
+                continue
+            frames += _bundled(plain)
+            plain = []
+            frames += [one] if isinstance(one, bytes) else one
         return frames + _bundled(plain)
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 from pronghorn.broker.wire.control import ModuleFailure
 from pronghorn.broker.wire.embedding import StopImport, importing_nodes
@@ -56,7 +57,7 @@ class Pool:
             raise StopImport("a pool is started below: the module's nodes are those above")
         folder = _private_folder() if name is None else runtime_folder(name)
         self.endpoint = endpoint_in(folder)
-        self._clients: list[Client] = []
+        self._clients: WeakSet[Client] = WeakSet()  # to be closed with the pool
         self._tree = ProcessTree(
             modules,
             workers=workers,
@@ -90,7 +91,7 @@ class Pool:
     def client(self) -> Client:
         """Make a client; it is closed with the pool at the latest."""
         client = Client(self.endpoint)
-        self._clients.append(client)
+        self._clients.add(client)
         return client
 
     def async_client(self) -> AsyncClient:
@@ -99,9 +100,8 @@ class Pool:
 
     def close(self) -> None:
         """Close the clients made here, then end all processes."""
-        for client in self._clients:
+        for client in list(self._clients):
             client.close()
-        self._clients.clear()
         self._tree.close()
 
     def __enter__(self) -> Self:

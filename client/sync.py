@@ -47,6 +47,7 @@ class Client:
     """
 
     _timeout_s: float | None = None  # of calls that are given none
+    _origin: "Client | None" = None  # what `within` was asked of: its pool closes it
 
     def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
         self.endpoint = endpoint or default_endpoint()
@@ -60,6 +61,7 @@ class Client:
         """
         client = copy(self)
         client._timeout_s = timeout_s
+        client._origin = self
         return client
 
     @overload

@@ -471,6 +471,7 @@ def is_no_request(frame: bytes) -> bool:
     return isinstance(parse(frame)[0], Malformed)
 
 
+@pytest.mark.slow
 @given(st.lists(garbage.filter(is_no_request), min_size=1, max_size=20))
 def test_each_garbage_frame_is_exactly_one_error(frames: list[bytes]) -> None:
     events = parse(*frames)

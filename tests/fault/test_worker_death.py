@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from trees import PATIENCE_S, Ends, Fifo, Running, is_alive, zombies
+from trees import FAULTY, PATIENCE_S, Ends, Fifo, Running, is_alive, zombies
 
 from pronghorn.client import WorkerLostError
 
@@ -25,17 +25,17 @@ CAUSES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", CAUSES)
-def test_caller_is_told_how_its_worker_ended_and_another_serves(start: Start, how: str) -> None:
+def test_caller_is_told_how_its_worker_ended_and_another_serves(start: Start) -> None:
     running = start()
-    first = running.client.call("pid")
-    with pytest.raises(WorkerLostError) as caught:
-        running.client.call("die", how)
-    assert caught.value.details.cause == CAUSES[how]
-    assert caught.value.outcome == "maybe_executed"
-    assert caught.value.message == f"faulty.die: its worker ended with {CAUSES[how]}"
-    assert running.client.call("pid") != first
-    assert zombies(running.supervisor) == []
+    for how, cause in CAUSES.items():
+        before = running.client.call("pid")
+        with pytest.raises(WorkerLostError) as caught:
+            running.client.call("die", how)
+        assert caught.value.details.cause == cause
+        assert caught.value.outcome == "maybe_executed"
+        assert caught.value.message == f"faulty.die: its worker ended with {cause}"
+        assert running.client.call("pid") != before
+        assert zombies(running.supervisor) == []
 
 
 @pytest.mark.slow
@@ -188,6 +188,33 @@ def test_children_that_nodes_leave_behind_are_reaped(start: Start) -> None:
     running.client.call("pid")
     assert zombies(running.supervisor) == []
     assert not is_alive(child)
+
+
+@pytest.mark.slow
+def test_workers_that_die_at_their_start_are_started_on_in_growing_intervals(
+    start: Start, fifo: Fifo, tmp_path: Path
+) -> None:
+    doomed = tmp_path / "doomed"
+    module = tmp_path / "stillborn.py"
+    module.write_text(
+        "import os\n"
+        "template = os.getpid()\n"
+        "def die_young():\n"
+        f"    if os.getppid() != template and os.path.exists({str(doomed)!r}):\n"
+        f"        with open({fifo.path!r}, 'a') as out: print('born', file=out)\n"
+        "        os._exit(9)\n"
+        "os.register_at_fork(after_in_child=die_young)\n"
+    )
+    running = start(FAULTY, str(module))
+    running.client.call("add", 1, 2)
+    doomed.touch()
+    begun = monotonic()
+    os.kill(running.client.call("pid"), signal.SIGKILL)
+    for _ in range(4):
+        assert fifo.line() == "born"
+    assert monotonic() - begun > 0.1 + 0.2 + 0.4
+    doomed.unlink()
+    assert running.client.call("add", 1, 2) == 3
 
 
 def _results(futures: list["Future[Any]"]) -> list[Any]:

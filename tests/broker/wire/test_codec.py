@@ -215,6 +215,7 @@ def test_random_bytes_raise_one_of_two_errors(frame: bytes) -> None:
     peek_buffers(frame)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(range(30, 60)), st.lists(anything, max_size=6), st.data())
 def test_damaged_requests_raise_one_of_two_errors(
     kind: int, rest: list[Any], data: st.DataObject

@@ -194,6 +194,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         json_values
