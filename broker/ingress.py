@@ -26,7 +26,15 @@ from .wire.codec import (
 from .wire.errors import ErrorDetails, InvalidArgumentError, PronghornError, ProtocolError
 from .wire.limits import Limits
 from .wire.link import CODEC_JSON, CODEC_MSGPACK
-from .wire.messages import Call, ClientMessage, Error, MapChunk, RequestId, Run
+from .wire.messages import (
+    REQUEST_BUNDLE_START,
+    Call,
+    ClientMessage,
+    Error,
+    MapChunk,
+    RequestId,
+    Run,
+)
 
 _PLAIN_BATCH = 0
 _WITH_OPTIONS = (Call, MapChunk, Run)
@@ -52,7 +60,7 @@ class Ingress:
             if not frame:
                 return [Probed(peer)]
             size = len(frame)
-            if is_bundle(frame):
+            if frame[:2] == REQUEST_BUNDLE_START:  # `is_bundle`, without the call
                 return self._parse_bundle(peer, frame, self._limits.frames)
             if frame[0] not in JSON_FIRST_BYTES and size <= self._request_bytes:
                 try:

@@ -20,6 +20,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import inf
 from time import monotonic
 
@@ -212,7 +213,7 @@ class BrokerServer:
         page = SlotsPage(memoryview(memory))
         worker = _Worker(WorkerLink(worker_id, socket.socket(fileno=link_fd)), page, memory)
         self._workers[worker_id] = worker
-        self._watch(link_fd, lambda: self._read_worker(worker))
+        self._watch(link_fd, partial(self._read_worker, worker))
         self._core.handle(WorkerStarting(worker_id, page), monotonic())
 
     def _remove_worker(self, worker_id: int, cause: str) -> None:
@@ -239,8 +240,18 @@ class BrokerServer:
 
     def _carry_out(self, commands: list[Command]) -> None:
         """Carry out commands, and those that follow from peers found gone."""
-        if len(commands) == 1 and self._carry_out_one(commands[0]):
-            return
+        if len(commands) == 1:  # as when one call is made at a time: guarded as `run` is
+            command = commands[0]
+            if type(command) is Assign:
+                worker = self._workers.get(command.worker_id)
+                if worker is not None and not worker.waits_to_write:
+                    if not worker.link.write(command.message, command.buffers):
+                        self._flush_worker(worker)
+                    return
+            elif type(command) is Send and command.origin is None and not command.buffers:
+                frame = encode_message(command.message)
+                if self._frontend.send_one(command.peer, frame) is Delivery.SENT:
+                    return
         while commands:
             sends: dict[bytes, list[Send]] = {}
             for command in commands:
@@ -264,23 +275,6 @@ class BrokerServer:
                 self._core.handle(event, now)
             commands = self._core.settle(now)
 
-    def _carry_out_one(self, command: Command) -> bool:
-        """Carry out a command that stands alone, as when one call is made at a time.
-
-        Guarded by ``scripts/bench guard``. `False` means that it takes the general way.
-        """
-        if isinstance(command, Assign):
-            worker = self._workers.get(command.worker_id)
-            if worker is None or worker.waits_to_write:
-                return False
-            if not worker.link.write(command.message, command.buffers):
-                self._flush_worker(worker)
-            return True
-        if isinstance(command, Send) and command.origin is None and not command.buffers:
-            frame = encode_message(command.message)
-            return self._frontend.send_one(command.peer, frame) is Delivery.SENT
-        return False
-
     def _write(self, command: Assign) -> None:
         worker = self._workers.get(command.worker_id)
         if worker is not None:
@@ -302,10 +296,10 @@ class BrokerServer:
         fd = link.fileno()
         if waits:
             self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
-            self._on_ready[fd] = lambda: self._write_and_read(worker)
+            self._on_ready[fd] = partial(self._write_and_read, worker)
         else:
             self._epoll.modify(fd, select.EPOLLIN)
-            self._on_ready[fd] = lambda: self._read_worker(worker)
+            self._on_ready[fd] = partial(self._read_worker, worker)
 
     def _write_and_read(self, worker: _Worker) -> None:
         self._flush_worker(worker)

@@ -122,7 +122,7 @@ def take_options(
         timeout_s: The timeout if none is among them.
     """
     params = None
-    if named:
+    if "timeout_s" in named or "params" in named:
         own = () if target.signature is None else target.signature.parameters
         if "timeout_s" not in own:
             timeout_s = named.pop("timeout_s", timeout_s)

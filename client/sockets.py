@@ -19,6 +19,7 @@ from pronghorn.broker.wire.errors import (
 )
 from pronghorn.broker.wire.limits import KIB
 from pronghorn.broker.wire.link import Buffer
+from pronghorn.broker.wire.places import check_endpoint
 
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
@@ -55,8 +56,7 @@ class BrokerSocket:
     """
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
-        if not endpoint.startswith(("ipc://", "tcp://")):
-            raise InvalidArgumentError(f"{endpoint!r}: an endpoint begins with ipc:// or tcp://")
+        check_endpoint(endpoint, insecure=True)
         self._socket = socket = _make_socket(context)
         socket.setsockopt(zmq.LINGER, _LINGER_MS)
         socket.setsockopt(zmq.IMMEDIATE, 1)

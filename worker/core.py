@@ -6,34 +6,32 @@ A request is *begun* by its claim (wire/slots.py), *in flight* until its node ha
 Mirror: tests/worker/test_core.py; joined with the other cores in tests/sim/.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 from pronghorn.broker.wire.slots import SlotsPage
 
 Handle = TypeVar("Handle")
-Item = TypeVar("Item")
 
 
 class WorkerCore(Generic[Handle]):
     """The requests of one worker; a `Handle` is whatever the caller can cancel a running one by."""
 
-    __slots__ = ("_in_flight", "_page", "_stopping")
+    __slots__ = ("_in_flight", "_page", "_stopping", "begin", "finish_inline", "marked")
 
     def __init__(self, page: SlotsPage) -> None:
         self._page = page
+        # The page's own methods, without a call in between: they run once per request.
+        # Claim a request; `False` means that it must be reported as skipped and not run.
+        self.begin: Callable[[int, int, int], bool] = page.claim
+        # Note that the node of a request that ran at once has ended.
+        self.finish_inline: Callable[[int, int], None] = page.finish
+        # Give out a chunk's items in order, each noted as begun just before.
+        self.marked: Callable[[int, Sequence[Any]], Iterator[Any]] = page.marked
         # token -> handle, of requests that run beside others (async, threaded); inline ones are
         # over before anybody could ask
         self._in_flight: dict[int, Handle] = {}
         self._stopping = False
-
-    def begin(self, slot: int, token: int, now_ns: int) -> bool:
-        """Claim a request; `False` means that it must be reported as skipped and not run."""
-        return self._page.claim(slot, token, now_ns)
-
-    def marked(self, slot: int, items: Sequence[Item]) -> Iterator[Item]:
-        """Give out a chunk's items in order, each noted as begun just before."""
-        return self._page.marked(slot, items)
 
     def running(self, token: int, handle: Handle) -> None:
         """Note that a request runs on beside others."""
@@ -43,10 +41,6 @@ class WorkerCore(Generic[Handle]):
         """Note that the node of a request noted as `running` has ended."""
         self._page.finish(slot, token)
         del self._in_flight[token]
-
-    def finish_inline(self, slot: int, token: int) -> None:
-        """Note that the node of a request that ran at once has ended."""
-        self._page.finish(slot, token)
 
     def cancelled(self, token: int) -> Handle | None:
         """Return the handle of a request to cancel, `None` if it is not in flight here."""

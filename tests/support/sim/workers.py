@@ -77,7 +77,7 @@ class FakeWorker:
         self.brokers_page = InterleavedPage(memory, self._in_revoke)
         self.core: WorkerCore[_Running] = WorkerCore(InterleavedPage(memory, self._in_claim))
         self._world = world
-        self._dice = dice
+        self.dice = dice
         self._agenda = world.agenda
         self._inbox: deque[ToWorker] = deque()  # read from the link, not yet begun
         self._blocked = False  # in an inline node, or in the middle of a claim
@@ -86,6 +86,10 @@ class FakeWorker:
         self.to_worker = Channel(world.agenda, dice, self._receive)
         self.to_broker = Channel(world.agenda, dice, self._at_broker)
         world.agenda.after(dice.between(0.0, _BOOT_S), self._boot, digest)
+
+    def claim(self, slot: int, token: int) -> bool:
+        """Claim a request; whether it may run."""
+        return self.core.begin(slot, token, int(self._agenda.now * 1e9))
 
     def die(self) -> None:
         """End at once: what it has sent can still be read, what it has not read is lost."""
@@ -99,7 +103,7 @@ class FakeWorker:
 
     def _boot(self, digest: str) -> None:
         if self.alive:
-            self._send(Ready(self.id, 10_000 + self.id, digest))
+            self.say(Ready(self.id, 10_000 + self.id, digest))
 
     def _receive(self, message: ToWorker) -> None:
         self._inbox.append(message)
@@ -108,7 +112,7 @@ class FakeWorker:
     def _plan_turn(self) -> None:
         if self._inbox and not (self._turn_planned or self._blocked):
             self._turn_planned = True
-            self._agenda.after(self._dice.between(0.0, _TURN_S), self._turn)
+            self._agenda.after(self.dice.between(0.0, _TURN_S), self._turn)
 
     def _turn(self) -> None:
         self._turn_planned = False
@@ -126,13 +130,13 @@ class FakeWorker:
         if self._dies(Doom.BEFORE_CLAIM):
             return
         self._blocked = True
-        begun = self.core.begin(message.slot, message.token, int(self._agenda.now * 1e9))
+        begun = self.claim(message.slot, message.token)
         self._unblock()
         if not self.alive or (begun and self._dies(Doom.AFTER_CLAIM)):
             return
         self._world.log("claim", self.id, message.token, begun)
         if not begun:
-            self._send(Skipped(message.token))
+            self.say(Skipped(message.token))
         elif TABLE.nodes[message.node].kind != "inline":
             self._start(message)
         elif isinstance(message, RunChunk):
@@ -185,7 +189,7 @@ class FakeWorker:
             self.core.finish(message.slot, message.token)
         if self._dies(Doom.BEFORE_SEND):
             return
-        self._send(word)
+        self.say(word)
         if self._dies(Doom.AFTER_SEND):
             return
         if is_inline:
@@ -196,7 +200,7 @@ class FakeWorker:
         """Let the loop go on with what it could not do in between."""
         self._blocked = False
         for act, arguments in self._when_free:
-            self._agenda.after(self._dice.between(0.0, _TURN_S), act, *arguments)
+            self._agenda.after(self.dice.between(0.0, _TURN_S), act, *arguments)
         self._when_free.clear()
 
     # --- requests that run beside others --------------------------------------------------------
@@ -204,7 +208,7 @@ class FakeWorker:
     def _start(self, message: RunCall | RunChunk) -> None:
         running = _Running(message)
         self.core.running(message.token, running)
-        self._agenda.after(self._dice.between(0.0, _TURN_S), self._first_step, running)
+        self._agenda.after(self.dice.between(0.0, _TURN_S), self._first_step, running)
 
     def _first_step(self, running: _Running) -> None:
         if not self.alive or running.cancelled:
@@ -254,19 +258,20 @@ class FakeWorker:
     def _in_claim(self) -> None:
         """Between "started" and the look at "revoked": others act, or the process dies."""
         if not self._dies(Doom.IN_CLAIM):
-            self._world.interlude(self._dice)
+            self._world.interlude(self.dice)
 
     def _in_revoke(self) -> None:
         """Between "revoked" and the broker's look at "started": the worker goes on."""
         with self._world.inside_the_broker():
-            if self.alive and self._dice.chance(3):
-                self.to_worker.hurry(self._dice.below(4))
-                for _ in range(self._dice.below(3)):
+            if self.alive and self.dice.chance(3):
+                self.to_worker.hurry(self.dice.below(4))
+                for _ in range(self.dice.below(3)):
                     self._turn()
 
     # --- the link -------------------------------------------------------------------------------
 
-    def _send(self, word: ToBroker) -> None:
+    def say(self, word: ToBroker) -> None:
+        """Send a message to the broker."""
         self._world.log("word", self.id, word)
         self.to_broker.send(word)
 

@@ -30,15 +30,21 @@ _NOTICED_S = 0.01  # longest time until a client notices that the broker is gone
 _DRAINED_S = 120.0  # everything comes to an end within that time once nothing more goes wrong
 
 
+def in_words(what: Any) -> str:
+    """Describe a value equally in every run."""
+    return _ADDRESS.sub("", repr(what))
+
+
 class World:
     """One run. `run` and `drain` raise an `AssertionError` when a promise is broken."""
 
     def __init__(self, seed: int, worker_type: type[FakeWorker] = FakeWorker) -> None:
-        self._seed = seed
+        self.seed = seed
         self._dice = Dice(seed)
-        self._worker_type = worker_type
+        self.worker_type = worker_type
         self.agenda = Agenda()
         self.oracle = Oracle()
+        self.done: list[Action] = []  # that were done to it
         self.events = 0
         self.digest = 0  # of all events so far
         self.story: deque[tuple[Any, ...]] = deque(maxlen=STORY_EVENTS)
@@ -67,6 +73,7 @@ class World:
             while self.agenda.next_at <= until:
                 self._step()
             self.agenda.now = until
+            self.done.append(action)
             self._act(action)
             if self.events >= events_max:
                 return
@@ -107,7 +114,7 @@ class World:
     def log(self, *what: Any) -> None:
         """Note what happens, for the story of a failure."""
         self.story.append((self.events, round(self.agenda.now, 7), *what))
-        self.digest = zlib.crc32(_ADDRESS.sub("", repr(what)).encode(), self.digest)
+        self.digest = zlib.crc32(in_words(what).encode(), self.digest)
 
     def _step(self) -> None:
         act, arguments = self.agenda.take()
@@ -181,7 +188,7 @@ class World:
     def _start_worker(self, digest: str) -> None:
         assert self.broker is not None
         self._worker_ids += 1
-        worker = self._worker_type(self, self._worker_ids, self._new_dice(), digest=digest)
+        worker = self.worker_type(self, self._worker_ids, self._new_dice(), digest=digest)
         self.workers[worker.id] = worker
         self.log("worker", worker.id)
         self.broker.on_worker_started(worker)

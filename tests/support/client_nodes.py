@@ -1,0 +1,207 @@
+"""What the tests of the clients call: served as a file, and imported for calls by function."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from time import sleep
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from pronghorn.worker import Context, node
+
+FILE = str(Path(__file__).resolve())
+
+
+class Colour(Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+class Order(msgspec.Struct):
+    name: str
+    price: Decimal
+    placed: datetime
+
+
+@node
+def add(a: int, b: int) -> int:
+    """Sum of two integers."""
+    return a + b
+
+
+@node
+async def add_async(a: int, b: int) -> int:
+    await asyncio.sleep(0)
+    return a + b
+
+
+@node(thread=True)
+def add_threaded(a: int, b: int) -> int:
+    return a + b
+
+
+@node
+def keyword_only(a: int, *, b: int = 10) -> int:
+    return a * b
+
+
+@node
+def echo(value: Any) -> Any:
+    return value
+
+
+@node
+def divide(a: int, b: int) -> float:
+    return a / b
+
+
+@node
+async def divide_async(a: int, b: int) -> float:
+    return a / b
+
+
+@node
+def unencodable() -> Any:
+    return object()
+
+
+@node
+def untrue() -> int:
+    return "seven"  # type: ignore[return-value]
+
+
+@node
+def nothing() -> None:
+    """Give nothing."""
+
+
+@node
+def named_like_options(timeout_s: float, params: int) -> float:
+    return timeout_s * params
+
+
+@node
+def in_context(ctx: Context, a: int, b: int = 2) -> int:
+    assert ctx.node.endswith("in_context")
+    return a * b
+
+
+@node
+def time_left(ctx: Context) -> float | None:
+    return ctx.time_left()
+
+
+@node
+def paint(colour: Colour) -> Colour:
+    return Colour.GREEN if colour is Colour.RED else Colour.RED
+
+
+@node
+def move(point: Point, by: int = 1) -> Point:
+    return Point(point.x + by, point.y + by)
+
+
+@node
+def reprice(order: Order, factor: Decimal) -> Order:
+    return msgspec.structs.replace(order, price=order.price * factor)
+
+
+@node
+def later(moment: datetime, by: timedelta) -> datetime:
+    return moment + by
+
+
+@node
+def same_day(moment: datetime, day: date) -> bool:
+    return moment.date() == day
+
+
+@node
+def same(identity: UUID) -> UUID:
+    return identity
+
+
+@node
+def evens(numbers: set[int]) -> set[int]:
+    return {number for number in numbers if number % 2 == 0}
+
+
+@node
+def pairs(text: str, count: int) -> tuple[tuple[str, int], ...]:
+    return tuple((text, index) for index in range(count))
+
+
+@node
+def size(content: bytes) -> int:
+    return len(content)
+
+
+@node
+def sizes(contents: Sequence[bytes]) -> list[int]:
+    return [len(content) for content in contents]
+
+
+@node
+def count_up(content: memoryview) -> bytes:
+    return bytes(byte + 1 for byte in content[:16])
+
+
+@node
+def zeros(count: int) -> bytes:
+    return bytes(count)
+
+
+@node
+def nap(seconds: float) -> float:
+    sleep(seconds)
+    return seconds
+
+
+@node
+async def doze(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@node
+def note(fifo: str, text: str) -> str:
+    """Write a line, so that a test knows that this has run."""
+    Path(fifo).open("w").write(f"{text}\n")
+    return text
+
+
+@node
+def hold(fifo: str) -> str:
+    """Keep a worker busy until somebody writes to that named pipe."""
+    with open(fifo) as reader:
+        return reader.readline().strip()
+
+
+@node
+async def linger(fifo: str) -> None:
+    """Say that it has begun, wait to be cancelled, and say so."""
+    with open(fifo, "w", buffering=1) as out:
+        out.write("begun\n")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            out.write("cancelled\n")
+            raise
+
+
+@node
+def thread_name() -> str:
+    return threading.current_thread().name

@@ -1,0 +1,67 @@
+"""Long tests that look for the rare: ``scripts/soak sim``.
+
+    scripts/soak sim [--events N] [--seed N]
+
+Runs the simulation (tests/support/sim/) of one seed after the other until there were N events in
+all. A failure is printed, shrunk to the few actions that it needs, and printed again.
+"""
+
+import argparse
+import secrets
+import sys
+from time import monotonic
+
+from sim.runs import SimulationError, shrink, simulate
+
+EVENTS = 5_000_000
+EVENTS_PER_SEED = 50_000  # as ``pytest tests/sim --seed N`` has it
+
+
+def soak_sim(events_max: int, first_seed: int) -> int:
+    """Run seeds from that one on until there were so many events; returns an exit status."""
+    begun = monotonic()
+    events, seed = 0, first_seed
+    while events < events_max:
+        try:
+            events += simulate(seed, min(EVENTS_PER_SEED, events_max)).events
+        except SimulationError as failure:
+            _report(failure)
+            return 1
+        seed += 1
+        rate = events / (monotonic() - begun)
+        _progress(f"{events:,} of {events_max:,} events, {rate:,.0f} events/s, seed {seed - 1}")
+    _progress("")
+    print(f"{events:,} events of {seed - first_seed} seeds, from {first_seed}: no promise broken")
+    return 0
+
+
+def _report(failure: SimulationError) -> None:
+    _progress("")
+    print(f"{failure}\nHave it again: scripts/soak sim --seed {failure.seed}\n")
+    least = shrink(failure, lambda length: _progress(f"shrinking: {length} actions"))
+    _progress("")
+    print(f"{len(least.actions)} actions are enough:")
+    for action in least.actions:
+        print(f"  {action}")
+    print(least)
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(prog="scripts/soak")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    sim = kinds.add_parser("sim", help="the cores on a fake network and clock")
+    sim.add_argument("--events", type=int, default=EVENTS, help="events in all")
+    sim.add_argument("--seed", type=int, help="the first seed; random unless given")
+    arguments = parser.parse_args()
+    seed = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed
+    return soak_sim(arguments.events, seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,346 @@
+"""Mirror of worker/execution.py."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+from msgspec.msgpack import decode, encode
+
+from pronghorn.broker.wire.link import (
+    CODEC_JSON,
+    CODEC_MSGPACK,
+    ChunkDone,
+    Done,
+    Failed,
+    RunCall,
+    RunChunk,
+    unwrap_json,
+    wrap_json,
+)
+from pronghorn.broker.wire.values import encode_params
+from pronghorn.worker import Context, node
+from pronghorn.worker.dispatch import DispatchTable, Entry
+from pronghorn.worker.execution import CONCURRENT_ITEMS, Execution, Word
+
+LIMIT = 10_000
+
+
+@node
+def divide(a: int, b: int = 1) -> float:
+    return a / b
+
+
+@node
+def give_up(how: str) -> None:
+    raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "stop": StopIteration(1)}[how]
+
+
+@node
+def recurse(depth: int) -> int:
+    return recurse(depth + 1)  # type: ignore[no-any-return]
+
+
+@node
+def repeat(text: str, times: int) -> str:
+    return text * times
+
+
+@node
+def odd() -> object:
+    return object()
+
+
+@node
+def echo(data: memoryview) -> memoryview:
+    return data
+
+
+@node
+def told(ctx: Context, a: int) -> tuple[str, str, int, bool, int]:
+    return ctx.request_id, ctx.node, ctx.worker_id, ctx.deadline is None, a
+
+
+@node
+async def divide_later(a: int, b: int = 1) -> float:
+    await asyncio.sleep(0)
+    return a / b
+
+
+@node
+async def cancel_itself(a: int) -> int:
+    if a == 1:
+        raise asyncio.CancelledError
+    await asyncio.sleep(0)
+    return a
+
+
+@node
+async def time_out(a: int) -> int:
+    async with asyncio.timeout(0 if a else None):
+        await asyncio.sleep(1 if a else 0)
+    return a
+
+
+@node
+async def hang(a: int) -> None:
+    await asyncio.Event().wait()
+
+
+@node
+async def told_later(ctx: Context) -> str:
+    return ctx.node
+
+
+def entry_of(function: Callable[..., Any]) -> Entry:
+    return DispatchTable.of({f"nodes.{function.__name__}": function}).entries[0]
+
+
+def call(function: Callable[..., Any], params: Any, *, codec: int = CODEC_MSGPACK) -> Word:
+    raw = Raw(encode(params)) if codec == CODEC_MSGPACK else wrap_json(msgspec.json.encode(params))
+    message = RunCall(token=7, slot=0, node=0, codec=codec, params=raw, left_ms=None)
+    execution, entry = Execution(3, LIMIT), entry_of(function)
+    context = execution.context(entry, message) if entry.takes_context else None
+    if entry.kind == "async":
+        return asyncio.run(execution.call_async(entry, message, (), context))
+    return execution.call(entry, message, (), context)
+
+
+def chunk(function: Callable[..., Any], items: Any, seen: list[Any] | None = None) -> Word:
+    def marked(items: Sequence[Any]) -> Iterator[Any]:
+        for index, item in enumerate(items):
+            if seen is not None:
+                seen.append(index)
+            yield item
+
+    message = RunChunk(token=7, slot=0, node=0, items=Raw(encode(items)))
+    execution, entry = Execution(3, LIMIT), entry_of(function)
+    context = execution.context(entry, message) if entry.takes_context else None
+    if entry.kind == "async":
+        return asyncio.run(execution.chunk_async(entry, message, context))
+    return execution.chunk(entry, message, marked, context)
+
+
+def value_of(word: Word) -> Any:
+    message, buffers = word
+    assert isinstance(message, Done)
+    assert (message.token, message.buffers, len(buffers)) == (7, 0, 0)
+    assert message.run_ns >= 0
+    return decode(message.value)
+
+
+def failure_of(word: Word) -> Failed:
+    message, buffers = word
+    assert isinstance(message, Failed)
+    assert message.token == 7
+    assert not buffers
+    return message
+
+
+def results_of(word: Word) -> tuple[list[Any], dict[int, str]]:
+    message, buffers = word
+    assert isinstance(message, ChunkDone)
+    assert not buffers
+    values = decode(message.values)
+    assert message.item_count == len(values)
+    failures = message.failures or ()
+    assert [one.index for one in failures] == sorted(one.index for one in failures)
+    return values, {one.index: f"{one.code}: {one.message}" for one in failures}
+
+
+# --- one call ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [divide, divide_later])
+def test_a_result(function: Callable[..., Any]) -> None:
+    assert value_of(call(function, {"a": 6, "b": 4})) == 1.5
+    assert value_of(call(function, [6])) == 6.0
+
+
+@pytest.mark.parametrize("function", [divide, divide_later])
+def test_json_in_and_out(function: Callable[..., Any]) -> None:
+    message, _ = call(function, {"a": 6, "b": 4}, codec=CODEC_JSON)
+    assert isinstance(message, Done)
+    assert unwrap_json(message.value) == b"1.5"
+
+
+@pytest.mark.parametrize("function", [divide, divide_later])
+def test_refused_params_are_not_run(function: Callable[..., Any]) -> None:
+    failure = failure_of(call(function, {"a": "six"}))
+    assert (failure.code, failure.details.field) == ("INVALID_ARGUMENT", "$.a")
+    assert failure.run_ns == 0
+
+
+@pytest.mark.parametrize("function", [divide, divide_later])
+def test_what_a_node_raises(function: Callable[..., Any]) -> None:
+    failure = failure_of(call(function, {"a": 1, "b": 0}))
+    assert failure.details.exception == "ZeroDivisionError"
+    assert failure.details.traceback is not None
+    assert failure.details.traceback.count("File ") == 1  # users' code alone
+    assert failure.run_ns > 0
+
+
+@pytest.mark.parametrize(
+    ("how", "exception"),
+    [("exit", "SystemExit"), ("interrupt", "KeyboardInterrupt"), ("stop", "StopIteration")],
+)
+def test_nothing_that_a_node_raises_ends_the_worker(how: str, exception: str) -> None:
+    assert failure_of(call(give_up, [how])).details.exception == exception
+    values, failures = results_of(chunk(give_up, [[how], [how]]))
+    assert values == [None, None]
+    assert len(failures) == 2
+
+
+def test_endless_recursion_is_an_error_like_others() -> None:
+    assert failure_of(call(recurse, [0])).details.exception == "RecursionError"
+
+
+def test_a_result_that_can_not_be_encoded_was_executed_none_the_less() -> None:
+    failure = failure_of(call(odd, []))
+    assert failure.details.outcome == "executed"
+
+
+@pytest.mark.parametrize("codec", [CODEC_MSGPACK, CODEC_JSON])
+def test_a_result_over_the_limit_names_it(codec: int) -> None:
+    failure = failure_of(call(repeat, ["x", LIMIT], codec=codec))
+    assert failure.message.startswith("nodes.repeat: the result has 1000")
+    assert failure.message.endswith(f" bytes, the limit is {LIMIT}")
+    assert (failure.details.outcome, failure.details.limit) == ("executed", LIMIT)
+
+
+def test_buffers_go_in_and_out_and_count_for_the_limit() -> None:
+    data = bytes(100_000)
+    body, lifted = encode_params({"data": data})
+    buffers = [bytes(one) for one in lifted]
+    message = RunCall(7, 0, 0, CODEC_MSGPACK, Raw(body), None, len(buffers))
+    done, out = Execution(3, 1_000_000).call(entry_of(echo), message, buffers, None)
+    assert isinstance(done, Done)
+    assert done.buffers == 1
+    assert [bytes(one) for one in out] == [data]
+    refused = failure_of(Execution(3, LIMIT).call(entry_of(echo), message, buffers, None))
+    assert refused.details.limit == LIMIT
+
+
+def test_a_context_knows_its_call() -> None:
+    assert value_of(call(told, {"a": 1})) == ["7", "nodes.told", 3, True, 1]
+    assert value_of(call(told_later, {})) == "nodes.told_later"
+    values, _ = results_of(chunk(told, [[1], [2]]))
+    assert values == [["7", "nodes.told", 3, True, 1], ["7", "nodes.told", 3, True, 2]]
+
+
+def test_time_left_becomes_a_deadline() -> None:
+    message = RunCall(7, 0, 0, CODEC_MSGPACK, Raw(b"\x90"), 2500.0)
+    deadline = Execution(3, LIMIT).context(entry_of(told), message).deadline
+    assert deadline is not None
+    assert 2.4 < deadline - monotonic() <= 2.5
+
+
+# --- chunks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [divide, divide_later])
+def test_failed_items_leave_the_others_alone(function: Callable[..., Any]) -> None:
+    items = [{"a": 1}, {"a": "x"}, [4, 0], [4, 2], {}, [9]]
+    values, failures = results_of(chunk(function, items))
+    assert values == [1.0, None, None, 2.0, None, 9.0]
+    assert {index: text.split(":")[0] for index, text in failures.items()} == {
+        1: "INVALID_ARGUMENT",
+        2: "NODE_ERROR",
+        4: "INVALID_ARGUMENT",
+    }
+
+
+@pytest.mark.parametrize("items", [[], [[1]], [[0, 0]], [{}]])
+def test_each_item_is_marked_once_and_in_order(items: list[Any]) -> None:
+    items = [*items, [1], [1, 0], {"a": 2}]
+    seen: list[int] = []
+    results_of(chunk(divide, items, seen))
+    assert seen == list(range(len(items)))
+
+
+def test_an_empty_chunk_is_done_at_once() -> None:
+    assert results_of(chunk(divide, [])) == ([], {})
+    assert results_of(chunk(divide_later, [])) == ([], {})
+
+
+def test_items_that_are_no_array_fail_as_a_whole() -> None:
+    for function in (divide, divide_later):
+        assert failure_of(chunk(function, {"a": 1})).code == "INVALID_ARGUMENT"
+
+
+def test_a_chunk_over_the_limit_names_it() -> None:
+    failure = failure_of(chunk(repeat, [["x", LIMIT // 2]] * 3))
+    assert failure.details.limit == LIMIT
+
+
+def test_items_that_can_not_be_encoded_are_failures() -> None:
+    values, failures = results_of(chunk(odd, [[], []]))
+    assert values == [None, None]
+    assert set(failures) == {0, 1}
+
+
+def test_items_of_an_async_node_run_side_by_side_but_not_all() -> None:
+    running, most = 0, 0
+
+    @node
+    async def count(a: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return a
+
+    values, _ = results_of(chunk(count, [[i] for i in range(100)]))
+    assert values == list(range(100))
+    assert most == CONCURRENT_ITEMS
+
+
+# --- cancelling --------------------------------------------------------------------------------
+
+
+async def cancelled_when_begun(word: Any) -> Word:
+    task = asyncio.create_task(word)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    result: Word = await task
+    return result
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_cancelled_call_may_have_done_something(whole: bool) -> None:
+    execution, entry = Execution(3, LIMIT), entry_of(hang)
+    if whole:
+        message = RunCall(7, 0, 0, CODEC_MSGPACK, Raw(encode([1])))
+        word = await cancelled_when_begun(execution.call_async(entry, message, (), None))
+    else:
+        items = RunChunk(7, 0, 0, Raw(encode([[1], [2]])))
+        word = await cancelled_when_begun(execution.chunk_async(entry, items, None))
+    failure = failure_of(word)
+    assert (failure.code, failure.details.outcome) == ("CANCELLED", "maybe_executed")
+    assert failure.message == "nodes.hang: the call was cancelled"
+
+
+def test_a_node_that_cancels_itself_has_failed() -> None:
+    assert failure_of(call(cancel_itself, [1])).code == "NODE_ERROR"
+    values, failures = results_of(chunk(cancel_itself, [[i] for i in (0, 1, 2, 1, 4)]))
+    assert values == [0, None, 2, None, 4]
+    assert set(failures) == {1, 3}
+
+
+def test_items_behind_many_that_cancel_themselves_run() -> None:
+    items = [[1]] * (2 * CONCURRENT_ITEMS) + [[5]]
+    values, failures = results_of(chunk(cancel_itself, items))
+    assert values[-1] == 5
+    assert len(failures) == 2 * CONCURRENT_ITEMS
+
+
+def test_a_timeout_inside_a_node_is_no_cancel() -> None:
+    assert failure_of(call(time_out, [1])).details.exception == "TimeoutError"
+    values, failures = results_of(chunk(time_out, [[0], [1]]))
+    assert values == [0, None]
+    assert set(failures) == {1}
