@@ -224,15 +224,15 @@ class Connection:
 
         Then all that is open has ended.
         """
-        core = self.core
-        while frames := core.outgoing():
-            try:
-                self._socket.send(frames)
-            except BrokerLostError as error:
-                self._lost(error.message)
-                return False
-            if not core.has_waiting:
-                break
+        core, send = self.core, self._socket.send
+        try:
+            while frames := core.outgoing():
+                send(frames)
+                if not core.has_waiting:
+                    break
+        except BrokerLostError as error:
+            self._lost(error.message)
+            return False
         return True
 
     def close(self) -> None:

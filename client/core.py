@@ -202,7 +202,9 @@ class ClientCore(Generic[Handle]):
                     self._owner, self._buffers = None, []
                 continue
             reply = decode_reply(frame)
-            if isinstance(reply, ReplyBundle):
+            if type(reply) is Result and not reply.buffers:  # as when one call is made at a time
+                self._complete(completions, reply, ())
+            elif isinstance(reply, ReplyBundle):
                 for one in reply.messages:
                     self._take_in(completions, one)
             else:
@@ -279,7 +281,7 @@ class ClientCore(Generic[Handle]):
             size += sum(memoryview(buffer).nbytes for buffer in buffers)
             outgoing = [frame, *buffers]
         limits = self.limits
-        if size > limits.request_bytes or len(buffers) > limits.buffers:
+        if size > limits.request_bytes or (buffers and len(buffers) > limits.buffers):
             raise _too_large(size, len(buffers), limits)
         if not self._waiting and self._may_send(size):
             self._pending[request_id] = (handle, size)
@@ -317,11 +319,12 @@ class ClientCore(Generic[Handle]):
         buffers: Sequence[bytes],
     ) -> None:
         self._read += 1
-        request_id = reply.id
-        pending = self._pending.pop(request_id, None) if type(request_id) is int else None
+        # An id that is none of ours, such as a text, is in there as little as one that has ended.
+        pending = self._pending.pop(reply.id, None)  # type: ignore[arg-type]
         if pending is not None:
-            self._pending_bytes -= pending[1]
-            completions.append(Completion(pending[0], reply, buffers))
+            handle, size = pending
+            self._pending_bytes -= size
+            completions.append(Completion(handle, reply, buffers))
 
     def _welcome(self, completions: list[Completion[Handle]], reply: Welcome) -> None:
         if reply.id is not None:

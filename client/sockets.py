@@ -23,7 +23,6 @@ from pronghorn.broker.wire.places import check_endpoint
 
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
-_POLLOUT = int(zmq.POLLOUT)
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE) | _NOBLOCK
 
@@ -88,10 +87,6 @@ class BrokerSocket:
     def readable(self) -> bool:
         """Whether a message waits; to be asked after each send before the descriptor is polled."""
         return bool(self._get(_EVENTS) & _POLLIN)
-
-    def writable(self) -> bool:
-        """Whether there is a connection to send on."""
-        return bool(self._get(_EVENTS) & _POLLOUT)
 
     def disconnected(self) -> bool:
         """Whether the connection was lost since this was asked last."""
