@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from . import guard
+from . import guard, readme
 from .children import ChildError
 from .environment import collect, repository
 from .output import (
@@ -53,6 +53,8 @@ def run(arguments: Sequence[str]) -> int:
     chosen = parser().parse_args(arguments)
     if chosen.scenario == "guard":
         return _guard(as_text=not chosen.json, prove=chosen.prove)
+    if chosen.scenario == "readme":
+        return _readme()
     rounds = chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS_MIN)
     options = Options(progress=stderr_progress, rounds=rounds, quick=chosen.quick)
     names = list(SCENARIOS) if chosen.scenario == "all" else [chosen.scenario]
@@ -80,8 +82,9 @@ def parser() -> argparse.ArgumentParser:
     )
     described.add_argument(
         "scenario",
-        choices=[*SCENARIOS, "all", "guard"],
-        help="what to measure; 'all' also keeps the raw results in bench/results/",
+        choices=[*SCENARIOS, "all", "guard", "readme"],
+        help="what to measure; 'all' also keeps the raw results in bench/results/, from which "
+        "'readme' makes the README's table",
     )
     described.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     described.add_argument("--rounds", type=_positive, help="fresh starts of every subject")
@@ -106,6 +109,15 @@ def _guard(*, as_text: bool, prove: bool) -> int:
     elif prove:
         stderr_progress("proven: calls slower by half break every budget of the guard")
     return 1 if bad else 0
+
+
+def _readme() -> int:
+    root = repository()
+    if root is None:
+        stderr_progress("there is no repository to write to: run ./scripts/bench readme")
+        return 2
+    readme.write(root)
+    return 0
 
 
 def _positive(text: str) -> int:

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from pronghorn.bench import readme
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_readme_shows_the_kept_results_and_nothing_else() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert readme.updated(text, ROOT / "bench" / "results") == text
+
+
+def test_every_kept_result_has_its_place_in_the_table() -> None:
+    kept = {path.stem for path in (ROOT / "bench" / "results").glob("*.json")}
+    assert kept <= set(readme.ORDER)
+
+
+def test_a_readme_without_a_place_for_figures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no lines"):
+        readme.updated("# nothing\n", tmp_path)
+
+
+def test_without_results_the_table_says_so(tmp_path: Path) -> None:
+    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
+    new = readme.updated(text, tmp_path)
+    assert "Nothing has been measured yet." in new
+    assert new.startswith("before\n")
+    assert new.endswith("after\n")
+    assert "old" not in new
