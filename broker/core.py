@@ -275,6 +275,8 @@ class BrokerCore:
             target = params.get("id")
         except DECODE_ERRORS:
             target = None
+        if event.peer in self._banned:
+            return
         session = self._sessions.get(event.peer)
         found = session is not None and target in session.open
         if session is not None and found:
@@ -613,6 +615,7 @@ class BrokerCore:
             if state is SlotState.HELD:
                 not_begun.append(request)
             else:
+                request.node.failures += 1
                 self._fail(request, worker_lost(worker, request, state, event.cause))
         for request in reversed(not_begun):
             self._queue.put_back(request)

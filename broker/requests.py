@@ -134,10 +134,9 @@ class Rotation:
 
     def check_invariants(self) -> None:
         """Check that every index agrees with every other; for tests."""
-        assert list(self._lanes.values()) == sorted(
-            self._order, key=list(self._lanes.values()).index
-        )
+        assert len(self._order) == len(self._lanes)
         for lane in self._order:
+            assert self._lanes[lane.peer] is lane
             assert lane.ended == sum(request.ended for request in lane.requests)
             assert lane.ended <= max(ENDED_MAX, len(lane.requests) / 2)
         assert self.length == len(self.waiting())

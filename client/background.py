@@ -147,6 +147,7 @@ class Background:
             return  # `_serve` deals with it
         if connection.is_closed:  # the broker broke the protocol
             connection = self._connection = self._connect()
+            self._connecting = None  # that of the old one is about to end
         if connection.core.info is None and self._connecting is None:
             self._connecting = self._loop.create_task(self._wait_for_welcome(connection))
         inbox = self._inbox
@@ -174,7 +175,8 @@ class Background:
         except PronghornError as error:
             connection.give_up(error.message)
         finally:
-            self._connecting = None
+            if connection is self._connection:
+                self._connecting = None
 
     def _deliver(self, completion: Completion[_Submitted]) -> None:
         submitted = completion.handle
@@ -198,6 +200,7 @@ class Background:
         _begin_end(submitted)
         if submitted.request_id and self._connection is not None:
             self._connection.cancel(submitted.request_id)
+            submitted.request_id = 0
 
     def _refuse(self, error: PronghornError) -> None:
         """Refuse all that is in the inbox, in whatever thread."""

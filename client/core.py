@@ -332,12 +332,27 @@ class ClientCore(Generic[Handle]):
             self.limits = limits = reply.info.limits
             self._grant_requests, self._grant_bytes = limits.grant_requests, limits.grant_bytes
             self._read = self._acknowledged = 0  # what came before belongs to no session
+            self._end_too_large(completions)
         elif self.info is not None:
             # It answers the probe of a new connection: the broker does not know us any more. The
             # first connection's comes before our hello is answered and means nothing.
             completions += self.lost("the connection to the broker was lost and made anew")
             self.goodbye()  # to what was sent before we knew: nobody waits for it any more
             self.hello()
+
+    def _end_too_large(self, completions: list[Completion[Handle]]) -> None:
+        """End what waits and is over limits that were not known when it was opened."""
+        limits = self.limits
+        for request_id, handle, outgoing, size in self._waiting:
+            buffers = 0 if isinstance(outgoing, bytes) else len(outgoing) - 1
+            if size <= limits.request_bytes and buffers <= limits.buffers:
+                continue
+            if request_id not in self._given_up:
+                self._given_up.add(request_id)  # for the others' order it stays where it is
+                error = _too_large(size, buffers, limits)
+                details = msgspec.structs.replace(error.details, outcome="not_started")
+                reply = Error(request_id, error.code, error.message, details)
+                completions.append(Completion(handle, reply, ()))
 
 
 def _bundled(frames: list[bytes]) -> list[Buffer]:

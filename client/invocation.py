@@ -22,7 +22,7 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.limits import TIMEOUT_MS_MAX
 from pronghorn.broker.wire.link import Buffer
 from pronghorn.broker.wire.messages import Error, Result
-from pronghorn.broker.wire.values import decode_value, encode_params
+from pronghorn.broker.wire.values import decode_value, encode_params, foreign_types
 
 Params = tuple[bytes, Sequence[Buffer]]
 """Encoded params and their buffers."""
@@ -104,9 +104,9 @@ def _full_name(annotation: object) -> str:
 def _can_decode(annotation: Any) -> bool:
     try:
         msgspec.msgpack.Decoder(annotation)
-    except TypeError:
+        return not any(foreign_types(annotation))
+    except Exception:  # TypeError from msgspec; resolving a user's class may raise anything
         return False
-    return True
 
 
 def take_options(

@@ -8,17 +8,16 @@ Mirror: tests/worker/test_signature.py.
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from types import FunctionType, NoneType, SimpleNamespace
 from typing import Any, Final, get_type_hints
 
 import msgspec
-from msgspec.inspect import CustomType, type_info
 
 from pronghorn.broker.wire.limits import NODE_NAME_BYTES_MAX
 from pronghorn.broker.wire.table import NodeKind
-from pronghorn.broker.wire.values import class_name, is_array_type
+from pronghorn.broker.wire.values import class_name, foreign_types
 
 from .context import Context
 from .node import NodeDefinitionError, innermost, spec_of
@@ -258,7 +257,7 @@ def _reason_against(annotation: Any) -> str | None:
     """Say why values of a type can't be decoded, `None` when they can."""
     try:
         msgspec.msgpack.Decoder(annotation)
-        strange = next(_custom_types(type_info(annotation), set()), None)
+        strange = next(foreign_types(annotation), None)
     except (
         Exception
     ) as error:  # TypeError from msgspec; resolving a user's class may raise anything
@@ -269,23 +268,6 @@ def _reason_against(annotation: Any) -> str | None:
         f"its annotation can't be typed: values of `{class_name(strange)}` can't travel: use a "
         "builtin type, a dataclass, msgspec.Struct, TypedDict, NamedTuple or Enum, or Any"
     )
-
-
-def _custom_types(info: Any, seen: set[int]) -> Iterator[type]:
-    """Walk msgspec's description of a type for classes that it would leave to a hook."""
-    if id(info) in seen:
-        return
-    seen.add(id(info))
-    if isinstance(info, CustomType):
-        if not is_array_type(info.cls):
-            yield info.cls
-    elif isinstance(info, tuple):
-        for inner in info:
-            yield from _custom_types(inner, seen)
-    elif isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
-        for name in info.__struct_fields__:
-            if name not in ("cls", "default", "default_factory"):
-                yield from _custom_types(getattr(info, name), seen)
 
 
 class _Shown:

@@ -28,7 +28,7 @@ Mirror: tests/broker/wire/test_values.py.
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
@@ -39,6 +39,7 @@ from typing import Any, Final, get_args, get_origin
 from uuid import UUID
 
 import msgspec
+from msgspec.inspect import CustomType, type_info
 from msgspec.msgpack import Ext
 
 from .errors import ErrorDetails, ProtocolError
@@ -185,6 +186,15 @@ def is_array_type(annotation: Any) -> bool:
     return numpy is not None and cls is getattr(numpy, "ndarray", None)
 
 
+def foreign_types(annotation: Any) -> Iterator[type]:
+    """Give the classes in a type, however deep, of which values can't travel.
+
+    Raises:
+        TypeError: msgspec does not take the type at all; resolving a user's class may raise others.
+    """
+    return _foreign_types(type_info(annotation), set())
+
+
 def encode_foreign(value: Any) -> Any:
     """Be the msgpack `enc_hook`: numpy arrays inline, numpy scalars as Python's.
 
@@ -245,6 +255,23 @@ def _members(value: Any) -> list[tuple[str, Any]]:
     names: Iterable[str] = getattr(value, "__struct_fields__", ())
     names = names or getattr(value, "__dataclass_fields__", ())
     return [(f".{name}", getattr(value, name, None)) for name in names]
+
+
+def _foreign_types(info: Any, seen: set[int]) -> Iterator[type]:
+    """Walk msgspec's description of a type for classes that it would leave to a hook."""
+    if id(info) in seen:
+        return
+    seen.add(id(info))
+    if isinstance(info, CustomType):
+        if not is_array_type(info.cls):
+            yield info.cls
+    elif isinstance(info, tuple):
+        for inner in info:
+            yield from _foreign_types(inner, seen)
+    elif isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
+        for name in info.__struct_fields__:
+            if name not in ("cls", "default", "default_factory"):
+                yield from _foreign_types(getattr(info, name), seen)
 
 
 def _encode_lifting(

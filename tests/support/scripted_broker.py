@@ -10,9 +10,9 @@ import msgspec
 import zmq
 from raw_sockets import RawSockets
 
-from pronghorn.broker.wire.codec import decode_request, encode_message
+from pronghorn.broker.wire.codec import decode_bundle, decode_request, encode_message, is_bundle
 from pronghorn.broker.wire.limits import Limits
-from pronghorn.broker.wire.messages import Call, Hello, RequestBundle, Result, Welcome, WelcomeInfo
+from pronghorn.broker.wire.messages import Call, Hello, Result, Welcome, WelcomeInfo
 
 T = TypeVar("T")
 
@@ -55,9 +55,9 @@ class ScriptedBroker:
         self._peer, *frames = self._router.recv_multipart()
         if frames == [b""]:
             return PROBE
+        if is_bundle(frames[0]):
+            return decode_bundle(frames[0])
         message = decode_request(frames[0])
-        if isinstance(message, RequestBundle):
-            return message.messages
         return [message, *frames[1:]] if frames[1:] else message
 
     def send(self, *messages: Any) -> None:
@@ -70,6 +70,8 @@ class ScriptedBroker:
         assert self.take() == PROBE
         self.send(self.welcome(None))
         hello = self.take()
+        if isinstance(hello, list):  # with a goodbye to an earlier session
+            hello = hello[-1]
         assert isinstance(hello, Hello)
         self.send(self.welcome(hello.id))
 

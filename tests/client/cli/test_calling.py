@@ -130,7 +130,7 @@ def test_failure_prints_no_result(
         (["ad"], 2, "no node named 'ad'; did you mean 'add'"),
         ([b"\xff"], 2, "is not UTF-8"),
         (["add", "--timeout", "0"], 2, "--timeout 0: expected seconds"),
-        (["add", "--endpoint", "foo"], 2, "'foo'"),
+        (["add", "--endpoint", "foo"], 2, "foo: an endpoint begins"),
         (["add", "--name", "nobody"], 3, "no broker at ipc://"),
         (["linger", "told=/dev/null", "--timeout", "0.05"], 4, "deadline"),
         (["die", "code=7"], 5, "its worker ended with exit status 7 (the node may have run)"),

@@ -15,7 +15,7 @@ from .nodes import FAILING
 class Record:
     """One call, or one item of a map."""
 
-    __slots__ = ("duration_s", "fails", "known", "name", "runs", "told", "uid")
+    __slots__ = ("claimed", "duration_s", "fails", "known", "name", "runs", "told", "uid")
 
     def __init__(self, uid: int, name: str, duration_s: float, known: bool) -> None:
         self.uid = uid
@@ -23,6 +23,7 @@ class Record:
         self.known = known  # whether there is a node of that name
         self.duration_s = duration_s
         self.fails = name in FAILING
+        self.claimed = False  # whether a worker has claimed it, alone or with others
         self.runs = 0  # how often its node began
         self.told: str | None = None  # what its caller was told; None as long as it was not
 
@@ -50,13 +51,11 @@ class Oracle:
         """Nobody waits for it any more; it may run or not."""
         self._untold.pop(record.uid, None)
 
-    def ran(self, uid: int) -> Record:
+    def ran(self, record: Record) -> None:
         """A worker begins to run a node."""
-        record = self.records[uid]
         record.runs += 1
-        assert record.runs == 1, f"call {uid} runs a second time"
-        assert record.told != "not_started", f"call {uid} runs, though told it was not_started"
-        return record
+        assert record.runs == 1, f"call {record.uid} runs a second time"
+        assert record.told != "not_started", f"call {record.uid} runs, told it was not_started"
 
     def tell(self, record: Record, reply: Result | Error | Pong | PronghornError) -> None:
         """Judge what a caller is told about its call in the end."""
@@ -83,6 +82,8 @@ class Oracle:
             assert record.runs == 0, f"call {record.uid} ran, told not_started by {what}"
         elif outcome == "executed":
             assert record.runs == 1, f"call {record.uid} never ran, told executed by {what}"
+        if code == "WORKER_LOST":
+            assert record.claimed, f"call {record.uid} was not begun, told {what}"
         if code == "NODE_ERROR":
             assert record.fails, f"call {record.uid} does not fail, told {what}"
         if code == "NOT_FOUND":

@@ -75,9 +75,15 @@ class Watch:
                 self._check_not_blocked(worker, now)
         for session in core._sessions.values():
             assert len(session.open) <= session.grant
+            assert session.known or session.open, (
+                "a stranger of whom nothing is open holds no state"
+            )
             for request in session.open.values():
                 assert request.due is None or now <= request.due + _LATE_S, "a deadline is missed"
         assert len(core._deadlines) <= ROOM_MIN, "the deadlines grow without bound"
+        open_requests = sum(len(session.open) for session in core._sessions.values())
+        count = core._count
+        assert core._numbers == count.completed + count.failed + open_requests, "each is counted"
 
     def check_drained(self) -> None:
         """Check that no request is left anywhere."""
@@ -107,7 +113,8 @@ class Watch:
         held: list[Request] = [request for request in worker.held.values() if request.inline]
         assert len(worker.held) + len(worker.revoked) <= SLOTS_PER_WORKER
         if len(held) > 1:
-            assert all(request.quick for request in held), "a slow request has a worker for itself"
+            quick = [request.quick and not request.chunk for request in held]
+            assert all(quick), "a slow request has a worker for itself"
             assert worker.load_ns <= BUDGET_NS + 1
             if not worker.concurrent_count:
                 assert worker.held_bytes <= WINDOW_BYTES

@@ -129,6 +129,8 @@ class FakeWorker:
         assert isinstance(message, RunCall | RunChunk)
         if self._dies(Doom.BEFORE_CLAIM):
             return
+        for record in self._records(message):
+            record.claimed = True
         self._blocked = True
         begun = self.claim(message.slot, message.token)
         self._unblock()
@@ -144,12 +146,15 @@ class FakeWorker:
             self._run_items(message, self._marked(message), [], None)
         else:
             self._blocked = True
-            record = self._world.oracle.ran(_uid(message))
+            (record,) = self._records(message)
+            self._world.oracle.ran(record)
             self._agenda.after(record.duration_s, self._end, message, record)
 
-    def _records(self, chunk: RunChunk) -> list[Record]:
+    def _records(self, message: RunCall | RunChunk) -> list[Record]:
         records = self._world.oracle.records
-        return [records[item["uid"]] for item in msgspec.msgpack.decode(chunk.items)]
+        if isinstance(message, RunCall):
+            return [records[_uid(message)]]
+        return [records[item["uid"]] for item in msgspec.msgpack.decode(message.items)]
 
     def _marked(self, chunk: RunChunk) -> Iterator[Record]:
         return self.core.marked(chunk.slot, self._records(chunk))
@@ -166,7 +171,7 @@ class FakeWorker:
             return
         record = next(remaining, None)
         if record is not None:
-            self._world.oracle.ran(record.uid)
+            self._world.oracle.ran(record)
             done.append(record)
             self._agenda.after(record.duration_s, self._run_items, chunk, remaining, done, running)
             return
@@ -219,7 +224,8 @@ class FakeWorker:
             return
         running.begun = True
         if isinstance(message, RunCall):
-            record = self._world.oracle.ran(_uid(message))
+            (record,) = self._records(message)
+            self._world.oracle.ran(record)
             self._agenda.after(record.duration_s, self._last_step, running, _done(message, record))
             return
         if TABLE.nodes[message.node].kind == "thread":
@@ -227,7 +233,7 @@ class FakeWorker:
             return
         records = self._records(message)
         for record in records:  # all of them at once
-            self._world.oracle.ran(record.uid)
+            self._world.oracle.ran(record)
         longest_s = max(record.duration_s for record in records)
         done = _chunk_done(message, records, longest_s)
         self._agenda.after(longest_s, self._last_step, running, done)

@@ -1,0 +1,156 @@
+"""Mirror of broker/requests.py: who of those that wait is next."""
+
+from collections import Counter
+
+import pytest
+from requests_of import QUICK, SLEEP, request, session
+
+from pronghorn.broker.requests import ENDED_MAX, ReadyQueue, Request, Rotation
+
+
+@pytest.fixture
+def queue() -> ReadyQueue:
+    return ReadyQueue()
+
+
+def rotation(queue: ReadyQueue) -> Rotation:
+    """Return where requests that run alone wait."""
+    return queue.rotations[True]
+
+
+def take(queue: ReadyQueue, rotation: Rotation) -> Request | None:
+    head = rotation.head()
+    if head is not None:
+        queue.pop_head(rotation)
+        queue.check_invariants()
+    return head
+
+
+def drop(queue: ReadyQueue, dropped: Request) -> None:
+    queue.drop(dropped)
+    dropped.ended = True
+    queue.check_invariants()
+
+
+def test_an_empty_queue(queue: ReadyQueue) -> None:
+    assert (queue.length, queue.bytes, queue.waiting()) == (0, 0, [])
+    assert rotation(queue).head() is None
+
+
+def test_the_requests_of_one_session_come_in_order(queue: ReadyQueue) -> None:
+    peer = session()
+    first, second = request(of=peer), request(of=peer, size=5)
+    queue.append(first)
+    queue.append(second)
+    assert (queue.length, queue.bytes) == (2, 15)
+    assert rotation(queue).head() is first
+    assert [take(queue, rotation(queue)) for _ in range(3)] == [first, second, None]
+    assert (queue.length, queue.bytes) == (0, 0)
+
+
+def test_sessions_take_turns(queue: ReadyQueue) -> None:
+    greedy, modest = session(b"greedy"), session(b"modest")
+    of_greedy = [request(of=greedy) for _ in range(4)]
+    of_modest = [request(of=modest) for _ in range(2)]
+    for each in (*of_greedy, *of_modest):
+        queue.append(each)
+    turns = [take(queue, rotation(queue)) for _ in range(6)]
+    assert turns == [
+        of_greedy[0],
+        of_modest[0],
+        of_greedy[1],
+        of_modest[1],
+        of_greedy[2],
+        of_greedy[3],
+    ]
+
+
+def test_who_comes_late_waits_for_all_others_once(queue: ReadyQueue) -> None:
+    sessions = [session(b"%d" % number) for number in range(3)]
+    for each in sessions[:2]:
+        for _ in range(3):
+            queue.append(request(of=each))
+    take(queue, rotation(queue))
+    queue.append(request(of=sessions[2]))
+    turns = [take(queue, rotation(queue)) for _ in range(3)]
+    assert [turn.session.peer for turn in turns if turn] == [b"1", b"0", b"2"]
+
+
+def test_what_is_put_back_comes_before_all_others_of_its_session(queue: ReadyQueue) -> None:
+    peer, other = session(), session(b"other")
+    again, first, second = (request(of=peer) for _ in range(3))
+    for each in (first, second, request(of=other)):
+        queue.append(each)
+    queue.put_back(again)
+    queue.check_invariants()
+    turns = [take(queue, rotation(queue)) for _ in range(4)]
+    assert [turn for turn in turns if turn and turn.session is peer] == [again, first, second]
+    assert turns[1] is not None
+    assert turns[1].session is other
+
+
+def test_what_is_put_back_opens_a_lane(queue: ReadyQueue) -> None:
+    again = request()
+    queue.put_back(again)
+    assert (queue.length, take(queue, rotation(queue))) == (1, again)
+
+
+def test_a_dropped_request_is_passed_over(queue: ReadyQueue) -> None:
+    peer = session()
+    requests = [request(of=peer) for _ in range(4)]
+    for each in requests:
+        queue.append(each)
+    drop(queue, requests[0])
+    drop(queue, requests[2])
+    assert (queue.length, queue.bytes) == (2, 20)
+    assert queue.waiting() == [requests[1], requests[3]]
+    assert [take(queue, rotation(queue)) for _ in range(3)] == [requests[1], requests[3], None]
+
+
+def test_a_lane_of_dropped_requests_alone_is_left(queue: ReadyQueue) -> None:
+    gone, other = request(of=session(b"gone")), request(of=session(b"other"))
+    queue.append(gone)
+    queue.append(other)
+    drop(queue, gone)
+    assert rotation(queue).head() is other
+
+
+def test_dropped_requests_do_not_pile_up(queue: ReadyQueue) -> None:
+    """A client that cancels all it calls, while no worker is free, costs no memory."""
+    peer, other = session(), session(b"other")
+    queue.append(request(of=other))
+    waits = request(of=peer)
+    queue.append(waits)
+    for _ in range(10 * ENDED_MAX):
+        cancelled = request(of=peer)
+        queue.append(cancelled)
+        drop(queue, cancelled)
+    assert len(rotation(queue).lane(b"peer").requests) <= ENDED_MAX + 2
+    assert queue.length == 2
+    assert [take(queue, rotation(queue)) for _ in range(2)][1] is waits
+
+
+def test_a_session_of_the_same_peer_waits_behind_what_has_ended(queue: ReadyQueue) -> None:
+    before = request(of=session(b"peer"))
+    queue.append(before)
+    drop(queue, before)
+    after = request(of=session(b"peer"))
+    queue.append(after)
+    assert take(queue, rotation(queue)) is after
+
+
+def test_what_runs_beside_others_does_not_hold_up_what_runs_alone(queue: ReadyQueue) -> None:
+    """One client's sleeping calls wait for other room than another's quick one."""
+    sleeping = [request(SLEEP) for _ in range(3)]
+    quick = request(QUICK)
+    for each in (*sleeping, quick):
+        queue.append(each)
+    beside, alone = queue.rotations
+    assert (beside.head(), alone.head()) == (sleeping[0], quick)
+    assert Counter(map(queue.rotation, sleeping)) == {beside: 3}
+    assert queue.rotation(quick) is alone
+    assert (beside.length, alone.length, queue.length) == (3, 1, 4)
+
+
+def test_a_chunk_of_an_async_node_runs_alone(queue: ReadyQueue) -> None:
+    assert queue.rotation(request(SLEEP, chunk=True)) is rotation(queue)
