@@ -115,19 +115,6 @@ class Rotation:
             order.popleft()
         return None
 
-    def pop_head(self) -> Request:
-        """Take the request that `head` has just returned."""
-        order = self._order
-        lane = order[0]
-        request = lane.requests.popleft()
-        self.length -= 1
-        if not lane.requests:
-            del self._lanes[lane.peer]
-            order.popleft()
-        elif len(order) > 1:
-            order.rotate(-1)
-        return request
-
     def waiting(self) -> list[Request]:
         """List all waiting requests that have not ended; for tests and invariants."""
         return [one for lane in self._order for one in lane.requests if not one.ended]
@@ -163,8 +150,9 @@ class ReadyQueue:
 
     def append(self, request: Request) -> None:
         """Queue a request behind those of its session."""
-        rotation = self.rotations[request.inline]
-        rotation.lane(request.session.peer).requests.append(request)
+        rotation, peer = self.rotations[request.inline], request.session.peer
+        lane = rotation._lanes.get(peer) or rotation.lane(peer)
+        lane.requests.append(request)
         rotation.length += 1
         self.length += 1
         self.bytes += request.size
@@ -179,8 +167,16 @@ class ReadyQueue:
 
     def pop_head(self, rotation: Rotation) -> None:
         """Take the request that the rotation's `head` has just returned."""
+        order = rotation._order
+        lane = order[0]
+        self.bytes -= lane.requests.popleft().size
         self.length -= 1
-        self.bytes -= rotation.pop_head().size
+        rotation.length -= 1
+        if not lane.requests:
+            del rotation._lanes[lane.peer]
+            order.popleft()
+        elif len(order) > 1:
+            order.rotate(-1)
 
     def drop(self, request: Request) -> None:
         """Take it that a waiting request is about to end.

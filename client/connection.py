@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from math import ceil, inf
 from os import getpid
+from sys import is_finalizing
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -102,7 +103,7 @@ class Connection:
         self._poll_items: list[tuple[Any, int]] = [*self._socket.poll_items, bell_item]
 
     def __del__(self) -> None:
-        if hasattr(self, "_poll_items"):  # else it was not made
+        if hasattr(self, "_poll_items") and not is_finalizing():  # it was made, and can be closed
             self.close()
 
     def __enter__(self) -> Self:

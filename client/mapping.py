@@ -17,7 +17,6 @@ import msgspec
 from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import (
     InvalidArgumentError,
-    PronghornError,
     WorkerLostError,
     error_from_wire,
 )
@@ -119,7 +118,8 @@ class MapPlan:
             self._adapt(len(chunk.items), reply)
             failed = bool(reply.failures)
             self._finish(chunk.first, Results(self._values(reply), failed))
-        elif isinstance(reply, Error):
+        else:
+            assert isinstance(reply, Error), "a chunk is answered by a map result or an error"
             self._failed(chunk, reply)
 
     def results(self) -> Iterator[Results]:
@@ -171,14 +171,18 @@ class MapPlan:
         if not failures:
             type_ = Any if self._result_type is Any else list[self._result_type]  # type: ignore[name-defined]
             return list(decode_value(reply.values, (), type_))
-        # Typed decoding of the list would not take the nils that stand for failed items.
-        values: list[Any] = decode_value(reply.values)
+        values: list[Any]
+        if self._result_type is Any:
+            values = decode_value(reply.values)
+        else:  # one by one, for the nils that stand for failed items are not of the type
+            failed = {failure.index for failure in failures}
+            values = [
+                None if index in failed else decode_value(value, (), self._result_type)
+                for index, value in enumerate(decode_value(reply.values, (), list[msgspec.Raw]))
+            ]
         for failure in failures:
             values[failure.index] = error_from_wire(failure.code, failure.message, failure.details)
-        if self._result_type is Any:
-            return values
-        convert, type_ = msgspec.convert, self._result_type
-        return [one if isinstance(one, PronghornError) else convert(one, type_) for one in values]
+        return values
 
     def _failed(self, chunk: Chunk, reply: Error) -> None:
         """Deal with a chunk that failed as a whole."""

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from time import perf_counter
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import zmq
 
@@ -33,16 +33,18 @@ class RemoteTransport:
         self._closed = False
         # pid -> what that process has open; after a fork the parent's is left alone
         self._processes: dict[int, _Connections] = {}
-
-    def __del__(self) -> None:
-        self.close()
+        # For who forgets to close. At exit that is, while all threads still run: later a lock may
+        # be held by a daemon thread that does not live any more.
+        finalize(self, _end_here, self._processes)
 
     def connect(self) -> None:
-        """Connect the calling thread."""
+        """Connect the calling thread; if that fails, leave nothing open."""
         try:
             self._my_connection().connect()
         except BaseException:
-            self.close()
+            here = self._processes.pop(os.getpid(), None)
+            if here is not None:
+                here.close(wake=True)
             raise
 
     def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
@@ -87,7 +89,7 @@ class RemoteTransport:
         self._closed = True
         here = self._processes.get(os.getpid())
         if here is not None:
-            here.close()
+            here.close(wake=True)
 
     def _my_connection(self) -> Connection:
         """Return the calling thread's connection. Guarded by ``scripts/bench guard``."""
@@ -166,20 +168,24 @@ class _Connections:
                 )
             return self._background
 
-    def close(self) -> None:
-        """Close what is not in use and have the users of the rest close it."""
+    def close(self, *, wake: bool) -> None:
+        """Close what is not in use; what is in use is closed by its users, when they are done.
+
+        Args:
+            wake: Whether to have them give up what they wait for.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             connections = list(self._all)
         self._spare.clear()
-        if self._background is not None:
-            self._background.close()
         for connection in connections:
             connection.close()
-        if self._bell is not None:
+        if wake and self._bell is not None:
             self._bell[1].close()
+        if self._background is not None:
+            self._background.close()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -189,4 +195,12 @@ class _Connections:
                 return
         if self._context is not None and self._bell is not None:
             self._context.term()
-            self._bell[0].close()
+            for end in self._bell:
+                end.close()
+
+
+def _end_here(processes: dict[int, _Connections]) -> None:
+    """Close what this process has of a client that was forgotten."""
+    here = processes.get(os.getpid())
+    if here is not None:
+        here.close(wake=False)

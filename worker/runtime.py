@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from time import monotonic_ns
+from typing import Any, NoReturn, cast
 
 import uvloop
 
@@ -98,6 +99,15 @@ class WorkerRuntime:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._page.close()
         self._memory.close()
+
+    def leave_to_parent(self) -> None:
+        """In a child that a node has forked: see to it that nothing of the parent's is touched.
+
+        The child may run on, and exec or end as it likes; should it come back from the node, it is
+        ended before it says what is the parent's to say, or turns the loop that both share.
+        """
+        self._link.close()
+        self._core = cast(Any, _Forked())
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -233,6 +243,10 @@ class WorkerRuntime:
             try:
                 sent = self._link.send(unsent[0])
             except BlockingIOError:
+                # What waits must not change with the memory of the node that returned it.
+                for index, rest in enumerate(unsent):
+                    if isinstance(rest, memoryview):
+                        unsent[index] = bytes(rest)
                 self._loop.add_writer(self._link.fileno(), self._write_unsent)
                 return
             except OSError:
@@ -280,23 +294,28 @@ class _Running:
         self._future.cancel()
 
 
+class _Forked:
+    """Stands for the core in a forked child."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        os._exit(0)
+
+
 def run_worker(
     *, worker_id: int, table: DispatchTable, link_fd: int, page_fd: int, result_bytes: int
 ) -> None:
     """Be a worker until the broker says stop or is gone."""
-    link = socket.socket(fileno=link_fd)
-    # A child that a node forks must not keep the link open or read from it.
-    os.register_at_fork(after_in_child=link.close)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     runtime = WorkerRuntime(
         worker_id=worker_id,
         table=table,
-        link=link,
+        link=socket.socket(fileno=link_fd),
         page_fd=page_fd,
         result_bytes=result_bytes,
         loop=loop,
     )
+    os.register_at_fork(after_in_child=runtime.leave_to_parent)
     try:
         runtime.run()
     finally:

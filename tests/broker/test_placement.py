@@ -396,6 +396,18 @@ def test_a_blocked_worker_that_holds_nothing_any_more_is_not_looked_at(
     assert (placement.check_at, worker.idle) == (inf, True)
 
 
+def test_workers_are_looked_at_each_at_its_time(placement: Placement) -> None:
+    """Also one that is idle, for what runs beside others waits in it as well."""
+    first, second = ready_worker(placement, 1), ready_worker(placement, 2)
+    assert place(placement, request(SLEEP)) is first
+    assert place(placement, request(SLEEP), NOW + 0.001) is second
+    check(placement, NOW + STALL_S)
+    assert (first.stalled, second.stalled) == (True, False)
+    assert (first.idle, second.idle) == (False, True)
+    assert placement.check_at == NOW + 0.001 + STALL_S
+    assert len(placement.take_back()) == 1
+
+
 # --- the end of workers --------------------------------------------------------------------------
 
 

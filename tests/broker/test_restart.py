@@ -5,6 +5,7 @@ import pytest
 from pronghorn.broker.restart import (
     BACKOFF_FIRST_S,
     BACKOFF_MAX_S,
+    BACKOFF_READY_MAX_S,
     INTENSITY,
     PERIOD_S,
     SETTLED_S,
@@ -26,6 +27,11 @@ def test_who_has_served_for_a_while_is_replaced_at_once(policy: RestartPolicy) -
 def test_one_early_death_after_ready_is_no_pattern(policy: RestartPolicy) -> None:
     assert policy.died(1.0, ready_at=0.5) == 0.0
     assert policy.died(2.0, ready_at=1.5) == 2 * BACKOFF_FIRST_S
+
+
+def test_what_gets_ready_again_and_again_is_not_waited_for_long(policy: RestartPolicy) -> None:
+    waits = [policy.died(1.0, ready_at=0.5) for _ in range(2 * INTENSITY)]
+    assert max(waits) == waits[-1] == BACKOFF_READY_MAX_S
 
 
 def test_a_death_before_ready_is_waited_for_from_the_first(policy: RestartPolicy) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent import futures
 from pathlib import Path
 
 import client_nodes
@@ -46,6 +47,10 @@ def any_pool(request: pytest.FixtureRequest) -> Iterator[AnyPool]:
         yield request.getfixturevalue("pool")
         return
     with LocalPool(client_nodes.FILE, workers=2) as pool:
+        # What it starts when it is first needed is its own, not a test's.
+        with pool.client() as client:
+            client.call("add_async", 1, 2)
+            futures.wait([client.submit("nap", 0.01) for _ in range(2)])
         yield pool
 
 

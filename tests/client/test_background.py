@@ -1,5 +1,6 @@
 """The I/O thread: real futures, whatever becomes of broker, thread and client."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -97,7 +98,7 @@ def test_callbacks_run_on_the_thread(client: Client) -> None:
         names.append(threading.current_thread().name)
         called.set()
 
-    client.submit("add", 1, 2).add_done_callback(callback)
+    client.submit("doze", 0.02).add_done_callback(callback)
     assert called.wait(PATIENCE_S)
     assert names == ["pronghorn-client"]
 
@@ -281,7 +282,7 @@ def test_closing_while_there_is_no_broker(tmp_path: Path) -> None:
 
 
 def test_a_callback_may_close_it(client: Client) -> None:
-    future = client.submit("add", 1, 2)
+    future = client.submit("doze", 0.02)
     future.add_done_callback(lambda _: client.background.close())
     client.background._thread.join(PATIENCE_S)
     assert client.background.has_ended
@@ -297,12 +298,12 @@ def test_a_callback_that_ends_the_thread_leaves_no_future_open(client: Client) -
         go_on.wait(PATIENCE_S)
         raise SystemExit
 
-    first = client.submit("add", 1, 2)
+    first = client.submit("doze", 0.02)
     first.add_done_callback(callback)
     assert called.wait(PATIENCE_S)
     second = client.submit("add", 1, 2)  # in the inbox of a thread that is about to end
     go_on.set()
-    assert isinstance(second.exception(PATIENCE_S), BrokerLostError)
+    assert futures.wait([second], PATIENCE_S).done == {second}  # the loop still turns a few times
     client.background._thread.join(PATIENCE_S)
     assert isinstance(client.submit("add", 1, 2).exception(0), BrokerLostError)
 
@@ -318,7 +319,7 @@ def test_submitting_from_many_threads(client: Client) -> None:
 
 
 def test_without_uvloop_asyncio_serves(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "uvloop", None)
+    monkeypatch.setitem(sys.modules, "uvloop", None)
     with client_of(pool.endpoint) as client:
         assert type(client.background._loop).__module__.startswith("asyncio")
         assert client.submit("add", 1, 2).result(PATIENCE_S) == 3

@@ -75,7 +75,7 @@ def test_nothing_is_left_of_a_tree_whose_nodes_do_not_end(way: str, fifo: Fifo) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["ctrl-c", "SIGKILL", "return"])
+@pytest.mark.parametrize("way", ["ctrl-c", "SIGKILL"])
 def test_nothing_is_left_of_what_nodes_have_started(way: str) -> None:
     body = "print(client.call('daemons'), flush=True)", "sys.stdin.readline()"
     with hosting(script(*body)) as host:
@@ -196,6 +196,15 @@ def test_closing_ends_calls_that_run(start: Start, fifo: Fifo) -> None:
 
 
 @pytest.mark.slow
+def test_coroutines_get_to_clean_up(start: Start, fifo: Fifo, tmp_path: Path) -> None:
+    running = start()
+    running.client.submit("tidy", fifo.path, str(tmp_path / "cleaned"))
+    worker = fifo.line()
+    running.pool.close()
+    assert (tmp_path / "cleaned").read_text() == f"{worker}\n"
+
+
+@pytest.mark.slow
 def test_closing_twice_and_calling_afterwards(start: Start) -> None:
     running = start()
     running.pool.close()
@@ -205,14 +214,11 @@ def test_closing_twice_and_calling_afterwards(start: Start) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("busy", [False, True])
-def test_a_killed_supervisor_takes_the_tree_with_it(start: Start, fifo: Fifo, busy: bool) -> None:
-    running = start(workers=2)
+def test_a_killed_supervisor_takes_the_tree_with_it(start: Start, fifo: Fifo) -> None:
+    running = start(workers=3)
     future = running.client.submit("sleep_long", fifo.path)
-    fifo.line()
-    if busy:
-        running.client.submit("spin_in_c", fifo.path)
-        fifo.line()
+    running.client.submit("spin_in_c", fifo.path)
+    fifo.line(), fifo.line()
     tree = running.tree
     with Ends(tree.pids) as ends:
         os.kill(tree.supervisor, signal.SIGKILL)

@@ -14,7 +14,7 @@ from pronghorn.client import BrokerLostError, Client, PronghornError
 
 Start = Callable[..., Running]
 
-BROKER_BACK_S = 0.8  # typically 0.15
+BROKER_BACK_S = END_S  # typically 0.15
 
 
 def calls_until_served(client: Client) -> float:

@@ -96,8 +96,8 @@ def test_a_broken_worker_is_noticed(worker_type: type[FakeWorker], message: str)
 
 def test_a_failure_shrinks_to_few_actions() -> None:
     failure = first_failure(WorkerThatIgnoresClaims)
-    lengths: list[int] = []
-    least = shrink(failure, lengths.append)
+    *longer, least = shrink(failure)
+    lengths = [len(each.actions) for each in (*longer, least)]
     assert len(least.actions) < len(failure.actions) / 4
     assert lengths == sorted(lengths, reverse=True)
     with pytest.raises(SimulationError) as again:

@@ -179,7 +179,7 @@ async def doze(seconds: float) -> float:
 @node
 def note(fifo: str, text: str) -> str:
     """Write a line, so that a test knows that this has run."""
-    Path(fifo).open("w").write(f"{text}\n")
+    _write_line(fifo, text)
     return text
 
 
@@ -193,15 +193,18 @@ def hold(fifo: str) -> str:
 @node
 async def linger(fifo: str) -> None:
     """Say that it has begun, wait to be cancelled, and say so."""
-    with open(fifo, "w", buffering=1) as out:
-        out.write("begun\n")
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            out.write("cancelled\n")
-            raise
+    _write_line(fifo, "begun")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        _write_line(fifo, "cancelled")
+        raise
 
 
 @node
 def thread_name() -> str:
     return threading.current_thread().name
+
+
+def _write_line(fifo: str, text: str) -> None:
+    Path(fifo).write_text(f"{text}\n")

@@ -106,6 +106,15 @@ async def stubborn(told: str) -> None:
 
 
 @node
+async def tidy(told: str, cleaned: str) -> None:
+    _tell(told)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        _tell(cleaned)
+
+
+@node
 def fork_child() -> int:
     """Leave a forked child behind, which sleeps."""
     child = os.fork()
@@ -119,6 +128,29 @@ def fork_child() -> int:
 def fork_and_return() -> int:
     """Return twice, in the worker and in a forked child; the child's own return is nobody's."""
     return os.fork()
+
+
+@node
+def fork_and_raise() -> int:
+    """As `fork_and_return`, but the child raises."""
+    child = os.fork()
+    if child == 0:
+        raise RuntimeError("in the child")
+    return child
+
+
+@node
+async def fork_in_coroutine() -> int:
+    """As `fork_and_return`, and both go on through the loop that they share."""
+    child = os.fork()
+    await asyncio.sleep(0)
+    return child
+
+
+@node(thread=True)
+def nap_in_thread(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
 
 
 @node

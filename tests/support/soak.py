@@ -14,6 +14,7 @@ from time import monotonic
 from sim.runs import SimulationError, shrink, simulate
 
 EVENTS = 5_000_000
+SHRINK_S = 300.0  # after which a failure is taken as it is
 EVENTS_PER_SEED = 50_000  # as ``pytest tests/sim --seed N`` has it
 
 
@@ -38,7 +39,12 @@ def soak_sim(events_max: int, first_seed: int) -> int:
 def _report(failure: SimulationError) -> None:
     _progress("")
     print(f"{failure}\nHave it again: scripts/soak sim --seed {failure.seed}\n")
-    least = shrink(failure, lambda length: _progress(f"shrinking: {length} actions"))
+    begun = monotonic()
+    least = failure
+    for least in shrink(failure):
+        _progress(f"shrinking: {len(least.actions)} actions")
+        if monotonic() - begun > SHRINK_S:
+            break
     _progress("")
     print(f"{len(least.actions)} actions are enough:")
     for action in least.actions:

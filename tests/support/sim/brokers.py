@@ -47,7 +47,7 @@ LATE_TICK_S = 0.003
 class FakeBroker:
     """One epoch of the broker."""
 
-    def __init__(self, world: "World", epoch: int, dice: Dice) -> None:
+    def __init__(self, world: "World", epoch: int) -> None:
         config = CoreConfig(
             epoch=f"epoch {epoch}",
             server="simulated",
@@ -58,7 +58,6 @@ class FakeBroker:
         self.core = BrokerCore(config)
         self.alive = True
         self._world = world
-        self._dice = dice
         self._ingress = Ingress(LIMITS)
         self._egress = Egress(LIMITS)
         self._settle_is_planned = False
@@ -102,13 +101,18 @@ class FakeBroker:
     def _handle(self, event: Event) -> None:
         self.core.handle(event, self._world.agenda.now)
 
+    def _dice(self) -> Dice:
+        """Make the dice of this moment, so that what came before has no part in them."""
+        return Dice(int(self._world.agenda.now * 1e9) + self._world.seed)
+
     def _settle_soon(self) -> None:
         """Deal with what came in now, or together with what comes next."""
         if self._settle_is_planned:
             return
-        if self._dice.chance(3):
+        dice = self._dice()
+        if dice.chance(3):
             self._settle_is_planned = True
-            self._world.agenda.after(self._dice.between(0.0, BURST_S), self._settle)
+            self._world.agenda.after(dice.between(0.0, BURST_S), self._settle)
         else:
             self._settle()
 
@@ -124,7 +128,8 @@ class FakeBroker:
         due = self.core.next_due()
         if due != self._tick_due:
             self._tick_due = due
-            late = self._dice.between(0.0, LATE_TICK_S) if self._dice.chance(10) else 0.0
+            dice = self._dice()
+            late = dice.between(0.0, LATE_TICK_S) if dice.chance(10) else 0.0
             if due < inf:
                 self._world.agenda.at(due + late, self._tick, due)
 

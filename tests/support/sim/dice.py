@@ -34,3 +34,7 @@ class Dice:
     def between(self, low: float, high: float) -> float:
         """Give a number of the range, in a thousand steps."""
         return low + (high - low) * self.below(1000) / 1000
+
+    def another(self) -> "Dice":
+        """Make dice of their own for somebody."""
+        return Dice(self.below(2**31))

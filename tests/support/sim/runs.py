@@ -1,6 +1,6 @@
 """Runs from a seed or from a list of actions, and what is said of one that fails."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .actions import Action, actions
 from .workers import FakeWorker
@@ -16,6 +16,7 @@ class SimulationError(Exception):
         self.worker_type = world.worker_type
         self.actions = tuple(world.done)
         self.error = error
+        self.draining = world.draining  # whether all actions had been done
         self.story = tuple(world.story)
 
     def __str__(self) -> str:
@@ -38,13 +39,12 @@ def replay(seed: int, done: Sequence[Action], worker_type: type[FakeWorker] = Fa
     return _run(World(seed, worker_type), done, float("inf"))
 
 
-def shrink(
-    failure: SimulationError, progress: Callable[[int], None] = lambda _: None
-) -> SimulationError:
-    """Leave out of a failing run all actions that it fails without.
+def shrink(failure: SimulationError) -> Iterator[SimulationError]:
+    """Leave out of a failing run all actions that it fails without; gives the best so far.
 
-    Delta debugging: drops parts of half the length, of a quarter, and so on down to single actions;
-    `progress` is told how many are left whenever it is fewer.
+    Delta debugging: drops parts of half the length, of a quarter, and so on down to single actions.
+    Gives after each attempt, for a failure that needs a rare coincidence hardly shrinks and the
+    caller may have seen enough.
     """
     part = len(failure.actions) // 2
     while part:
@@ -57,24 +57,26 @@ def shrink(
                 position += part
             else:
                 failure, dropped = again, True
-                progress(len(failure.actions))
+            yield failure
         if not dropped or part > 1:
             part //= 2
-    return failure
 
 
 def _failure(before: SimulationError, done: Sequence[Action]) -> SimulationError | None:
+    world = World(before.seed, before.worker_type)
     try:
-        replay(before.seed, done, before.worker_type)
+        # Most of the time goes into coming to an end, which is of no use if it failed before.
+        _run(world, done, float("inf"), drain=before.draining)
     except SimulationError as failure:
         return failure
     return None
 
 
-def _run(world: World, done: Iterable[Action], events_max: float) -> World:
+def _run(world: World, done: Iterable[Action], events_max: float, *, drain: bool = True) -> World:
     try:
         world.run(done, events_max)
-        world.drain()
+        if drain:
+            world.drain()
     except Exception as error:
         raise SimulationError(world, error) from error
     return world

@@ -22,6 +22,7 @@ STORY_EVENTS = 40
 
 _ADDRESS = re.compile(" object at 0x[0-9a-f]+")  # differs from run to run
 _CLIENTS_MAX = 5
+_STREAMS = 1_000_003  # of dice for workers, by their ids
 _STRANGERS_MAX = 3
 _EXIT_S = 0.003  # longest time from a worker's death to the report of it
 _REPLACED_S = 0.01
@@ -40,7 +41,7 @@ class World:
 
     def __init__(self, seed: int, worker_type: type[FakeWorker] = FakeWorker) -> None:
         self.seed = seed
-        self._dice = Dice(seed)
+        dice = Dice(seed)
         self.worker_type = worker_type
         self.agenda = Agenda()
         self.oracle = Oracle()
@@ -57,12 +58,12 @@ class World:
         self._peers = 0
         self._epochs = 0
         self._in_interlude = False
-        self._peaceful = False  # nothing goes wrong any more
+        self.draining = False  # nothing is done to it any more
         self.broker: FakeBroker | None = None
-        self._workers_wanted = 1 + self._dice.below(4)
+        self._workers_wanted = 1 + dice.below(4)
         self._start_broker()
-        for _ in range(1 + self._dice.below(3)):
-            self._clients.append(OurClient(self, self._new_dice()))
+        for _ in range(1 + dice.below(3)):
+            self._clients.append(OurClient(self, dice.another()))
 
     # --- the course of things -------------------------------------------------------------------
 
@@ -80,7 +81,7 @@ class World:
 
     def drain(self) -> None:
         """Let everything come to its end, and check that nothing is left."""
-        self._peaceful = True
+        self.draining = True
         for worker in self.workers.values():
             worker.doom = Doom.NONE
         until = self.agenda.now + _DRAINED_S
@@ -164,7 +165,7 @@ class World:
         """Have the supervisor notice a death."""
         self.log("died", worker.id)
         if self.broker is not None:
-            self.agenda.after(self._dice.between(0.0, _EXIT_S), self._report_exit, worker)
+            self.agenda.after(worker.dice.between(0.0, _EXIT_S), self._report_exit, worker)
 
     def kill(self, worker: FakeWorker) -> None:
         """Have the supervisor kill a worker."""
@@ -179,7 +180,8 @@ class World:
         if self.workers.get(worker.id) is worker and self.broker is not None:
             self.broker.on_worker_exited(worker)
             del self.workers[worker.id]
-            self.agenda.after(self._dice.between(0.0, _REPLACED_S), self._replace, self.broker)
+            delay = worker.dice.between(0.0, _REPLACED_S)
+            self.agenda.after(delay, self._replace, self.broker)
 
     def _replace(self, broker: FakeBroker) -> None:
         if broker is self.broker and len(self.workers) < self._workers_wanted:
@@ -188,25 +190,23 @@ class World:
     def _start_worker(self, digest: str) -> None:
         assert self.broker is not None
         self._worker_ids += 1
-        worker = self.worker_type(self, self._worker_ids, self._new_dice(), digest=digest)
+        dice = Dice(self.seed * _STREAMS + self._worker_ids)
+        worker = self.worker_type(self, self._worker_ids, dice, digest=digest)
         self.workers[worker.id] = worker
         self.log("worker", worker.id)
         self.broker.on_worker_started(worker)
 
     def _start_broker(self) -> None:
         self._epochs += 1
-        self.broker = FakeBroker(self, self._epochs, self._new_dice())
+        self.broker = FakeBroker(self, self._epochs)
         for _ in range(self._workers_wanted):
             self._start_worker(TABLE.digest)
-
-    def _new_dice(self) -> Dice:
-        return Dice(self._dice.below(2**31))
 
     # --- actions --------------------------------------------------------------------------------
 
     def _client(self, dice: Dice) -> OurClient:
         if not self._clients:
-            self._clients.append(OurClient(self, self._new_dice()))
+            self._clients.append(OurClient(self, dice.another()))
         return dice.choose(self._clients)
 
     def _call(self, dice: Dice) -> None:
@@ -247,22 +247,22 @@ class World:
 
     def _join(self, dice: Dice) -> None:
         if len(self._clients) < _CLIENTS_MAX:
-            self._clients.append(OurClient(self, self._new_dice()))
+            self._clients.append(OurClient(self, dice.another()))
 
     def _stranger(self, dice: Dice) -> None:
         self._strangers = [one for one in self._strangers if one.connection is not None]
         if len(self._strangers) < _STRANGERS_MAX:
-            self._strangers.append(Stranger(self, self._new_dice()))
+            self._strangers.append(Stranger(self, dice.another()))
         stranger = dice.choose(self._strangers)
         stranger.send(dice)
         if dice.chance(20):
             stranger.vanish()
 
     def _nonsense(self, dice: Dice) -> None:
-        Stranger(self, self._new_dice()).nonsense(dice)
+        Stranger(self, dice.another()).nonsense(dice)
 
     def _flood(self, dice: Dice) -> None:
-        Stranger(self, self._new_dice()).flood(dice)
+        Stranger(self, dice.another()).flood(dice)
 
     def _kill(self, dice: Dice) -> None:
         if self.workers:
@@ -291,10 +291,10 @@ class World:
         self.workers.clear()
         for connection in list(self.connections.values()):
             connection.close(lose=True)
-            delay = self._dice.between(0.0, _NOTICED_S)
+            delay = dice.between(0.0, _NOTICED_S)
             self.agenda.after(delay, connection.lost, "the broker is gone")
         self.connections.clear()
-        self.agenda.after(self._dice.between(0.0, _BROKER_AWAY_S), self._start_broker)
+        self.agenda.after(dice.between(0.0, _BROKER_AWAY_S), self._start_broker)
 
 
 _ACTS: dict[str, Callable[[World, Dice], None]] = {

@@ -1,0 +1,123 @@
+"""Mirror of broker/verdicts.py; each refusal as a client sees it is in test_core.py."""
+
+from typing import Any
+
+import pytest
+from requests_of import QUICK, ready_worker, request, session
+
+from pronghorn.broker.placement import Placement
+from pronghorn.broker.requests import Node, ReadyQueue
+from pronghorn.broker.verdicts import (
+    RETRY_AFTER_MS,
+    Bounds,
+    full_details,
+    refusal,
+    worker_lost,
+)
+from pronghorn.broker.wire.errors import (
+    CancelledError,
+    ErrorDetails,
+    InvalidArgumentError,
+    OverloadedError,
+    PronghornError,
+    UnimplementedError,
+)
+from pronghorn.broker.wire.limits import ID_BYTES_MAX, TIMEOUT_MS_MAX
+from pronghorn.broker.wire.messages import NO_OPTIONS, Options, RequestId
+from pronghorn.broker.wire.slots import SlotState
+
+BOUNDS = Bounds(grant_bytes=100, queue_requests=3, queue_bytes=50)
+
+
+def refuse(
+    *,
+    id_: RequestId = 1,
+    options: Options = NO_OPTIONS,
+    size: int = 10,
+    waiting: tuple[int, ...] = (),
+    **of_session: Any,
+) -> PronghornError | None:
+    queue = ReadyQueue()
+    for each in waiting:
+        queue.append(request(QUICK, size=each))
+    peer = session(grant=2)
+    for name, value in of_session.items():
+        setattr(peer, name, value)
+    return refusal(peer, queue, BOUNDS, id_=id_, options=options, size=size)
+
+
+@pytest.mark.parametrize(
+    "fitting",
+    [
+        {},
+        {"replies": 5, "acknowledged": 4},
+        {"open_bytes": 90},
+        {"waiting": (20, 20)},
+        {"id_": "x" * ID_BYTES_MAX},
+        {"id_": None},
+        {"options": Options(timeout_ms=TIMEOUT_MS_MAX, durability="none")},
+    ],
+)
+def test_at_the_limits_a_request_is_accepted(fitting: dict[str, Any]) -> None:
+    assert refuse(**fitting) is None
+
+
+@pytest.mark.parametrize(
+    ("excess", "error", "limit"),
+    [
+        ({"open": {7: request(), 8: request()}}, OverloadedError, 2),
+        ({"open": {7: request()}, "replies": 5, "acknowledged": 4}, OverloadedError, 2),
+        ({"open_bytes": 91}, OverloadedError, 100),
+        ({"waiting": (1, 1, 1)}, OverloadedError, 3),
+        ({"waiting": (21, 20)}, OverloadedError, 50),
+        ({"open": {1: request()}}, InvalidArgumentError, None),
+        ({"id_": "x" * (ID_BYTES_MAX + 1)}, InvalidArgumentError, None),
+        ({"options": Options(timeout_ms=0.0)}, InvalidArgumentError, None),
+        ({"options": Options(timeout_ms=TIMEOUT_MS_MAX + 1)}, InvalidArgumentError, None),
+        ({"options": Options(durability="sync")}, UnimplementedError, None),
+        ({"options": Options(value_ref="x")}, UnimplementedError, None),
+        ({"options": Options(stream=(1, 1))}, UnimplementedError, None),
+    ],
+)
+def test_beyond_a_limit_it_is_refused(
+    excess: dict[str, Any], error: type[PronghornError], limit: int | None
+) -> None:
+    verdict = refuse(**excess)
+    assert type(verdict) is error
+    assert verdict.outcome == "not_started"
+    assert verdict.details.limit == limit
+    if error is OverloadedError:
+        assert verdict.retryable
+        assert verdict.details.retry_after_ms == RETRY_AFTER_MS
+        assert str(limit) in verdict.message
+
+
+def test_an_outcome_that_the_class_implies_is_filled_in() -> None:
+    assert full_details(InvalidArgumentError("")) == ErrorDetails(outcome="not_started")
+    assert full_details(CancelledError("")) == ErrorDetails()
+    details = ErrorDetails(outcome="maybe_executed", node="m.add")
+    assert full_details(InvalidArgumentError("", details)) is details
+
+
+@pytest.mark.parametrize(
+    ("chunk", "marks_items", "state", "outcome", "item"),
+    [
+        (False, True, SlotState.STARTED, "maybe_executed", None),
+        (False, True, SlotState.FINISHED, "executed", None),
+        (True, True, SlotState.STARTED, "maybe_executed", 1),
+        (True, True, SlotState.FINISHED, "maybe_executed", 1),
+        (True, False, SlotState.STARTED, "maybe_executed", None),
+    ],
+)
+def test_what_is_known_of_a_request_whose_worker_ended(
+    chunk: bool, marks_items: bool, state: SlotState, outcome: str, item: int | None
+) -> None:
+    placement = Placement()
+    worker = ready_worker(placement)
+    lost = request(Node(0, "m.node", concurrent=False, marks_items=marks_items), chunk=chunk)
+    placement.give(worker, lost, 1.0)
+    list(worker.page.marked(lost.slot, "ab"))
+    error = worker_lost(worker, lost, state, "signal 11 (SIGSEGV)")
+    assert error.message == "m.node: its worker ended with signal 11 (SIGSEGV)"
+    assert (error.outcome, error.details.item) == (outcome, item)
+    assert (error.cause, error.details.node) == ("signal 11 (SIGSEGV)", "m.node")
