@@ -16,7 +16,9 @@ import msgspec
 
 from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import (
+    ErrorDetails,
     InvalidArgumentError,
+    ProtocolError,
     WorkerLostError,
     error_from_wire,
 )
@@ -76,6 +78,7 @@ class MapPlan:
         self._fixed_size = chunk_size
         self._size = chunk_size or 1  # items of the next chunk
         self._result_type = result_type
+        self._results_type: Any = list[result_type]
         self._taken = 0  # items taken from the iterable
         self._in_flight = 0  # chunks
         self._items_in_flight = 0
@@ -111,13 +114,16 @@ class MapPlan:
             yield chunk
 
     def replied(self, chunk: Chunk, reply: object) -> None:
-        """Take in the reply to a chunk."""
+        """Take in the reply to a chunk.
+
+        What breaks the protocol in it, such as a result that is not of the node's type, is the
+        `ProtocolError` of the items concerned: each item gets a result or an error.
+        """
         self._in_flight -= 1
         self._items_in_flight -= len(chunk.items)
         if isinstance(reply, MapResult):
             self._adapt(len(chunk.items), reply)
-            failed = bool(reply.failures)
-            self._finish(chunk.first, Results(self._values(reply), failed))
+            self._finish(chunk.first, self._results_of(chunk, reply))
         else:
             assert isinstance(reply, Error), "a chunk is answered by a map result or an error"
             self._failed(chunk, reply)
@@ -159,35 +165,56 @@ class MapPlan:
         """Choose the size of the next chunks by the run time and the bytes of this one."""
         if self._fixed_size is not None or not count:
             return
-        wanted = int(TARGET_MS / max(reply.run_ms / count, 1e-5))
+        wanted = int(TARGET_MS / max(1e-5, reply.run_ms / count))  # in that order NaN is 1e-5
         result_bytes = max(1, memoryview(reply.values).nbytes)
         by_bytes = count * CHUNK_BYTES_MAX // result_bytes
         # A small chunk that comes back late must not shrink what larger ones have shown since.
         grown = max(self._size, count * _GROWTH)
         self._size = max(1, min(wanted, by_bytes, grown, CHUNK_ITEMS_MAX))
 
-    def _values(self, reply: MapResult) -> list[Any]:
-        failures = reply.failures or ()
-        if not failures:
-            type_ = Any if self._result_type is Any else list[self._result_type]  # type: ignore[name-defined]
-            return list(decode_value(reply.values, (), type_))
-        values: list[Any]
-        if self._result_type is Any:
-            values = decode_value(reply.values)
-        else:  # one by one, for the nils that stand for failed items are not of the type
-            failed = {failure.index for failure in failures}
-            values = [
-                None if index in failed else decode_value(value, (), self._result_type)
-                for index, value in enumerate(decode_value(reply.values, (), list[msgspec.Raw]))
-            ]
-        for failure in failures:
-            values[failure.index] = error_from_wire(failure.code, failure.message, failure.details)
-        return values
+    def _results_of(self, chunk: Chunk, reply: MapResult) -> Results:
+        count = len(chunk.items)
+        try:
+            values, failed = self._decoded(reply)
+            failures = reply.failures or ()
+            if len(values) != count or any(not 0 <= one.index < count for one in failures):
+                raise ProtocolError(
+                    f"{self.node}: a chunk of {count} items has {len(values)} results and failures "
+                    f"of {[one.index for one in failures]}",
+                    ErrorDetails(outcome="maybe_executed", node=self.node),
+                )
+        except ProtocolError as error:
+            return Results([error] * count, failed=True)
+        for one in failures:
+            values[one.index] = error_from_wire(one.code, one.message, one.details)
+        return Results(values, failed or bool(failures))
+
+    def _decoded(self, reply: MapResult) -> Results:
+        """Decode the values of a chunk, also those that stand for failed items.
+
+        Raises:
+            ProtocolError: They are no array.
+        """
+        if not reply.failures or self._result_type is Any:  # else nils may not be of the type
+            try:
+                return Results(decode_value(reply.values, (), self._results_type), failed=False)
+            except ProtocolError:  # find out which
+                pass
+        values = [self._value(one) for one in decode_value(reply.values, (), list[msgspec.Raw])]
+        return Results(values, failed=any(isinstance(one, ProtocolError) for one in values))
+
+    def _value(self, raw: msgspec.Raw) -> Any:
+        try:
+            return decode_value(raw, (), self._result_type)
+        except ProtocolError as error:
+            return error
 
     def _failed(self, chunk: Chunk, reply: Error) -> None:
         """Deal with a chunk that failed as a whole."""
         error = error_from_wire(reply.code, reply.message, reply.details)
         item = reply.details.item
+        if item is not None and not 0 <= item < len(chunk.items):
+            item = None
         if not isinstance(error, WorkerLostError) or item is None:
             self._finish(chunk.first, Results([error] * len(chunk.items), failed=True))
             return

@@ -1,4 +1,4 @@
-"""Where users' code runs: the node decorator, the dispatch table and the worker process."""
+"""Where users' code runs: its decorators, the dispatch table and the worker process."""
 
 if __name__ != "pronghorn.worker":  # a second copy under another name would have its own classes
     raise ImportError(
@@ -6,6 +6,7 @@ if __name__ != "pronghorn.worker":  # a second copy under another name would hav
     )
 
 from .context import Context
-from .node import NodeDefinitionError, node
+from .hooks import on_start, on_stop
+from .node import NodeDefinitionError, Retry, node
 
-__all__ = ["Context", "NodeDefinitionError", "node"]
+__all__ = ["Context", "NodeDefinitionError", "Retry", "node", "on_start", "on_stop"]

@@ -8,11 +8,37 @@ Mirror: tests/worker/test_context.py.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     from logging import Logger, LoggerAdapter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NodeLike = str | Callable[..., Any]
+
+
+class Caller(Protocol):
+    """Makes the calls of nodes; `arguments` are those by position and by name."""
+
+    async def call(
+        self,
+        context: Context,
+        node: NodeLike,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    ) -> Any:
+        """Make a call for an ``async def``."""
+
+    def call_sync(
+        self,
+        context: Context,
+        node: NodeLike,
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    ) -> Any:
+        """Make a call for a ``def``."""
 
 
 class Context:
@@ -23,17 +49,43 @@ class Context:
         node: Full name of the node.
         worker_id: Number of the worker it runs in.
         deadline: `time.monotonic` at which the caller gives up, `None` when it waits for ever.
+        token: Names the request on the worker's link.
+        depth: How many calls of nodes it lies within, 0 for a client's call.
     """
 
-    __slots__ = ("_cancelled", "_log", "deadline", "node", "request_id", "worker_id")
+    __slots__ = (
+        "_caller",
+        "_cancelled",
+        "_log",
+        "_within",
+        "deadline",
+        "depth",
+        "node",
+        "request_id",
+        "token",
+        "worker_id",
+    )
 
     def __init__(
-        self, *, request_id: str, node: str, worker_id: int, deadline: float | None = None
+        self,
+        *,
+        request_id: str,
+        node: str,
+        worker_id: int,
+        deadline: float | None = None,
+        token: int = 0,
+        depth: int = 0,
+        caller: Caller | None = None,
+        within: Context | None = None,
     ) -> None:
         self.request_id = request_id
         self.node = node
         self.worker_id = worker_id
         self.deadline = deadline
+        self.token = token
+        self.depth = depth
+        self._caller = caller
+        self._within = within  # the context of its caller, if it runs as a part of that
         self._cancelled = False
         self._log: LoggerAdapter[Logger] | None = None  # made when first asked for
 
@@ -44,10 +96,73 @@ class Context:
         """Give the seconds until the deadline, never below zero; `None` when there is none."""
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
 
+    @overload
+    async def call(
+        self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def call(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def call(
+        self,
+        node: str,
+        /,
+        *args: Any,
+        timeout_s: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any: ...
+    async def call(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Any:
+        """Call another node, for an ``async def``; arguments as in `Client.call`.
+
+        It gets what is left of this call's deadline, or less with ``timeout_s``, and is cancelled
+        when this call ends. Calls may lie within each other to a depth of 100, however few workers
+        there are: where no other one has room, the called node runs within this call, in its
+        worker, and ends with it. Below a plain ``def`` an ``async def`` has a loop of its own then.
+
+        Raises:
+            PronghornError: One of its subclasses.
+        """
+        return await self._calls().call(self, node, (args, kwargs))
+
+    @overload
+    def call_sync(
+        self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    def call_sync(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def call_sync(
+        self,
+        node: str,
+        /,
+        *args: Any,
+        timeout_s: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any: ...
+    def call_sync(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Any:
+        """Call another node, for a ``def``; else as `call`.
+
+        A plain ``def`` holds up its worker meanwhile; with ``thread=True`` only its thread.
+        """
+        return self._calls().call_sync(self, node, (args, kwargs))
+
+    def _calls(self) -> Caller:
+        if self._caller is None:
+            raise RuntimeError(f"{self!r} was made by hand: it belongs to no worker to call others")
+        return self._caller
+
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the result any more; a long ``def`` looks here now and then."""
-        return self._cancelled
+        """Whether nobody waits for the result any more; a long ``def`` looks here now and then.
+
+        True once the deadline has passed, and for nodes that run beside others (``async def``,
+        ``thread=True``) once the call was cancelled. Never false again.
+        """
+        if self._cancelled or (self.deadline is not None and monotonic() >= self.deadline):
+            return True
+        return self._within is not None and self._within.cancelled
 
     @property
     def log(self) -> LoggerAdapter[Logger]:
@@ -62,5 +177,5 @@ class Context:
         return self._log
 
     def mark_cancelled(self) -> None:
-        """Runtime: make `cancelled` true, for good."""
+        """Runtime: make `cancelled` true."""
         self._cancelled = True

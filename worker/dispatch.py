@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, NodeError
-from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeInfo, NodeKind, NodeTable
+from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeInfo, NodeKind, NodeTable, RetryPolicy
 from pronghorn.broker.wire.values import (
     NEVER_LIFTED,
     NO_BUFFERS,
@@ -108,7 +108,7 @@ class Entry:
         try:  # hot: guarded by `scripts/bench rtt`
             params = self._decode_msgpack(raw)
             return params if params is not None else self._codec.defaults()
-        except Exception as error:  # users' types raise what they like while they are decoded
+        except BaseException as error:  # users' types raise what they like while they are decoded
             if not len(raw):
                 return self.decode(_NIL)
             raise refusal(error, self.signature) from error
@@ -118,7 +118,7 @@ class Entry:
         try:
             params = self._codec.decode_json(raw) if len(raw) else None
             return params if params is not None else self._codec.defaults()
-        except Exception as error:
+        except BaseException as error:
             raise refusal(error, self.signature) from error
 
     def decode_with_buffers(self, raw: Any, buffers: Sequence[Buffer]) -> Any:
@@ -131,7 +131,7 @@ class Entry:
         try:
             params = self._codec.decode_with_buffers(raw, buffers)
             return params if params is not None else self._codec.defaults()
-        except Exception as error:
+        except BaseException as error:
             raise refusal(error, self.signature) from error
 
     def decode_items(self, raw: Any) -> list[Any]:
@@ -142,7 +142,7 @@ class Entry:
         """
         try:  # hot: guarded by `scripts/bench map`
             return self._decode_list(raw)
-        except Exception as error:
+        except BaseException as error:
             raise refusal(error, self.signature, of_items=True) from error
 
     def decode_items_singly(self, raw: Any) -> list[Any]:
@@ -155,7 +155,7 @@ class Entry:
         """
         try:
             items = _decode_raw_items(raw)
-        except Exception as error:
+        except BaseException as error:
             raise refusal(error, self.signature, of_items=True) from error
         return [self._decode_or_error(item) for item in items]
 
@@ -169,29 +169,45 @@ class Entry:
             if type(value) in NEVER_LIFTED:
                 return encode_inline(value), NO_BUFFERS
             return encode_value(value)
-        except Exception as error:
+        except BaseException as error:
             raise self._result_error(error, value, encode_inline) from error
 
     def encode_json(self, value: Any) -> bytes:
         """Encode a result as JSON; errors as in `encode`."""
         try:
             return encode_json(value)
-        except Exception as error:
+        except BaseException as error:
             raise self._result_error(error, value, encode_json) from error
 
     def encode_items(self, values: list[Any]) -> tuple[bytes, list[tuple[int, NodeError]]]:
         """Encode the results of a chunk as one array, nil where one can't be encoded.
 
         Nothing is lifted into buffers. The failures come with their indexes, in order.
+
+        Raises:
+            BaseException: Only what came from outside, such as the `KeyboardInterrupt` of Ctrl-C.
         """
         try:
             return encode_inline(values), []
-        except Exception:  # find out which
-            return self._encode_items_singly(values)
+        except BaseException as error:  # find out which
+            body, failures = self._encode_items_singly(values)
+            if not failures and not isinstance(error, Exception):
+                raise
+            return body, failures
 
     def node_error(self, error: BaseException) -> NodeError:
         """Make the caller's error of an exception that the node raised."""
-        return node_error(error, node=self.name)
+        retry = self.signature.retry
+        return node_error(error, node=self.name, retry_on=() if retry is None else retry.on)
+
+    @property
+    def info(self) -> NodeInfo:
+        """What the broker is told of the node."""
+        retry = self.signature.retry
+        if retry is None:
+            return NodeInfo(self.name, self.kind)
+        policy = RetryPolicy(retry.attempts, retry.backoff_s, retry.backoff_max_s)
+        return NodeInfo(self.name, self.kind, policy)
 
     def describe(self, aliases: tuple[str, ...] = ()) -> NodeDescription:
         """Describe the node; not kept, some 100 us."""
@@ -209,13 +225,13 @@ class Entry:
         for index, value in enumerate(values):
             try:
                 encoded.append(Raw(encode_inline(value)))
-            except Exception as error:
+            except BaseException as error:
                 encoded.append(Raw(_NIL))
                 failures.append((index, self._result_error(error, value, encode_inline)))
         return encode_inline(encoded), failures
 
     def _result_error(
-        self, error: Exception, value: Any, encode: Callable[[Any], bytes]
+        self, error: BaseException, value: Any, encode: Callable[[Any], bytes]
     ) -> NodeError:
         return result_error(error, value=value, node=self.name, encode=encode)
 
@@ -241,7 +257,7 @@ class DispatchTable:
         self.entries: Final = (*users, listing)
         self.digest: Final = _digest(self.entries)
         self.node_table: Final = NodeTable(
-            nodes=tuple(NodeInfo(entry.name, entry.kind) for entry in self.entries),
+            nodes=tuple(entry.info for entry in self.entries),
             digest=self.digest,
         )
         # Every name a caller may use -> index.

@@ -1,7 +1,9 @@
 """Runs one request by its entry of the table: params in, last word out. No IO.
 
-Whatever users' code does comes out as a message; no exception leaves here. Nothing is kept between
-requests.
+Whatever users' code raises, `SystemExit` too, comes out as a message. An exception that leaves here
+struck from outside, between two steps of ours: raised by a handler that a node has installed for a
+signal, or for Ctrl-C by Python's own. Nothing is kept between requests, so whoever runs a request
+may make a last word of that exception (`struck`) and go on.
 
 Mirror: tests/worker/test_execution.py.
 """
@@ -9,9 +11,10 @@ Mirror: tests/worker/test_execution.py.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic, monotonic_ns
+from types import GeneratorType
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from pronghorn.broker.wire.errors import CancelledError, ErrorDetails, NodeError, PronghornError
 from pronghorn.broker.wire.link import (
@@ -27,7 +30,7 @@ from pronghorn.broker.wire.link import (
 )
 from pronghorn.broker.wire.messages import ItemFailure
 
-from .context import Context
+from .context import Caller, Context
 from .dispatch import Entry
 
 Word = tuple[Done | ChunkDone | Failed, Sequence[Buffer]]
@@ -46,11 +49,12 @@ _NO_BUFFERS: Sequence[Buffer] = ()
 class Execution:
     """Runs requests for one worker."""
 
-    __slots__ = ("_result_bytes", "_worker_id")
+    __slots__ = ("_result_bytes", "_worker_id", "caller")
 
     def __init__(self, worker_id: int, result_bytes: int) -> None:
         self._worker_id = worker_id
         self._result_bytes = result_bytes
+        self.caller: Caller | None = None  # makes the calls of nodes
 
     def call(
         self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
@@ -80,6 +84,8 @@ class Execution:
         try:
             awaitable = entry.invoke(params) if context is None else entry.invoke(params, context)
             value = await awaitable
+        except GeneratorExit:  # this coroutine is dropped unfinished
+            raise
         except BaseException as error:
             run_ns = monotonic_ns() - begun_ns
             ended = _cancelled(entry) if _is_cancel(error) else entry.node_error(error)
@@ -94,12 +100,12 @@ class Execution:
             items, failures = _decode_items(entry, message)
         except PronghornError as error:
             return failed(message.token, error), ()
-        values: list[Any] = []
+        values: list[Any] = []  # one for each item that is over, unless something struck between
         remaining = marked(items)
         refused = bool(failures)
         extra = () if context is None else (context,)
         begun_ns = monotonic_ns()
-        while True:
+        while len(values) <= len(items):
             try:
                 runnable = _runnable(remaining, values) if refused else remaining
                 entry.invoke_items(runnable, values, *extra)
@@ -107,7 +113,11 @@ class Execution:
             except BaseException as error:
                 failures.append((len(values), entry.node_error(error)))
                 values.append(None)
+                if _has_died(remaining):
+                    return _mixed_up(entry, message, failures, monotonic_ns() - begun_ns), ()
         run_ns = monotonic_ns() - begun_ns
+        if len(values) != len(items):
+            return _mixed_up(entry, message, failures, run_ns), ()
         return self._chunk_done(entry, message, values, failures, run_ns)
 
     async def chunk_async(self, entry: Entry, message: RunChunk, context: Context | None) -> Word:
@@ -117,19 +127,27 @@ class Execution:
         except PronghornError as error:
             return failed(message.token, error), ()
         values: list[Any] = [None] * len(items)
+        begun = 0  # items
         extra = () if context is None else (context,)
         todo = iter(enumerate(items))
+        whole = asyncio.current_task()
+        assert whole is not None
 
         async def run() -> None:
+            nonlocal begun
             for index, params in todo:
+                begun += 1
                 if isinstance(params, PronghornError):
                     continue
                 try:
                     values[index] = await entry.invoke(params, *extra)
+                except GeneratorExit:  # as above
+                    raise
                 except BaseException as error:
-                    if _is_cancel(error):
-                        raise
                     failures.append((index, entry.node_error(error)))
+                    _forget_cancels()  # of this task: by the node itself, or it ends right here
+                if whole.cancelling():  # whatever the node has made of that
+                    raise asyncio.CancelledError
 
         begun_ns = monotonic_ns()
         try:
@@ -138,16 +156,25 @@ class Execution:
                     group.create_task(run())
         except asyncio.CancelledError:
             return failed(message.token, _cancelled(entry), monotonic_ns() - begun_ns), ()
-        return self._chunk_done(entry, message, values, failures, monotonic_ns() - begun_ns)
+        run_ns = monotonic_ns() - begun_ns
+        if begun != len(items):  # nodes can cancel any task
+            return _mixed_up(entry, message, failures, run_ns), ()
+        return self._chunk_done(entry, message, values, failures, run_ns)
 
-    def context(self, entry: Entry, message: RunCall | RunChunk) -> Context:
-        """Make the context of a request whose node asks for one."""
+    def context(
+        self, entry: Entry, message: RunCall | RunChunk, within: Context | None = None
+    ) -> Context:
+        """Make the context of a request whose node asks for one; `within` is its caller's."""
         left_ms = message.left_ms
         return Context(
             request_id=str(message.token),
             node=entry.name,
             worker_id=self._worker_id,
             deadline=None if left_ms is None else monotonic() + left_ms / 1000,
+            token=message.token,
+            depth=message.depth if isinstance(message, RunCall) else 0,
+            caller=self.caller,
+            within=within,
         )
 
     def _done(self, entry: Entry, message: RunCall, value: Any, run_ns: int) -> Word:
@@ -196,10 +223,47 @@ def failed(token: int, error: PronghornError, run_ns: int = 0) -> Failed:
     return Failed(token, error.code, error.message, error.details, run_ns)
 
 
+def struck(entry: Entry, token: int, error: BaseException) -> Failed:
+    """Make the last word of what has left an `Execution`: nobody can say what was over by then."""
+    return failed(token, _in_doubt(entry.node_error(error)))
+
+
+def _mixed_up(
+    entry: Entry, message: RunChunk, failures: list[tuple[int, PronghornError]], run_ns: int
+) -> Failed:
+    """Make the last word on a chunk whose results can't be told apart any more.
+
+    So it is when an exception has struck between two items, for the items are told by their number.
+    """
+    error = NodeError(
+        f"{entry.name}: the results of a chunk are lost: an exception struck outside of the node",
+        ErrorDetails(node=entry.name),
+    )
+    if failures and isinstance(failures[-1][1], NodeError):
+        error = failures[-1][1]
+    return failed(message.token, _in_doubt(error), run_ns)
+
+
+def _has_died(items: Iterator[Any]) -> bool:
+    """Tell whether an exception has struck a generator itself, so that it gives nothing more."""
+    return isinstance(items, GeneratorType) and items.gi_frame is None
+
+
+def _in_doubt(error: NodeError) -> NodeError:
+    return NodeError(error.message, structs.replace(error.details, outcome="maybe_executed"))
+
+
 def _is_cancel(error: BaseException) -> bool:
     """Tell whether our task is being cancelled; else the node has raised it, as any other error."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _forget_cancels() -> None:
+    """Have what comes next in this task run as if nobody had asked to cancel it."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 def _cancelled(entry: Entry) -> CancelledError:
@@ -218,13 +282,19 @@ def _decode(entry: Entry, message: RunCall, buffers: Sequence[bytes]) -> Any:
 def _decode_items(
     entry: Entry, message: RunChunk
 ) -> tuple[list[Any], list[tuple[int, PronghornError]]]:
-    """Decode all items; those that are refused stand in the list as their errors."""
+    """Decode all items; those that are refused stand in the list as their errors.
+
+    Raises:
+        InvalidArgumentError: They are refused as a whole.
+    """
     try:
         return entry.decode_items(message.items), []
-    except PronghornError:
+    except PronghornError as error:
         items = entry.decode_items_singly(message.items)
-    refused = [(i, item) for i, item in enumerate(items) if isinstance(item, PronghornError)]
-    return items, refused
+        refused = [(i, item) for i, item in enumerate(items) if isinstance(item, PronghornError)]
+        if not refused and error.details.exception is not None:  # it struck from outside
+            raise
+        return items, refused
 
 
 def _runnable(remaining: Iterator[Any], values: list[Any]) -> Iterator[Any]:

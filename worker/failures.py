@@ -1,6 +1,7 @@
 """Turns exceptions into the errors that a caller gets: refused params, raising nodes, odd results.
 
-Every text is bounded and can be encoded, whatever an exception holds.
+Every text is bounded and can be encoded, whatever an exception holds. Users' code is run for it
+(``__str__``, ``__getattr__``) and may raise anything, `SystemExit` too: nothing of it leaves here.
 
 Mirror: tests/worker/test_failures.py.
 """
@@ -27,7 +28,9 @@ _NAMES_SHOWN_MAX: Final = 20
 _NAME_BYTES_MAX: Final = 256
 
 # Frames that stand between the worker's loop, or its loader, and users' code.
-_MACHINERY: Final = ("pronghorn.", "asyncio.", "concurrent.futures.", "threading", "importlib.")
+_MACHINERY: Final = (
+    *("pronghorn.", "asyncio.", "uvloop.", "concurrent.futures.", "threading", "importlib."),
+)
 
 # msgspec's messages about the params themselves; those about a value inside have a path at the end.
 _MISSING: Final = re.compile(r"Object missing required field `([^`]*)`")
@@ -39,12 +42,13 @@ _POSITION: Final = re.compile(r"\$\[(\d+)\]")
 
 
 def refusal(
-    error: Exception, signature: Signature, *, of_items: bool = False
+    error: BaseException, signature: Signature, *, of_items: bool = False
 ) -> InvalidArgumentError:
     """Explain why params, or an array of params, can't be decoded.
 
     The message names the node and the field, such as ``nodes.add: Expected `int`, got `str` - at
-    `$.a```; `details.field` is the JSONPath alone.
+    `$.a```; `details.field` is the JSONPath alone. `details.exception` tells what is no
+    `Exception`: it may have come from outside, as Ctrl-C does.
     """
     text = bounded(message_of(error), MESSAGE_BYTES_MAX) or type(error).__name__
     field: str | None = None
@@ -58,42 +62,54 @@ def refusal(
         text = f"the params can't be decoded: {_type_name(error)}: {text}"
     return InvalidArgumentError(
         f"{signature.name}: {text}",
-        ErrorDetails(outcome="not_started", node=signature.name, field=field),
+        ErrorDetails(
+            outcome="not_started", node=signature.name, field=field, exception=_interrupt(error)
+        ),
     )
 
 
-def node_error(error: BaseException, *, node: str) -> NodeError:
+def node_error(
+    error: BaseException, *, node: str, retry_on: tuple[type[Exception], ...] = ()
+) -> NodeError:
     """Make the error that a caller gets for an exception a node raised, of whatever class it is.
 
-    The traceback begins in the user's code.
+    The traceback begins in the user's code. Exceptions of `retry_on` are marked as such that
+    another run may spare.
     """
+    message, exception = message_of(error), _type_name(error)
+    if isinstance(error, NodeError):  # of a node that it has called: told once, however deep
+        message, exception = error.message, error.details.exception or exception
     return NodeError(
-        bounded(message_of(error), MESSAGE_BYTES_MAX),
+        bounded(message, MESSAGE_BYTES_MAX),
         ErrorDetails(
             outcome="executed",
             node=node,
-            exception=bounded(_type_name(error), _NAME_BYTES_MAX),
+            exception=bounded(exception, _NAME_BYTES_MAX),
             traceback=bounded(format_traceback(error), TRACEBACK_BYTES_MAX),
+            retryable=True if isinstance(error, retry_on) else None,
         ),
     )
 
 
 def result_error(
-    error: Exception, *, value: Any, node: str, encode: Callable[[Any], bytes]
+    error: BaseException, *, value: Any, node: str, encode: Callable[[Any], bytes]
 ) -> NodeError:
-    """Make the error for a result that can't be encoded; says where in it the trouble is."""
+    """Make the error for a result that can't be encoded; says where in it the trouble is.
+
+    `details.exception` as in `refusal`.
+    """
     reason = bounded(message_of(error), _NAME_BYTES_MAX) or type(error).__name__
     if isinstance(error, RecursionError):
         reason = "it contains itself, or is nested too deeply"
-    elif hasattr(value, "__await__"):
+    elif hasattr(type(value), "__await__"):
         reason = f"{reason}: nothing awaited it: is the node to be an async def?"
         if isinstance(value, CoroutineType):
             value.close()  # or Python warns that it was never awaited
-    path = bounded(unencodable_path(value, encode), _NAME_BYTES_MAX)
+    path = _unencodable_path(value, encode)
     at = f" - at `{path}`" if path != "$" and not isinstance(error, RecursionError) else ""
     return NodeError(
         f"{node} returned a `{class_name(type(value))}` that can't be encoded: {reason}{at}",
-        ErrorDetails(outcome="executed", node=node),
+        ErrorDetails(outcome="executed", node=node, exception=_interrupt(error)),
     )
 
 
@@ -101,7 +117,7 @@ def format_traceback(error: BaseException) -> str:
     """Format an exception with its causes, without the frames that led to the user's code."""
     try:
         lines = traceback.format_exception(type(error), error, users_traceback(error))
-    except Exception:  # formatting runs __str__, __notes__ and loaders of the user's
+    except BaseException:  # formatting runs __str__, __notes__ and loaders of the user's
         return f"{_type_name(error)}: (its traceback can't be formatted)"
     return "".join(lines)
 
@@ -121,7 +137,7 @@ def message_of(error: BaseException) -> str:
     """Give an exception's own text, whatever its ``__str__`` does."""
     try:
         return str(error)
-    except Exception as broken:  # the user's own __str__
+    except BaseException as broken:  # the user's own __str__
         return f"(its __str__ raised {_type_name(broken)})"
 
 
@@ -179,6 +195,18 @@ def _listed(names: list[str]) -> str:
         return "none"
     shown = ", ".join(f"`{name}`" for name in names[:_NAMES_SHOWN_MAX])
     return shown if len(names) <= _NAMES_SHOWN_MAX else f"{shown}, ... ({len(names)} in all)"
+
+
+def _unencodable_path(value: Any, encode: Callable[[Any], bytes]) -> str:
+    try:
+        return bounded(unencodable_path(value, encode), _NAME_BYTES_MAX)
+    except BaseException:  # it looks into the value, by what code the user has given it
+        return "$"
+
+
+def _interrupt(error: BaseException) -> str | None:
+    """Name what is no `Exception`."""
+    return None if isinstance(error, Exception) else bounded(_type_name(error), _NAME_BYTES_MAX)
 
 
 def _type_name(error: BaseException) -> str:

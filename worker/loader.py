@@ -12,6 +12,7 @@ that it finds the modules beside it. A stem that a module of the standard librar
 that is loaded already, is refused; other installed modules are hidden by the file, as by a script.
 
 A node belongs to the module that defines it: one that is merely imported there is not served twice.
+A hook is run once, however many of the modules have it.
 
 Mirror: tests/worker/test_loader.py.
 """
@@ -40,6 +41,8 @@ from .failures import (
     message_of,
 )
 from .forking import fork_hazards
+from .hooks import is_hook
+from .lifecycle import Hook, Hooks
 from .node import NodeDefinitionError, spec_of
 
 ENTRY_POINT_GROUP: Final = "pronghorn.nodes"
@@ -64,12 +67,14 @@ class LoadedNodes(msgspec.Struct, frozen=True):
 
     Attributes:
         entries: The nodes, in order of definition, as a `DispatchTable` takes them.
+        hooks: The hooks of the modules, in the same order.
         failures: What is not served, in the order in which it failed.
         unsafe_to_fork: What imports have started that does not survive a fork, each with its
             module: ``module shop has started 1 thread (pool-0)``. Empty when workers may be forked.
     """
 
     entries: tuple[Entry, ...]
+    hooks: Hooks
     failures: tuple[LoadFailure, ...]
     unsafe_to_fork: tuple[str, ...]
 
@@ -90,6 +95,7 @@ def load(specs: Sequence[str]) -> LoadedNodes:
             loader.load(spec)
     return LoadedNodes(
         entries=tuple(loader.entries),
+        hooks=Hooks(tuple(loader.start_hooks), tuple(loader.stop_hooks)),
         failures=tuple(loader.failures),
         unsafe_to_fork=tuple(loader.unsafe_to_fork),
     )
@@ -100,6 +106,8 @@ class _Loader:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.start_hooks: list[Hook] = []
+        self.stop_hooks: list[Hook] = []
         self.failures: list[LoadFailure] = []
         self.unsafe_to_fork: list[str] = []
         self._functions: dict[str, Any] = {}  # full name -> function, whether served or refused
@@ -148,6 +156,7 @@ class _Loader:
             target = getattr(target, name, None)
         if spec_of(target) is None:
             raise _NotLoadedError(f"entry point {spec}: no node is named {entry_point.value}")
+        self._take_hooks(sys.modules[module])
         self._serve(target)
 
     def _import(self, name: str, find: Callable[[], ModuleSpec | None], *, shown: str) -> Any:
@@ -157,9 +166,7 @@ class _Loader:
         except (KeyboardInterrupt, _NotLoadedError):
             raise
         except BaseException as error:  # users' code: a failed import is what we are here to report
-            message = bounded(f"{class_name(type(error))}: {message_of(error)}", MESSAGE_BYTES_MAX)
-            formatted = bounded(format_traceback(error), TRACEBACK_BYTES_MAX)
-            self.failures.append(LoadFailure(shown, message, formatted))
+            self._report(shown, error)
             return None
         finally:
             self._note_hazards(name)
@@ -169,11 +176,24 @@ class _Loader:
         self.unsafe_to_fork += [f"module {name} {what}" for what in now.since(self._hazards)]
         self._hazards = now
 
+    def _report(self, subject: str, error: BaseException) -> None:
+        message = bounded(f"{class_name(type(error))}: {message_of(error)}", MESSAGE_BYTES_MAX)
+        formatted = bounded(format_traceback(error), TRACEBACK_BYTES_MAX)
+        self.failures.append(LoadFailure(subject, message, formatted))
+
     def _serve_module(self, module: Any) -> None:
+        self._take_hooks(module)
         name = getattr(module, "__name__", None)
         for value in list(getattr(module, "__dict__", {}).values()):
             if spec_of(value) is not None and getattr(value, "__module__", None) == name:
                 self._serve(value)
+
+    def _take_hooks(self, module: Any) -> None:
+        for value in list(getattr(module, "__dict__", {}).values()):
+            if is_hook(value, "start") and value not in self.start_hooks:
+                self.start_hooks.append(value)
+            if is_hook(value, "stop") and value not in self.stop_hooks:
+                self.stop_hooks.append(value)
 
     def _serve(self, function: Any) -> None:
         marked = spec_of(function)
@@ -193,6 +213,10 @@ class _Loader:
             self.entries.append(Entry.of(len(self.entries), name, function))
         except NodeDefinitionError as error:
             self.failures.append(LoadFailure(name, str(error)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # raised by users' types, when they are looked at
+            self._report(name, error)
 
 
 def _check_file(name: str, path: Path) -> None:

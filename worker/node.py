@@ -17,11 +17,36 @@ from typing import Any, NamedTuple, TypeVar, overload
 _ATTRIBUTE = "__pronghorn_node__"
 _NAME = re.compile(r"[^\W\d][\w-]*")  # no dot: a dot parts the module from the function
 
+_ATTEMPTS_MAX = 100
+_BACKOFF_MAX_S = 3600.0
+
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
 class NodeDefinitionError(TypeError):
     """A function can't be served as it is defined; the message says where and what to do."""
+
+
+class Retry(NamedTuple):
+    """Lets a node be tried again, which it says is safe: a second run does no harm.
+
+    It is tried again when its worker has died, and when it has raised one of `on`; not after its
+    caller's deadline, and not more often than a budget allows: in the long run one retry for five
+    calls that end well. The items of a map are tried again only when their worker has died, all of
+    a chunk together; a call that runs within its caller (see `Context.call`), and any in a
+    `LocalPool`, not at all.
+
+    Attributes:
+        attempts: Runs in all, 2 to 100.
+        backoff_s: Delay before the second run, seconds; it doubles with each.
+        backoff_max_s: Longest delay.
+        on: Exceptions that another run may spare, such as `ConnectionError`.
+    """
+
+    attempts: int = 3
+    backoff_s: float = 0.05
+    backoff_max_s: float = 5.0
+    on: tuple[type[Exception], ...] = ()
 
 
 class NodeSpec(NamedTuple):
@@ -30,20 +55,27 @@ class NodeSpec(NamedTuple):
     Attributes:
         name: The bare name; the full name puts the module before it.
         thread: Whether it runs in the worker's threads instead of on its loop.
+        retry: How it is tried again, if it is.
     """
 
     name: str
     thread: bool
+    retry: Retry | None = None
 
 
 @overload
 def node(function: AnyFunction, /) -> AnyFunction: ...
 @overload
 def node(
-    *, name: str | None = None, thread: bool = False
+    *, name: str | None = None, thread: bool = False, retry: Retry | None = None
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 def node(
-    function: AnyFunction | None = None, /, *, name: str | None = None, thread: bool = False
+    function: AnyFunction | None = None,
+    /,
+    *,
+    name: str | None = None,
+    thread: bool = False,
+    retry: Retry | None = None,
 ) -> AnyFunction | Callable[[AnyFunction], AnyFunction]:
     """Mark a function as a node and give back the same function.
 
@@ -54,14 +86,17 @@ def node(
             (`functools.wraps`, `functools.lru_cache`).
         name: Bare name to be called by, where the function's own won't do.
         thread: Run a ``def`` in a thread of the worker, so that it may wait without holding up the
-            worker's loop. A ``def`` without it runs on the loop itself, which is fastest.
+            worker's loop. A ``def`` without it runs in the loop's thread, which is fastest. Either
+            way it sees no running loop, as in a script, and may use `asyncio.run`.
+        retry: Try it again when its worker has died; see `Retry`.
 
     Raises:
-        NodeDefinitionError: `function` is no function, or `name` is no name.
+        NodeDefinitionError: `function` is no function, `name` is no name, or `retry` makes no
+            sense.
     """
     if function is None:
-        return lambda function: _mark(function, name, thread)
-    return _mark(function, name, thread)
+        return lambda function: _mark(function, name, thread, retry)
+    return _mark(function, name, thread, retry)
 
 
 def spec_of(candidate: object) -> NodeSpec | None:
@@ -86,7 +121,9 @@ def innermost(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _mark(function: AnyFunction, name: str | None, thread: bool) -> AnyFunction:
+def _mark(
+    function: AnyFunction, name: str | None, thread: bool, retry: Retry | None
+) -> AnyFunction:
     of_a_class = isinstance(function, type | staticmethod | classmethod)
     if of_a_class or not isinstance(innermost(function), FunctionType):
         raise NodeDefinitionError(
@@ -98,5 +135,30 @@ def _mark(function: AnyFunction, name: str | None, thread: bool) -> AnyFunction:
             f"{bare!r} can't be a node's name: give one of letters, digits, _ and -, "
             'as in @node(name="double")'
         )
-    setattr(function, _ATTRIBUTE, NodeSpec(bare, thread))
+    if retry is not None:
+        _check_retry(bare, retry)
+    setattr(function, _ATTRIBUTE, NodeSpec(bare, thread, retry))
     return function
+
+
+def _check_retry(name: str, retry: Retry) -> None:
+    if not isinstance(retry, Retry):
+        raise NodeDefinitionError(f"{name}: retry is {retry!r}, give retry=Retry(...)")
+    if not (isinstance(retry.attempts, int) and 2 <= retry.attempts <= _ATTEMPTS_MAX):
+        raise NodeDefinitionError(
+            f"{name}: retry.attempts is {retry.attempts!r}; it counts all runs, 2 to "
+            f"{_ATTEMPTS_MAX}"
+        )
+    delays = (retry.backoff_s, retry.backoff_max_s)
+    are_numbers = all(isinstance(one, int | float) for one in delays)
+    if not (are_numbers and 0 <= retry.backoff_s <= retry.backoff_max_s <= _BACKOFF_MAX_S):
+        raise NodeDefinitionError(
+            f"{name}: retry.backoff_s is {retry.backoff_s!r}, backoff_max_s "
+            f"{retry.backoff_max_s!r}; 0 <= backoff_s <= backoff_max_s <= {_BACKOFF_MAX_S}"
+        )
+    if not (isinstance(retry.on, tuple) and all(map(_is_exception, retry.on))):
+        raise NodeDefinitionError(f"{name}: retry.on is {retry.on!r}, a tuple of exception classes")
+
+
+def _is_exception(candidate: object) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, Exception)

@@ -1,8 +1,15 @@
 """The worker process: its link, its loop and the threads of its nodes. An IO shell.
 
-A `def` node runs on the loop itself, right where its request was read: the process is the
-isolation, and nothing is created per call. An `async def` node runs as a task, a ``thread=True``
-node in the worker's own executor. Each result is written to the link as soon as it exists.
+A `def` node runs in the loop's thread, right where its request was read: the process is the
+isolation, and nothing is created per call. It sees no running loop, so that it may run one of its
+own. An `async def` node runs as a task, a ``thread=True`` node in the worker's own executor. Each
+result is written to the link as soon as it exists.
+
+Every request gets a last word. What a node raises, or users' types while they are decoded and
+encoded, is one; so is what has struck elsewhere in an `Execution`, which keeps no state. An
+exception in the code of this module (a handler that a node has installed for a signal can raise
+one anywhere) leaves a state that nobody knows, perhaps half a frame on the link: then the worker
+ends at once, and its end is reported to all who wait for it.
 
 Mirror: tests/worker/test_runtime.py.
 """
@@ -11,6 +18,7 @@ import asyncio
 import logging
 import mmap
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -19,17 +27,19 @@ from functools import partial
 from time import monotonic_ns
 from typing import Any, NoReturn, cast
 
-import uvloop
-
 from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails
 from pronghorn.broker.wire.link import (
     LENGTH,
     READ_BYTES_MIN,
     Buffer,
     CancelRun,
+    NestedDone,
+    NestedFailed,
     Ready,
     RunCall,
     RunChunk,
+    RunHere,
     Skipped,
     Stop,
     ToBroker,
@@ -43,7 +53,10 @@ from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage
 from .context import Context
 from .core import WorkerCore
 from .dispatch import DispatchTable, Entry
-from .execution import CONCURRENT_ITEMS, Execution, Word
+from .ending import EXIT_FAILED, leave
+from .execution import CONCURRENT_ITEMS, Execution, Word, struck
+from .loops import GRACE_S
+from .nested import NestedCalls
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +65,17 @@ _TURN_NS = 1_000_000  # run time of inline nodes after which waiting coroutines 
 
 
 class WorkerRuntime:
-    """One running worker. Owns its link, its page and its executor."""
+    """One running worker. Owns its link, its page and its executor.
+
+    Args:
+        worker_id: Its number.
+        table: The nodes that it serves.
+        link: Its end of the link to the broker.
+        page_fd: Descriptor of the page of slots that it shares with the broker.
+        result_bytes: Largest result.
+        loop: The loop to run.
+        loop_in_use: Whether something else may be on the loop already.
+    """
 
     def __init__(
         self,
@@ -63,6 +86,7 @@ class WorkerRuntime:
         page_fd: int,
         result_bytes: int,
         loop: asyncio.AbstractEventLoop,
+        loop_in_use: bool = False,
     ) -> None:
         link.setblocking(False)
         self._worker_id = worker_id
@@ -75,6 +99,19 @@ class WorkerRuntime:
         self._core: WorkerCore[_Running] = WorkerCore(self._page)
         self._execution = Execution(worker_id, result_bytes)
         self._loop = loop
+        self._nested = NestedCalls(
+            table=table,
+            execution=self._execution,
+            loop=loop,
+            send=self._send_for_node,
+            pump=self._pump,
+            use_loop=self._use_loop,
+        )
+        self._execution.caller = self._nested
+        # Whether asyncio's mark of the running loop is taken away, as inline nodes need it. It is
+        # put back when they are over, but only where somebody may look for it: twice 0.2 us.
+        self._loop_hidden = False
+        self._loop_in_use = loop_in_use
         self._reader = worker_end()
         self._read_bytes = READ_BYTES_MIN
         self._queue: deque[tuple[ToWorker, Sequence[bytes]]] = deque()  # read, not yet begun
@@ -88,11 +125,17 @@ class WorkerRuntime:
         self._loop.add_reader(self._link.fileno(), self._read)
         self._send(Ready(self._worker_id, os.getpid(), self._table.digest))
         self._loop.run_until_complete(self._ended)
-        self._loop.run_until_complete(self._cancel_all())
+        self._loop.remove_reader(self._link.fileno())
+
+    def cancel_all(self) -> None:
+        """Cancel the coroutines that still run, and give their ``finally`` blocks `GRACE_S`."""
+        futures = [running.cancel() for running in self._core.in_flight]
+        tasks = [future for future in futures if isinstance(future, asyncio.Future)]
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE_S))
 
     def close(self) -> None:
         """Close everything; threads that still run are left to the end of the process."""
-        self._loop.remove_reader(self._link.fileno())
         self._loop.remove_writer(self._link.fileno())
         self._link.close()
         if self._executor is not None:
@@ -107,46 +150,112 @@ class WorkerRuntime:
         ended before it says what is the parent's to say, or turns the loop that both share.
         """
         self._link.close()
+        self._nested.leave_to_parent()
         self._core = cast(Any, _Forked())
 
     # --- requests -------------------------------------------------------------------------------
 
     def _read(self) -> None:
         try:
-            data = self._link.recv(self._read_bytes)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._end()
-            return
-        self._read_bytes = next_read_bytes(self._read_bytes, len(data))
-        try:
-            messages = self._reader.feed(data)
-        except DECODE_ERRORS:  # the ends are not of one installation, or memory was overwritten
-            _log.exception("worker %d can't read its link and ends", self._worker_id)
-            self._end()
-            return
-        if len(messages) == 1 and not self._queue:  # one call at a time
-            self._handle(*messages[0])
-            return
-        self._queue.extend(messages)
-        if not self._queue_is_scheduled:
-            self._work()
+            try:
+                data = self._link.recv(self._read_bytes)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._end()
+                return
+            self._read_bytes = next_read_bytes(self._read_bytes, len(data))
+            try:
+                messages = self._reader.feed(data)
+            except DECODE_ERRORS:  # the ends are not of one installation, or memory was overwritten
+                _log.exception("worker %d can't read its link and ends", self._worker_id)
+                self._end()
+                return
+            if len(messages) == 1 and not self._queue:  # one call at a time
+                self._handle(*messages[0])
+                if self._loop_hidden and self._loop_in_use:
+                    self._show_loop()
+                return
+            self._queue.extend(messages)
+            if not self._queue_is_scheduled:
+                self._work()
+        except BaseException:
+            self._leave()
 
     def _work(self) -> None:
         """Take requests from the queue; after `_TURN_NS` others on the loop get a turn."""
-        self._queue_is_scheduled = False
-        queue = self._queue
-        until_ns = monotonic_ns() + _TURN_NS
-        while queue:
-            message, buffers = queue.popleft()
-            self._handle(message, buffers)
-            if queue and self._core.is_busy and monotonic_ns() > until_ns:
-                self._queue_is_scheduled = True
-                self._loop.call_soon(self._work)
+        try:
+            self._queue_is_scheduled = False
+            queue = self._queue
+            until_ns = monotonic_ns() + _TURN_NS
+            while queue:
+                message, buffers = queue.popleft()
+                self._handle(message, buffers)
+                if queue and self._core.is_busy and monotonic_ns() > until_ns:
+                    self._work_soon()
+                    break
+            if self._loop_hidden and self._loop_in_use:
+                self._show_loop()
+        except BaseException:
+            self._leave()
+
+    def _work_soon(self) -> None:
+        self._queue_is_scheduled = True
+        self._loop.call_soon(self._work)
+
+    def _pump(self) -> None:
+        """Wait for the link on behalf of a node in the loop's thread, and take in what comes.
+
+        Answers go to who waits for them, cancels to what runs beside; all else waits its turn.
+
+        Raises:
+            BrokerLostError: The broker is gone, and the worker about to end.
+            BaseException: What a handler of the node's for a signal raises while it waits.
+        """
+        poll = select.poll()
+        poll.register(self._link, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        poll.poll()  # what a handler raises it raises here, mostly: nothing is half done
+        try:
+            if self._unsent:
+                self._write_unsent()
+            try:
+                data = self._link.recv(self._read_bytes)
+            except BlockingIOError:
                 return
+            except OSError:
+                data = b""
+            self._read_bytes = next_read_bytes(self._read_bytes, len(data))
+            for message, buffers in self._reader.feed(data):
+                if isinstance(message, (RunCall, RunChunk, Stop)):
+                    self._queue.append((message, buffers))
+                else:
+                    self._handle(message, buffers)
+            if self._queue and not self._queue_is_scheduled:
+                self._work_soon()
+        except BaseException:
+            self._leave()
+        if not data:
+            self._end()
+            details = ErrorDetails(outcome="maybe_executed")
+            raise BrokerLostError("the broker is gone, and this worker ends", details)
+
+    def _send_for_node(self, message: ToBroker, buffers: Sequence[Buffer]) -> None:
+        """Write a message for a node, which must not go on with half of one written."""
+        try:
+            self._send(message, buffers)
+        except BaseException:
+            self._leave()
+
+    def _use_loop(self) -> None:
+        self._loop_in_use = True
+        if self._loop_hidden:
+            self._show_loop()
+
+    def _show_loop(self) -> None:
+        asyncio._set_running_loop(self._loop)
+        self._loop_hidden = False
 
     def _handle(self, message: ToWorker, buffers: Sequence[bytes]) -> None:
         if isinstance(message, (RunCall, RunChunk)):  # a tuple: a union would be made each time
@@ -156,11 +265,16 @@ class WorkerRuntime:
             entry = self._entries[message.node]
             if entry.kind == "inline":
                 context = self._execution.context(entry, message) if entry.takes_context else None
+                if not self._loop_hidden:
+                    asyncio._set_running_loop(None)
+                    self._loop_hidden = True
                 word = self._run(entry, message, buffers, context)
                 self._core.finish_inline(message.slot, message.token)
                 self._send(*word)
             else:
                 self._start(entry, message, buffers)
+        elif isinstance(message, (NestedDone, NestedFailed, RunHere)):
+            self._nested.replied(message, buffers)
         elif isinstance(message, CancelRun):
             running = self._core.cancelled(message.token)
             if running is not None:
@@ -176,17 +290,23 @@ class WorkerRuntime:
         buffers: Sequence[bytes],
         context: Context | None,
     ) -> Word:
-        if type(message) is RunCall:
-            return self._execution.call(entry, message, buffers, context)
-        assert isinstance(message, RunChunk)
-        marked = partial(self._core.marked, message.slot)
-        return self._execution.chunk(entry, message, marked, context)
+        """Run a `def` node; called in the loop's thread or in one of the executor's."""
+        try:
+            if type(message) is RunCall:
+                return self._execution.call(entry, message, buffers, context)
+            assert isinstance(message, RunChunk)
+            marked = partial(self._core.marked, message.slot)
+            return self._execution.chunk(entry, message, marked, context)
+        except BaseException as error:
+            return struck(entry, message.token, error), ()
 
     def _start(self, entry: Entry, message: RunCall | RunChunk, buffers: Sequence[bytes]) -> None:
         """Start a node that runs beside others."""
         context = self._execution.context(entry, message) if entry.takes_context else None
         future: asyncio.Future[Word]
         if entry.kind == "thread":
+            if context is not None:  # whose calls of other nodes are made on the loop
+                self._loop_in_use = True
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(_THREADS, "pronghorn-node")
             in_thread = self._executor.submit(self._run, entry, message, buffers, context)
@@ -194,6 +314,7 @@ class WorkerRuntime:
             self._core.running(message.token, _Running(in_thread, context))
             future.add_done_callback(partial(self._on_ended, message))
             return
+        self._loop_in_use = True
         if isinstance(message, RunCall):
             future = self._loop.create_task(
                 self._execution.call_async(entry, message, buffers, context)
@@ -204,13 +325,17 @@ class WorkerRuntime:
         future.add_done_callback(partial(self._on_ended, message))
 
     def _on_ended(self, message: RunCall | RunChunk, future: "asyncio.Future[Word]") -> None:
-        if future.cancelled():  # before its first step, so the node never began
+        try:
             self._core.finish(message.slot, message.token)
-            self._send(Skipped(message.token))
-        else:
-            self._core.finish(message.slot, message.token)
-            self._send(*future.result())
-        self._end_if_drained()
+            if future.cancelled():  # before its first step, so the node never began
+                self._send(Skipped(message.token))
+            elif (error := future.exception()) is not None:
+                self._send(struck(self._entries[message.node], message.token, error))
+            else:
+                self._send(*future.result())
+            self._end_if_drained()
+        except BaseException:
+            self._leave()
 
     # --- the link -------------------------------------------------------------------------------
 
@@ -235,7 +360,13 @@ class WorkerRuntime:
             return
         if sent < len(data):
             self._unsent.append(memoryview(data)[sent:])
-            self._loop.add_writer(self._link.fileno(), self._write_unsent)
+            self._loop.add_writer(self._link.fileno(), self._on_writable)
+
+    def _on_writable(self) -> None:
+        try:
+            self._write_unsent()
+        except BaseException:
+            self._leave()
 
     def _write_unsent(self) -> None:
         unsent = self._unsent
@@ -247,7 +378,7 @@ class WorkerRuntime:
                 for index, rest in enumerate(unsent):
                     if isinstance(rest, memoryview):
                         unsent[index] = bytes(rest)
-                self._loop.add_writer(self._link.fileno(), self._write_unsent)
+                self._loop.add_writer(self._link.fileno(), self._on_writable)
                 return
             except OSError:
                 self._end()
@@ -267,14 +398,9 @@ class WorkerRuntime:
         if self._core.drained:
             self._end()
 
-    async def _cancel_all(self) -> None:
-        """Cancel the coroutines that still run and let their ``finally`` blocks run."""
-        for running in self._core.in_flight:
-            running.cancel()
-        me = asyncio.current_task()
-        await asyncio.gather(
-            *(task for task in asyncio.all_tasks() if task is not me), return_exceptions=True
-        )
+    def _leave(self) -> NoReturn:
+        """End this process for the exception that is being handled."""
+        leave(EXIT_FAILED, why=f"worker {self._worker_id} ends: an exception outside of any node")
 
 
 class _Running:
@@ -288,10 +414,11 @@ class _Running:
         self._future = future  # of a thread its own, which can't be cancelled once it runs
         self._context = context
 
-    def cancel(self) -> None:
+    def cancel(self) -> "asyncio.Future[Word] | Future[Word]":
         if self._context is not None:
             self._context.mark_cancelled()
         self._future.cancel()
+        return self._future
 
 
 class _Forked:
@@ -299,25 +426,3 @@ class _Forked:
 
     def __getattr__(self, name: str) -> NoReturn:
         os._exit(0)
-
-
-def run_worker(
-    *, worker_id: int, table: DispatchTable, link_fd: int, page_fd: int, result_bytes: int
-) -> None:
-    """Be a worker until the broker says stop or is gone."""
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    runtime = WorkerRuntime(
-        worker_id=worker_id,
-        table=table,
-        link=socket.socket(fileno=link_fd),
-        page_fd=page_fd,
-        result_bytes=result_bytes,
-        loop=loop,
-    )
-    os.register_at_fork(after_in_child=runtime.leave_to_parent)
-    try:
-        runtime.run()
-    finally:
-        runtime.close()
-        loop.close()

@@ -20,7 +20,7 @@ from pronghorn.broker.wire.table import NodeKind
 from pronghorn.broker.wire.values import class_name, foreign_types
 
 from .context import Context
-from .node import NodeDefinitionError, innermost, spec_of
+from .node import NodeDefinitionError, Retry, innermost, spec_of
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _DEFAULT_TEXT_MAX: Final = 80
@@ -76,6 +76,7 @@ class Signature(msgspec.Struct, frozen=True):
         result: The return annotation, `EMPTY` when there is none or it can't be typed.
         text: As it would be written in Python, without the context.
         identity: Equal for two processes that have the same node with the same types.
+        retry: How it is tried again, if it is.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Signature(msgspec.Struct, frozen=True):
     result: Any
     text: str
     identity: str
+    retry: Retry | None = None
 
     @property
     def by_position(self) -> tuple[Parameter, ...]:
@@ -116,7 +118,9 @@ class _SignatureReader:
         self._name = name
         self._function = function
         self._core = innermost(function)
-        self._thread = (spec := spec_of(function)) is not None and spec.thread
+        spec = spec_of(function)
+        self._thread = spec is not None and spec.thread
+        self._retry = None if spec is None else spec.retry
 
     def read(self) -> Signature:
         if len(self._name.encode("utf-8", "surrogatepass")) > NODE_NAME_BYTES_MAX:
@@ -154,6 +158,7 @@ class _SignatureReader:
             result=result,
             text=_text(self._name, written, resolved, result),
             identity=_identity(self._name, kind, parameters, result),
+            retry=self._retry,
         )
 
     def _kind(self) -> NodeKind:

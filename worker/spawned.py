@@ -8,13 +8,16 @@ Mirror: tests/worker/test_spawned.py.
 
 import os
 import sys
+from typing import NoReturn
 
 from pronghorn.broker.wire.channel import ControlChannel
+from pronghorn.broker.wire.control import TemplateConfig
 from pronghorn.broker.wire.linux import die_with_parent
 
 from .dispatch import DispatchTable
+from .ending import EXIT_FAILED, leave
 from .loader import load
-from .runtime import run_worker
+from .process import run_worker
 from .template import read_config
 
 
@@ -29,14 +32,24 @@ def main() -> int:
     if config is None:
         return 1
     die_with_parent(config.supervisor_pid)
-    run_worker(
-        worker_id=worker_id,
-        table=DispatchTable(load(config.modules).entries),
-        link_fd=link_fd,
-        page_fd=page_fd,
-        result_bytes=config.result_bytes,
-    )
-    return 0
+    _become_worker(worker_id, link_fd, page_fd, config)
+
+
+def _become_worker(worker_id: int, link_fd: int, page_fd: int, config: TemplateConfig) -> NoReturn:
+    """Be a worker in this process, which then ends."""
+    try:
+        loaded = load(config.modules)
+        status = run_worker(
+            worker_id=worker_id,
+            table=DispatchTable(loaded.entries),
+            hooks=loaded.hooks,
+            link_fd=link_fd,
+            page_fd=page_fd,
+            result_bytes=config.result_bytes,
+        )
+    except BaseException:
+        leave(EXIT_FAILED, why=f"worker {worker_id} failed")
+    leave(status)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import os
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
+from typing import NoReturn
 
 from pronghorn.broker.wire.channel import ControlChannel
 from pronghorn.broker.wire.control import (
@@ -25,10 +26,9 @@ from pronghorn.broker.wire.control import (
 from pronghorn.broker.wire.linux import die_with_parent, wait_until_adopted
 
 from .dispatch import DispatchTable
+from .ending import EXIT_FAILED, flush_output, leave
 from .loader import load
-from .runtime import run_worker
-
-_log = logging.getLogger("pronghorn.worker.template")  # as a program it would be __main__
+from .process import run_worker
 
 
 class Template:
@@ -39,6 +39,7 @@ class Template:
         self._channel = channel
         loaded = load(config.modules)
         self._table = DispatchTable(loaded.entries)
+        self._hooks = loaded.hooks
         failures = tuple(
             ModuleFailure(one.subject, f"{one.message}\n{one.traceback}".rstrip())
             for one in loaded.failures
@@ -89,28 +90,23 @@ class Template:
             raise OSError(f"can't fork worker {worker_id}: the process in between has failed")
         self._channel.send(WorkerForked(worker_id, int(pid_text)))
 
-    def _become_worker(self, worker_id: int, link_fd: int, page_fd: int) -> None:
+    def _become_worker(self, worker_id: int, link_fd: int, page_fd: int) -> NoReturn:
         """Be a worker in this process, which then ends."""
-        status = 1
         try:
             self._channel.close()
             wait_until_adopted(self._config.supervisor_pid)
             die_with_parent(self._config.supervisor_pid)
-            run_worker(
+            status = run_worker(
                 worker_id=worker_id,
                 table=self._table,
+                hooks=self._hooks,
                 link_fd=link_fd,
                 page_fd=page_fd,
                 result_bytes=self._config.result_bytes,
             )
-            status = 0
         except BaseException:
-            _log.exception("worker %d failed", worker_id)
-        finally:
-            logging.shutdown()
-            flush_output()
-            # No clean-up of the template's own: it is not this process's to do.
-            os._exit(status)
+            leave(EXIT_FAILED, why=f"worker {worker_id} failed")
+        leave(status)
 
 
 def read_config(channel: ControlChannel) -> TemplateConfig | None:
@@ -126,13 +122,6 @@ def read_config(channel: ControlChannel) -> TemplateConfig | None:
     if isinstance(sys.stdout, TextIOWrapper):  # None when the host has closed it
         sys.stdout.reconfigure(line_buffering=True)
     return config
-
-
-def flush_output() -> None:
-    """Write out what was printed, as far as that is possible."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # users' code may have closed it, or put anything in its place
-            stream.flush()
 
 
 def main() -> int:

@@ -236,12 +236,73 @@ def test_results_are_converted_to_their_type() -> None:
         assert results.values[0] == (1, 2)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("failures", [None, (ItemFailure(1, "NODE_ERROR", "", ErrorDetails()),)])
-def test_results_of_another_type_are_a_protocol_error(failures: Any) -> None:
-    plan = make_plan(["x", 2], chunk_size=2, result_type=int)
+def test_a_result_of_another_type_is_a_protocol_error_in_its_place(
+    failures: Any, ordered: bool
+) -> None:
+    plan = make_plan([3, 4, "x", 5], chunk_size=4, result_type=int, ordered=ordered)
     (chunk,) = plan.next_chunks()
-    with pytest.raises(ProtocolError, match="can't be decoded"):
-        plan.replied(chunk, answer(chunk, failures=failures))
+    plan.replied(chunk, answer(chunk, failures=failures))
+    (results,) = plan.results()
+    assert results.failed
+    values = results.values
+    assert [values[0], values[3]] == [3, 5]
+    assert type(values[1]) is (NodeError if failures else int)
+    assert isinstance(values[2], ProtocolError)
+    assert values[2].message == "the result can't be decoded: Expected `int`, got `str`"
+    assert values[2].outcome == "executed"
+    assert plan.finished
+
+
+@pytest.mark.parametrize("result_type", [Any, int])
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(
+    ("values", "indexes"),
+    [
+        ([1], ()),
+        ([1, 2, 3], ()),
+        ([], ()),
+        ([1], (0,)),
+        ([1, 2, 3], (1,)),
+        ([1, 2], (2,)),
+        ([1, 2], (-1,)),
+        ([1, 2], (1, 70)),
+        ({1: 2}, ()),
+        ("ab", ()),
+        (7, (1,)),
+        (None, ()),
+    ],
+    ids=str,
+)
+def test_a_reply_that_does_not_fit_its_chunk_is_an_error_of_each_item(
+    values: Any, indexes: tuple[int, ...], ordered: bool, result_type: Any
+) -> None:
+    plan = make_plan([1, 2, 3], chunk_size=2, ordered=ordered, result_type=result_type)
+    first, second = plan.next_chunks()
+    failures = tuple(ItemFailure(index, "NODE_ERROR", "", ErrorDetails()) for index in indexes)
+    body = Raw(msgspec.msgpack.encode(values))
+    plan.replied(first, MapResult(1, body, failures or None, 1.0))
+    plan.replied(second, answer(second))
+    *errors, last = given_out(plan)
+    assert [type(error) for error in errors] == [ProtocolError, ProtocolError]
+    assert last == 3
+    assert plan.finished
+
+
+def test_a_reply_that_is_no_msgpack_is_an_error_of_each_item() -> None:
+    plan = make_plan([1, 2], chunk_size=2)
+    (chunk,) = plan.next_chunks()
+    plan.replied(chunk, MapResult(1, Raw(b"\x92\x01"), None, 1.0))
+    assert [type(error) for error in given_out(plan)] == [ProtocolError, ProtocolError]
+    assert plan.finished
+
+
+@pytest.mark.parametrize("run_ms", [float("nan"), float("inf"), -1.0, 0.0])
+def test_an_absurd_run_time_is_no_failure(run_ms: float) -> None:
+    plan = make_plan(range(500))
+    run(plan, run_ms)
+    assert given_out(plan) == list(range(500))
 
 
 def test_a_chunk_that_fails_as_a_whole_fails_each_of_its_items() -> None:
@@ -257,10 +318,11 @@ def test_a_chunk_that_fails_as_a_whole_fails_each_of_its_items() -> None:
     assert plan.finished
 
 
-def test_a_lost_chunk_without_a_mark_is_all_in_doubt() -> None:
+@pytest.mark.parametrize("mark", [None, 2, -1])
+def test_a_lost_chunk_without_a_mark_is_all_in_doubt(mark: int | None) -> None:
     plan = make_plan([1, 2], chunk_size=2)
     (chunk,) = plan.next_chunks()
-    plan.replied(chunk, lost(None))
+    plan.replied(chunk, lost(mark))
     assert [error.outcome for error in given_out(plan)] == ["maybe_executed"] * 2
     assert list(plan.next_chunks()) == []
     assert plan.finished

@@ -27,6 +27,11 @@ def test_time_left() -> None:
     assert 59 < left <= 60
 
 
+def test_cancelled_once_the_deadline_has_passed() -> None:
+    assert not make(deadline=monotonic() + 60).cancelled
+    assert make(deadline=monotonic()).cancelled
+
+
 def test_cancelled_is_for_good_and_read_only() -> None:
     context = make()
     assert not context.cancelled

@@ -1,7 +1,7 @@
 """Mirror of worker/dispatch.py."""
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -202,6 +202,21 @@ def test_results_that_can_not_be_encoded_are_nil_in_a_chunk() -> None:
     assert [index for index, _ in failures] == [1, 3]
     assert all(isinstance(error, NodeError) for _, error in failures)
     assert "Encoding objects of type object is unsupported" in str(failures[0][1])
+
+
+def test_what_strikes_from_outside_while_a_chunk_is_encoded_goes_on() -> None:
+    class Once(set[int]):
+        struck = False
+
+        def __iter__(self) -> Iterator[int]:
+            if not Once.struck:
+                Once.struck = True
+                raise KeyboardInterrupt
+            return super().__iter__()
+
+    with pytest.raises(KeyboardInterrupt):
+        ADD.encode_items([1, Once([2])])
+    assert ADD.encode_items([1, Once([2])]) == (encode([1, [2]]), [])
 
 
 def test_nothing_is_lifted_in_a_chunk() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -21,10 +22,10 @@ from pronghorn.broker.wire.link import (
     unwrap_json,
     wrap_json,
 )
-from pronghorn.broker.wire.values import encode_params
+from pronghorn.broker.wire.values import class_name, encode_params
 from pronghorn.worker import Context, node
 from pronghorn.worker.dispatch import DispatchTable, Entry
-from pronghorn.worker.execution import CONCURRENT_ITEMS, Execution, Word
+from pronghorn.worker.execution import CONCURRENT_ITEMS, Execution, Word, struck
 
 LIMIT = 10_000
 
@@ -83,6 +84,83 @@ async def time_out(a: int) -> int:
     async with asyncio.timeout(0 if a else None):
         await asyncio.sleep(1 if a else 0)
     return a
+
+
+@node
+async def cancel_own_task(a: int) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    if a == 1:
+        task.cancel()
+    await asyncio.sleep(0)
+    return task.cancelling()
+
+
+class PanicException(BaseException):
+    """As the libraries written in Rust raise it."""
+
+
+ODD: dict[str, type[BaseException]] = {
+    "exit": SystemExit,
+    "interrupt": KeyboardInterrupt,
+    "cancel": asyncio.CancelledError,
+    "panic": PanicException,
+}
+
+
+@dataclass
+class Given:
+    """Params that raise while they are decoded."""
+
+    how: str
+
+    def __post_init__(self) -> None:
+        if self.how in ODD:
+            raise ODD[self.how]
+
+
+class Returned(set[int]):
+    """A result that raises while it is encoded, and while it is looked at for why."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__([1])
+        self._how = how
+
+    def __iter__(self) -> Iterator[int]:
+        raise ODD[self._how]
+
+    def __getattr__(self, name: str) -> Any:
+        raise ODD[self._how]
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@node
+def take(given: Given) -> str:
+    return given.how
+
+
+@node
+async def take_later(given: Given) -> str:
+    return given.how
+
+
+@node
+def give(how: str) -> object:
+    return Returned(how) if how in ODD else how
+
+
+@node
+async def give_later(how: str) -> object:
+    return Returned(how) if how in ODD else how
+
+
+@node
+def raise_unspeakable() -> None:
+    raise Unspeakable
 
 
 @node
@@ -194,6 +272,68 @@ def test_nothing_that_a_node_raises_ends_the_worker(how: str, exception: str) ->
     assert len(failures) == 2
 
 
+@pytest.mark.parametrize("how", ODD)
+@pytest.mark.parametrize("function", [take, take_later])
+def test_nothing_that_params_raise_leaves_a_call_unanswered(
+    function: Callable[..., Any], how: str
+) -> None:
+    failure = failure_of(call(function, [{"how": how}]))
+    assert (failure.code, failure.details.outcome) == ("INVALID_ARGUMENT", "not_started")
+    assert failure.details.exception == class_name(ODD[how])
+    assert failure_of(call(function, [{"how": how}], codec=CODEC_JSON)).code == "INVALID_ARGUMENT"
+    values, failures = results_of(chunk(function, [[{"how": each}] for each in ("a", how, "b")]))
+    assert values == ["a", None, "b"]
+    assert set(failures) == {1}
+
+
+def test_what_strikes_from_outside_while_items_are_decoded_fails_all_of_them() -> None:
+    struck: list[bool] = []
+
+    @dataclass
+    class Once:
+        a: int
+
+        def __post_init__(self) -> None:
+            if not struck:
+                struck.append(True)
+                raise KeyboardInterrupt
+
+    async def take_once(given: Once) -> int:
+        return given.a
+
+    take_once.__annotations__ = {"given": Once}
+    failure = failure_of(chunk(node(take_once), [[{"a": 1}], [{"a": 2}]]))
+    assert (failure.code, failure.details.outcome) == ("INVALID_ARGUMENT", "not_started")
+    assert failure.details.exception == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("how", ODD)
+@pytest.mark.parametrize("function", [give, give_later])
+def test_nothing_that_a_result_raises_leaves_a_call_unanswered(
+    function: Callable[..., Any], how: str
+) -> None:
+    failure = failure_of(call(function, [how]))
+    assert (failure.code, failure.details.outcome) == ("NODE_ERROR", "executed")
+    assert failure.details.exception == class_name(ODD[how])
+    assert failure_of(call(function, [how], codec=CODEC_JSON)).code == "NODE_ERROR"
+    values, failures = results_of(chunk(function, [["a"], [how], ["b"]]))
+    assert values == ["a", None, "b"]
+    assert set(failures) == {1}
+
+
+def test_an_exception_that_can_not_be_shown_is_an_error_all_the_same() -> None:
+    failure = failure_of(call(raise_unspeakable, []))
+    assert failure.message == "(its __str__ raised SystemExit)"
+    assert failure.details.exception == class_name(Unspeakable)
+
+
+def test_what_struck_outside_of_a_node_leaves_its_outcome_open() -> None:
+    failure = struck(entry_of(divide), 7, KeyboardInterrupt("ctrl-c"))
+    assert (failure.token, failure.code, failure.message) == (7, "NODE_ERROR", "ctrl-c")
+    assert failure.details.outcome == "maybe_executed"
+    assert failure.details.exception == "KeyboardInterrupt"
+
+
 def test_endless_recursion_is_an_error_like_others() -> None:
     assert failure_of(call(recurse, [0])).details.exception == "RecursionError"
 
@@ -259,6 +399,64 @@ def test_each_item_is_marked_once_and_in_order(items: list[Any]) -> None:
     seen: list[int] = []
     results_of(chunk(divide, items, seen))
     assert seen == list(range(len(items)))
+
+
+class Striking:
+    """Gives out items, and raises once before the item of a number, as a signal's handler can."""
+
+    def __init__(self, at: int, *, for_good: bool) -> None:
+        self._at = at
+        self._for_good = for_good
+
+    def __call__(self, items: Sequence[Any]) -> Iterator[Any]:
+        return self._generator(items) if self._for_good else self._iterator(items)
+
+    def _generator(self, items: Sequence[Any]) -> Iterator[Any]:
+        for index, item in enumerate(items):
+            if index == self._at:
+                raise TimeoutError("struck")
+            yield item
+
+    def _iterator(self, items: Sequence[Any]) -> Iterator[Any]:
+        remaining = iter(enumerate(items))
+        outer = self
+
+        class Items:
+            def __iter__(self) -> Iterator[Any]:
+                return self
+
+            def __next__(self) -> Any:
+                if outer._at == 0:
+                    outer._at = -1
+                    raise TimeoutError("struck")
+                outer._at -= 1
+                return next(remaining)[1]
+
+        return Items()
+
+
+@pytest.mark.parametrize("for_good", [True, False])
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_results_that_can_not_be_told_apart_are_none(at: int, for_good: bool) -> None:
+    message = RunChunk(7, 0, 0, Raw(encode([[i] for i in range(5)])))
+    marked = Striking(at, for_good=for_good)
+    word = Execution(3, LIMIT).chunk(entry_of(divide), message, marked, None)
+    failure = failure_of(word)
+    assert (failure.code, failure.message) == ("NODE_ERROR", "struck")
+    assert failure.details.outcome == "maybe_executed"
+
+
+def test_an_exception_at_each_step_ends_a_chunk_too() -> None:
+    class Stuck:
+        def __iter__(self) -> Iterator[Any]:
+            return self
+
+        def __next__(self) -> Any:
+            raise RecursionError("no way")
+
+    message = RunChunk(7, 0, 0, Raw(encode([[1], [2]])))
+    word = Execution(3, LIMIT).chunk(entry_of(divide), message, lambda _: Stuck(), None)
+    assert failure_of(word).details.exception == "RecursionError"
 
 
 def test_an_empty_chunk_is_done_at_once() -> None:
@@ -337,6 +535,62 @@ def test_items_behind_many_that_cancel_themselves_run() -> None:
     values, failures = results_of(chunk(cancel_itself, items))
     assert values[-1] == 5
     assert len(failures) == 2 * CONCURRENT_ITEMS
+
+
+def test_an_item_that_cancels_its_own_task_has_failed_and_the_others_run() -> None:
+    items = [[1]] * CONCURRENT_ITEMS + [[2]] * 40
+    values, failures = results_of(chunk(cancel_own_task, items))
+    assert set(failures) == set(range(CONCURRENT_ITEMS))
+    assert values[CONCURRENT_ITEMS:] == [0] * 40
+
+
+async def test_items_whose_tasks_are_cancelled_by_another_are_not_taken_for_done() -> None:
+    message = RunChunk(7, 0, 0, Raw(encode([[index] for index in range(100)])))
+    running = Execution(3, LIMIT).chunk_async(entry_of(divide_later), message, None)
+    whole = asyncio.create_task(running)
+    before = asyncio.all_tasks()
+    await asyncio.sleep(0)  # its tasks are made, and have not begun
+    items = asyncio.all_tasks() - before
+    assert len(items) == CONCURRENT_ITEMS
+    for task in items:
+        task.cancel()
+    failure = failure_of(await whole)
+    assert failure.message.startswith("nodes.divide_later: the results of a chunk are lost")
+    assert failure.details.outcome == "maybe_executed"
+
+
+@pytest.mark.parametrize("makes_of_it", ["result", "error"])
+async def test_no_item_is_begun_once_a_chunk_is_cancelled(makes_of_it: str) -> None:
+    begun = []
+
+    @node
+    async def insist(a: int) -> int:
+        begun.append(a)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if makes_of_it == "error":
+                raise ValueError("something else") from None
+        return a
+
+    message = RunChunk(7, 0, 0, Raw(encode([[index] for index in range(100)])))
+    execution = Execution(3, LIMIT)
+    word = await cancelled_when_begun(execution.chunk_async(entry_of(insist), message, None))
+    assert failure_of(word).code == "CANCELLED"
+    assert begun == list(range(CONCURRENT_ITEMS))
+
+
+async def test_a_node_that_is_dropped_unfinished_is_closed() -> None:
+    for running in (
+        Execution(3, LIMIT).call_async(
+            entry_of(hang), RunCall(7, 0, 0, CODEC_MSGPACK, Raw(encode([1]))), (), None
+        ),
+        Execution(3, LIMIT).chunk_async(entry_of(hang), RunChunk(7, 0, 0, Raw(b"\x90")), None),
+    ):
+        task = asyncio.create_task(running)
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
 
 
 def test_a_timeout_inside_a_node_is_no_cancel() -> None:

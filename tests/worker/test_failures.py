@@ -1,7 +1,7 @@
 """Mirror of worker/failures.py."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -322,6 +322,20 @@ def test_a_coroutine_that_nothing_awaited() -> None:
 
     with pytest.raises(NodeError, match=r"is the node to be an async def\?"):
         entry(lambda: 0).encode(forgotten())
+
+
+def test_a_value_that_raises_when_it_is_looked_at() -> None:
+    class Odd(set[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise SystemExit
+
+        def __getattr__(self, name: str) -> Any:
+            raise SystemExit
+
+    with pytest.raises(NodeError) as caught:
+        entry(lambda: 0).encode([1, {"a": Odd([1])}])
+    assert caught.value.exception == "SystemExit"
+    assert caught.value.message == "nodes.it returned a `list` that can't be encoded: SystemExit"
 
 
 def test_the_path_is_of_the_encoding_asked_for() -> None:

@@ -186,6 +186,18 @@ def test_a_refused_node_stops_no_other(write: Write) -> None:
     )
 
 
+def test_a_node_whose_types_raise_anything_stops_no_other(write: Write) -> None:
+    path = write(
+        "lodd.py",
+        ADD + "class Odd:\n    def __hash__(self): raise SystemExit(3)\n"
+        "@node\ndef odd(a: int = Odd()): ...\n",
+    )
+    loaded = load([str(path)])
+    assert names(loaded) == ["lodd.add"]
+    assert failures(loaded) == [("lodd.odd", "SystemExit: 3")]
+    assert "__hash__" in loaded.failures[0].traceback
+
+
 def test_two_nodes_of_one_name(write: Write) -> None:
     path = write("lnodes.py", ADD + "@node(name='add')\ndef plus(): ...\n")
     loaded = load([str(path)])
@@ -305,6 +317,58 @@ def test_an_entry_point(spec: str, served: list[str]) -> None:
 )
 def test_an_entry_point_that_leads_nowhere(spec: str, message: str) -> None:
     assert failures(load([spec])) == [(spec, message)]
+
+
+# Hooks
+
+
+HOOKS = HEAD + "from pronghorn.worker import on_start, on_stop\n"
+
+
+def hooks(loaded: LoadedNodes) -> tuple[list[str], list[str]]:
+    start, stop = ([hook.__qualname__ for hook in each] for each in loaded.hooks)
+    return start, stop
+
+
+def test_hooks_in_the_order_of_modules_and_definitions(write: Write) -> None:
+    first = write(
+        "lfirst.py",
+        HOOKS + "@on_stop\ndef a(): ...\n@on_start\ndef b(): ...\n"
+        "@on_start\n@on_stop\nasync def c(): ...\nd = b\n",
+    )
+    second = write("lsecond.py", HOOKS + "@on_start\ndef e(): ...\nimport lfirst\n" + ADD)
+    loaded = load([str(second), str(first)])
+    assert loaded.failures == ()
+    assert hooks(loaded) == (["e", "b", "c"], ["a", "c"])
+
+
+def test_a_hook_that_is_imported_by_name_is_run_and_once(write: Write) -> None:
+    write("lhelper.py", HOOKS + "@on_start\ndef a(): ...\n@on_start\ndef b(): ...\n")
+    path = write("luser.py", "from lhelper import b\n" + ADD)
+    assert hooks(load([str(path)])) == (["b"], [])
+    assert hooks(load([str(path), str(path.parent / "lhelper.py")])) == (["b", "a"], [])
+
+
+def test_hooks_of_a_module_that_was_imported_before(write: Write) -> None:
+    path = write("lbefore.py", HOOKS + "@on_start\ndef a(): ...\n" + ADD)
+    assert hooks(load([str(path)])) == hooks(load([str(path)])) == (["a"], [])
+
+
+@pytest.mark.usefixtures("installed")
+def test_hooks_of_an_entry_point_that_is_one_function(write: Write) -> None:
+    write("ldist.py", HOOKS + "@on_start\ndef a(): ...\n" + ADD)
+    loaded = load(["one"])
+    assert names(loaded) == ["ldist.add"]
+    assert hooks(loaded) == (["a"], [])
+
+
+def test_a_hook_that_can_be_none_fails_its_module(write: Write) -> None:
+    path = write("lwrong.py", HOOKS + "@on_start\ndef a(path): ...\n" + ADD)
+    loaded = load([str(path)])
+    assert names(loaded) == []
+    ((_, message),) = failures(loaded)
+    assert "hook lwrong.a" in message
+    assert "drop path" in message
 
 
 # Scripts that serve themselves

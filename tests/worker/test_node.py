@@ -112,7 +112,14 @@ def test_wrappers_in_a_ring_end() -> None:
 
 
 def test_the_public_names() -> None:
-    assert sorted(pronghorn.worker.__all__) == ["Context", "NodeDefinitionError", "node"]
+    assert pronghorn.worker.__all__ == [
+        "Context",
+        "NodeDefinitionError",
+        "Retry",
+        "node",
+        "on_start",
+        "on_stop",
+    ]
 
 
 def test_importing_the_decorator_is_cheap() -> None:

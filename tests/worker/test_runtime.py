@@ -3,9 +3,12 @@
 import asyncio
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic, monotonic_ns
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -33,6 +36,18 @@ from pronghorn.worker.dispatch import DispatchTable
 from pronghorn.worker.runtime import WorkerRuntime
 
 RESULT_BYTES = 64 * 1024 * 1024
+
+
+def strike(frame: FrameType, event: str, argument: object) -> None:
+    """Raise where the clock is read next, as a handler of a signal could: outside of any node."""
+    if argument is monotonic_ns:
+        sys.setprofile(None)
+        raise TimeoutError("struck")
+
+
+async def add_slowly(a: int, b: int) -> int:
+    await asyncio.sleep(0.001)
+    return a + b
 
 
 class Nodes:
@@ -84,15 +99,70 @@ class Nodes:
 
         @node
         def spin(microseconds: int) -> None:
-            end = asyncio.get_running_loop().time() + microseconds / 1e6
-            while asyncio.get_running_loop().time() < end:
+            end = monotonic() + microseconds / 1e6
+            while monotonic() < end:
                 pass
 
         @node
         def note(word: str) -> None:
             self.notes.append(word)
 
-        functions = (add, block, pause, soon, beside, reverse, large, spin, note)
+        @node
+        def with_a_loop(kind: str, a: int) -> int:
+            if kind == "asyncio":
+                return asyncio.run(add_slowly(a, 1))
+            if kind == "uvloop":
+                return uvloop.run(add_slowly(a, 1))
+            loop = asyncio.new_event_loop()
+            try:
+                return loop.run_until_complete(add_slowly(a, 1))
+            finally:
+                loop.close()
+
+        @node(thread=True)
+        def with_a_loop_in_thread(a: int) -> int:
+            return asyncio.run(add_slowly(a, 1))
+
+        @node
+        def which_loop() -> str:
+            asyncio.get_running_loop()
+            return "one"
+
+        @node
+        async def callback_sees_the_loop() -> bool:
+            """Ask in a callback, which has no task that would set anything."""
+            loop = asyncio.get_running_loop()
+            seen = loop.create_future()
+            loop.call_later(0.001, lambda: seen.set_result(asyncio._get_running_loop() is loop))
+            return await seen
+
+        @node
+        def be_struck() -> None:
+            sys.setprofile(strike)
+
+        @node
+        async def be_struck_later() -> None:
+            await asyncio.sleep(0)
+            sys.setprofile(strike)
+
+        @node(thread=True)
+        def be_struck_in_thread() -> None:
+            sys.setprofile(strike)
+
+        @node
+        async def swallow() -> None:
+            self.notes.append("begun")
+            while not self.opened.is_set():
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    self.notes.append("swallowed")
+
+        functions = (
+            *(add, block, pause, soon, beside, reverse, large, spin, note),
+            *(with_a_loop, with_a_loop_in_thread, which_loop, callback_sees_the_loop),
+            *(be_struck, be_struck_later, be_struck_in_thread, swallow),
+        )
         self.table = DispatchTable.of({f"nodes.{one.__name__}": one for one in functions})
         self.index = {one.__name__: index for index, one in enumerate(functions)}
 
@@ -118,6 +188,7 @@ class Running(BrokerEnd):
     def _run(self) -> None:
         try:
             self.runtime.run()
+            self.runtime.cancel_all()
         finally:
             self.runtime.close()
             self.loop.close()
@@ -242,6 +313,51 @@ def test_what_a_full_link_does_not_take_follows_in_order(worker: Running, size: 
     assert worker.value() == (count + 1, 3)
 
 
+# --- loops in nodes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop", "by hand"])
+def test_a_def_may_run_a_loop_of_its_own(worker: Running, kind: str) -> None:
+    for token in (1, 2):
+        worker.call(token, "with_a_loop", kind, 4)
+        assert worker.value() == (token, 5)
+    worker.send(run_chunk(3, worker.nodes.index["with_a_loop"], [kind, 1], {"kind": kind, "a": 2}))
+    message = worker.message()
+    assert isinstance(message, ChunkDone)
+    assert decode(message.values) == [2, 3]
+    worker.call(4, "with_a_loop_in_thread", 4)
+    assert worker.value() == (4, 5)
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop", "by hand"])
+def test_coroutines_go_on_when_a_def_has_run_a_loop_of_its_own(worker: Running, kind: str) -> None:
+    nodes = worker.nodes.index
+    worker.send_together(
+        run_call(1, nodes["soon"], 1),
+        run_call(2, nodes["callback_sees_the_loop"]),
+        run_call(3, nodes["with_a_loop"], kind, 2),
+        run_call(4, nodes["soon"], 4),
+        run_call(5, nodes["add"], 1, 2),
+    )
+    results = dict(worker.value() for _ in range(5))
+    assert results == {1: 1, 2: True, 3: 3, 4: 4, 5: 3}
+    worker.call(6, "with_a_loop", kind, 6)
+    worker.call(7, "callback_sees_the_loop")
+    assert dict([worker.value(), worker.value()]) == {6: 7, 7: True}
+
+
+@pytest.mark.parametrize("after_a_coroutine", [False, True])
+def test_a_def_sees_no_running_loop(worker: Running, after_a_coroutine: bool) -> None:
+    if after_a_coroutine:
+        worker.call(1, "soon", 1)
+        assert worker.value() == (1, 1)
+    for token in (2, 3):
+        worker.call(token, "which_loop")
+        message = worker.message()
+        assert isinstance(message, Failed)
+        assert message.message == "no running event loop"
+
+
 # --- nodes that run beside others --------------------------------------------------------------
 
 
@@ -275,6 +391,21 @@ def test_a_coroutine_gets_its_turn_while_many_calls_wait(worker: Running) -> Non
         tokens.append(message.token)
     assert 1 in tokens[:20]
     assert [token for token in tokens if token != 1] == list(range(2, 40))
+
+
+# --- exceptions from outside -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["be_struck", "be_struck_later", "be_struck_in_thread"])
+def test_what_strikes_outside_of_a_node_is_a_last_word(worker: Running, name: str) -> None:
+    worker.call(1, name)
+    message = worker.message()
+    assert isinstance(message, Failed)
+    assert (message.token, message.code, message.message) == (1, "NODE_ERROR", "struck")
+    assert message.details.outcome == "maybe_executed"
+    assert worker.state(1) is SlotState.FINISHED
+    worker.call(2, "add", 1, 2)
+    assert worker.value() == (2, 3)
 
 
 # --- cancelling --------------------------------------------------------------------------------
@@ -324,6 +455,16 @@ def test_the_end_of_the_link_is_the_end(worker: Running) -> None:
     worker.socket.close()
     assert worker.joined()
     assert worker.nodes.notes == ["paused", "cleaned up"]
+
+
+def test_a_coroutine_that_swallows_its_cancellation_holds_nobody_up(worker: Running) -> None:
+    worker.call(1, "swallow")
+    worker.call(2, "add", 1, 2)
+    assert worker.value() == (2, 3)
+    worker.socket.close()
+    assert worker.joined()
+    assert worker.nodes.notes == ["begun", "swallowed"]
+    assert not worker.nodes.opened.is_set()
 
 
 def test_told_to_stop_it_finishes_what_has_begun(worker: Running) -> None:
