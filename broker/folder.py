@@ -131,7 +131,11 @@ def remove_stale(root: Path, prefix: str) -> None:
 
     They are left when a whole tree was killed at once, host included.
     """
-    for path in root.glob(f"{prefix}*-*"):
+    try:
+        paths = list(root.glob(f"{prefix}*-*"))
+    except OSError:  # it can't be listed for want of something: the next tree does it
+        return
+    for path in paths:
         pid = path.name.removeprefix(prefix).partition("-")[0]
         if not pid.isdecimal() or os.path.exists(f"/proc/{pid}"):
             continue

@@ -18,9 +18,13 @@ def spawn_module(module: str, arguments: Sequence[str], descriptors: Sequence[in
         module: Name of the module to run as a program.
         arguments: Its arguments.
         descriptors: Descriptors it inherits under the same numbers; standard ones always.
+
+    Raises:
+        OSError: The system lacks what it takes.
     """
     # -P keeps the current folder off sys.path: a user's file must not stand in for our imports.
-    command = [sys.executable, "-P", "-m", module, *arguments]
+    # With faulthandler whatever crashes, or is aborted because it hangs, writes its stack first.
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", module, *arguments]
     for descriptor in descriptors:
         os.set_inheritable(descriptor, True)
     try:

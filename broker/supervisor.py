@@ -10,6 +10,9 @@ It runs no code of users and holds no request. It ends the whole tree when the h
 channel or ends, and on SIGTERM or SIGINT; when it is itself killed, the kernel kills template and
 workers (PR_SET_PDEATHSIG) and the broker, seeing the channel closed, removes the files and ends.
 
+`watcher` is its loop, `program` keeps broker and template running, `workforce` the workers; here is
+what one of them means for the others, and for the host.
+
 Mirror: tests/broker/test_supervisor.py.
 """
 
@@ -17,20 +20,16 @@ import logging
 import os
 import secrets
 import select
-import selectors
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-import msgspec
-
 from .folder import RuntimeFolder, remove_stale
-from .processes import children, end_children, kill, reap, spawn_module, use_cpus
-from .restart import RestartPolicy
-from .wire.channel import ControlChannel, make_pair
+from .processes import end_children, use_cpus
+from .program import Program
+from .watcher import Watcher
+from .wire.channel import ControlChannel
 from .wire.control import (
     BrokerBound,
     BrokerConfig,
@@ -43,32 +42,19 @@ from .wire.control import (
     PoolReady,
     ServeTable,
     Shutdown,
-    StartWorker,
     TemplateConfig,
-    WorkerExited,
     WorkerForked,
     WorkerReady,
-    WorkerStarted,
 )
 from .wire.errors import InvalidArgumentError
 from .wire.linux import become_subreaper
 from .wire.places import POOL_PREFIX, endpoint_in
-from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage
 from .wire.table import BUILTIN_PREFIX
+from .workforce import Workforce
 
 _log = logging.getLogger("pronghorn.broker.supervisor")  # as a program it would be __main__
 
 _REAP_WAIT_S = 0.5  # after a SIGKILL, before the supervisor ends without having reaped
-
-
-class _Worker(msgspec.Struct):
-    """One worker of this epoch, from the request for its start until it was reaped."""
-
-    id: int
-    page: int  # descriptor of the page of slots it shares with the broker
-    pid: int | None = None  # None until the template has told it
-    ready_at: float | None = None
-    killed: str = ""  # why we killed it, if we did
 
 
 class Supervisor:
@@ -77,31 +63,40 @@ class Supervisor:
     def __init__(self, config: PoolConfig, host: ControlChannel) -> None:
         self._config = config
         self._host = host
+        self._modules = ", ".join(config.modules)
         self._folder = RuntimeFolder(Path(config.folder))
         self._endpoints = (endpoint_in(config.folder), *config.endpoints)
         self._claim_sockets()
-        self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, Callable[[], None]]] = []  # (due, what to do), unordered
-        self._workers: dict[int, _Worker] = {}  # worker id -> worker, until reaped
-        self._worker_ids = 0  # the id given out last; never reused, also not by a new broker
-        # Ids of workers whose process the template has not told yet. While there are any no adopted
-        # child is reaped: it may be such a worker, whose end is to be reported with its cause.
-        self._forking: set[int] = set()
-        self._watched: dict[int, int] = {}  # pid of a child -> its pidfd, until reaped
-        self._broker: ControlChannel | None = None
-        self._broker_pid = 0
-        self._broker_ready_at: float | None = None
+        self._watcher = Watcher()
+        self._broker = Program(
+            "pronghorn.broker.server",
+            self._watcher,
+            configure=self._configure_broker,
+            on_message=self._on_broker_message,
+            on_exit=self._on_broker_exit,
+            on_failure=self._on_broker_failure,
+        )
+        self._template = Program(
+            "pronghorn.worker.template",
+            self._watcher,
+            configure=self._configure_template,
+            on_message=self._on_template_message,
+            on_exit=self._on_template_exit,
+            on_failure=self._on_template_failure,
+        )
+        self._workers = Workforce(
+            config.workers,
+            self._watcher,
+            broker=self._broker,
+            template=self._template,
+            start_timeout_s=config.start_timeout_s,
+            on_stillborn=self._on_stillborn,
+        )
         self._bound: tuple[str, ...] = ()  # () until the broker of this epoch is bound
-        self._template: ControlChannel | None = None
-        self._template_pid = 0
-        # When the present template had imported the modules, so that it can fork; None until then.
-        self._template_ready_at: float | None = None
-        self._loaded: Loaded | None = None
+        self._loaded: Loaded | None = None  # what the modules hold, as they were imported last
+        self._outdated = False  # whether it was told that spawned workers fail, maybe for a change
         self._epoch = ""
         self._announced = ""  # the epoch that the host was told of last
-        self._broker_policy = RestartPolicy()
-        self._template_policy = RestartPolicy()
-        self._worker_policy = RestartPolicy()
         self._stopping = False
         self._exit_status = 0
 
@@ -110,41 +105,26 @@ class Supervisor:
     def run(self) -> int:
         """Serve until told to stop; returns the exit status. Leaves no process and no file."""
         try:
-            self._watch(self._host.fileno(), self._read_host)
+            self._watcher.watch(self._host.fileno(), self._read_host)
             self._watch_host_process()
-            self._watch_signals()
-            self._start_broker()
-            self._start_template()
+            self._watcher.watch_signals(
+                signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, handler=self._on_signals
+            )
+            self._broker.start()
+            self._template.start()
             # The others are starting: nobody waits for this.
             remove_stale(self._folder.path.parent, POOL_PREFIX)
             while not self._stopping:
-                self._turn()
+                self._workers.can_start = bool(self._bound) and self._template.ready_at is not None
+                self._workers.tend()
+                self._tell_how_it_stands()
+                self._watcher.turn(self._workers.next_due)
         finally:
             try:
                 self._end_tree()
             finally:
                 self._folder.remove()
         return self._exit_status
-
-    def _turn(self) -> None:
-        now = monotonic()
-        due = [timer for timer in self._timers if timer[0] <= now]
-        for timer in due:
-            self._timers.remove(timer)
-            timer[1]()
-        timeout = min((timer[0] for timer in self._timers), default=None)
-        for key, _ in self._selector.select(
-            None if timeout is None else max(0.0, timeout - monotonic())
-        ):
-            # An earlier handler may have closed it, and another may have its number by now.
-            if self._selector.get_map().get(key.fd) is key:
-                key.data()
-
-    def _watch(self, fd: int, handler: Callable[[], object]) -> None:
-        self._selector.register(fd, selectors.EVENT_READ, handler)
-
-    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
-        self._timers.append((monotonic() + delay_s, action))
 
     def _watch_host_process(self) -> None:
         """Watch the host's process too: a child of the host may keep the channel open."""
@@ -153,33 +133,26 @@ class Supervisor:
         except ProcessLookupError:
             self._stopping = True
             return
-        self._watch(pidfd, self._stop)
+        self._watcher.watch(pidfd, self._stop)
 
-    def _watch_signals(self) -> None:
-        reader, writer = make_pair()
-        writer.setblocking(False)
-        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)  # the wake-up descriptor does the work
-        self._signals = (reader, writer)  # kept open
-        self._watch(reader.fileno(), self._read_signals)
-
-    def _read_signals(self) -> None:
-        numbers = self._signals[0].recv(4096)
+    def _on_signals(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self._stop()
-        self._reap_adopted()
-
-    def _reap_adopted(self) -> None:
-        """Reap what nodes have started and left behind: it became ours when their worker ended."""
-        if self._forking:
-            return
-        for pid in children():
-            if pid not in self._watched:
-                os.waitpid(pid, os.WNOHANG)
+        self._workers.reap_others()
 
     def _stop(self) -> None:
         self._stopping = True
+
+    def _end_tree(self) -> None:
+        """Let the broker and running nodes finish within the grace time, then kill what is left."""
+        self._broker.send(Shutdown())
+        self._template.close()
+        self._watcher.wait_for_children(self._config.grace_s)
+        self._watcher.kill_children()
+        self._watcher.wait_for_children(_REAP_WAIT_S)
+        self._watcher.close()  # what is to be done yet takes descriptors, of which none may be left
+        # Processes that users' nodes started became children of this one when their worker ended.
+        end_children(_REAP_WAIT_S)
 
     def _claim_sockets(self) -> None:
         """Keep other brokers off the sockets outside of our folder."""
@@ -201,9 +174,9 @@ class Supervisor:
     def _tell_host(self, message: PoolReady | PoolFailed) -> None:
         """Send news; a host that takes none in, as `Pool` once it runs, must not block the tree."""
         try:
-            if _is_ready(self._host.fileno(), select.POLLOUT):
+            if _is_writable(self._host):
                 self._host.send(message)
-        except OSError:  # it is gone
+        except OSError:  # it is gone, or can't be told of its pool
             self._stop()
 
     def _give_up(self, message: str) -> None:
@@ -212,23 +185,28 @@ class Supervisor:
         self._exit_status = 1
         self._stop()
 
-    def _announce(self) -> None:
-        """Tell the host once an epoch that its workers are all ready."""
-        workers = self._workers.values()
-        ready = sum(worker.ready_at is not None for worker in workers)
-        if self._loaded is None or ready < self._config.workers or self._announced == self._epoch:
-            return
-        self._announced = self._epoch
-        loaded = self._loaded
-        self._tell_host(
-            PoolReady(self._bound, self._epoch, loaded.table, loaded.failures, loaded.unsafe)
-        )
+    def _tell_how_it_stands(self) -> None:
+        """Tell the host once an epoch that there are workers, or that none will ever be ready."""
+        loaded, workers = self._loaded, self._workers
+        if loaded is not None and self._bound and self._announced != self._epoch and workers.stands:
+            if workers.ready_count < self._config.workers:
+                _log.error(
+                    "only %d of %d workers are ready, others are tried again: %s",
+                    workers.ready_count,
+                    self._config.workers,
+                    workers.last_failure,
+                )
+            self._announced = self._epoch
+            self._tell_host(
+                PoolReady(self._bound, self._epoch, loaded.table, loaded.failures, loaded.unsafe)
+            )
+        elif not self._announced and workers.hopeless:
+            self._give_up(workers.last_failure)
 
     # --- the broker -----------------------------------------------------------------------------
 
-    def _start_broker(self) -> None:
+    def _configure_broker(self) -> tuple[BrokerConfig, tuple[int, ...]]:
         self._epoch = secrets.token_hex(8)
-        self._broker_ready_at = None
         config = BrokerConfig(
             endpoints=self._endpoints,
             epoch=self._epoch,
@@ -237,20 +215,7 @@ class Supervisor:
             files=self._folder.files,
             log_level=self._config.log_level,
         )
-        self._broker, self._broker_pid = self._spawn(
-            "pronghorn.broker.server", config, self._folder.descriptors
-        )
-        self._watch(self._broker.fileno(), self._read_broker)
-        self._watch_child(self._broker_pid, self._on_broker_exit)
-
-    def _read_broker(self) -> None:
-        assert self._broker is not None
-        received = self._broker.receive()
-        if received is None:  # its exit is about to be reported by its pidfd
-            self._selector.unregister(self._broker.fileno())
-            return
-        for message, _ in received:
-            self._on_broker_message(message)
+        return config, self._folder.descriptors
 
     def _on_broker_message(self, message: ControlMessage) -> None:
         match message:
@@ -259,312 +224,140 @@ class Supervisor:
                 # A port chosen by the system stays the same for the next broker.
                 self._endpoints = endpoints
                 if self._loaded is not None:
-                    self._begin_serving()
+                    self._broker.send(ServeTable(self._loaded.table))
             case BrokerFailed(text):
                 if self._announced:
                     _log.error("a new broker can't serve and is started again: %s", text)
                 else:
                     self._give_up(text)
             case WorkerReady(worker_id):
-                worker = self._workers.get(worker_id)
-                if worker is not None:
-                    worker.ready_at = monotonic()
-                    if self._broker_ready_at is None:
-                        self._broker_ready_at = worker.ready_at
-                    self._announce()
+                self._workers.ready(worker_id)
+                self._outdated = False
+                if self._broker.ready_at is None:
+                    self._broker.ready_at = monotonic()
             case KillWorker(worker_id, reason):
-                self._kill_worker(worker_id, reason)
+                self._workers.kill(worker_id, reason)
             case _:
                 raise AssertionError(f"not for the supervisor: {message!r}")
 
     def _on_broker_exit(self, cause: str) -> None:
         """End the epoch: every worker is killed and reaped before a new broker binds."""
         _log.error("the broker ended with %s; all calls in flight are lost", cause)
-        assert self._broker is not None
-        self._close_channel(self._broker)
-        self._broker = None
         self._bound = ()
-        self._end_workers()
-        delay = self._broker_policy.died(monotonic(), ready_at=self._broker_ready_at)
-        if not self._announced and self._broker_policy.exhausted(monotonic()):
+        self._workers.end_epoch()
+        self._broker.start_again()
+        if not self._announced and self._broker.exhausted:
             self._give_up(f"the broker ended again and again, at last with {cause}")
-            return
-        self._after(delay, self._start_broker)
 
-    def _tell_broker(
-        self,
-        message: ServeTable | WorkerStarted | WorkerExited | Shutdown,
-        descriptors: tuple[int, ...] = (),
-    ) -> None:
-        """Send to the broker; when it has ended its pidfd tells, and the next one starts anew."""
-        assert self._broker is not None
-        with suppress(OSError):
-            self._broker.send(message, descriptors)
-
-    def _begin_serving(self) -> None:
-        """Let the broker serve; called when it is bound and the nodes are known."""
-        assert self._loaded is not None
-        self._tell_broker(ServeTable(self._loaded.table))
-        self._fill()
+    def _on_broker_failure(self, reason: str) -> None:
+        if not self._announced and self._broker.exhausted:
+            self._give_up(f"the broker can't be started: {reason}")
 
     # --- the template ---------------------------------------------------------------------------
 
-    def _start_template(self) -> None:
-        config = self._template_config()
-        self._template, self._template_pid = self._spawn("pronghorn.worker.template", config)
-        self._watch(self._template.fileno(), self._read_template)
-        self._watch_child(self._template_pid, self._on_template_exit)
-
-    def _template_config(self) -> TemplateConfig:
-        return TemplateConfig(
+    def _configure_template(self) -> tuple[TemplateConfig, tuple[int, ...]]:
+        config = TemplateConfig(
             modules=self._config.modules,
             sys_path=self._config.sys_path,
             supervisor_pid=os.getpid(),
             result_bytes=self._config.limits.result_bytes,
             log_level=self._config.log_level,
         )
+        return config, ()
 
-    def _read_template(self) -> bool:
-        """Take in what the template has to say; `False` when it is gone."""
-        assert self._template is not None
-        received = self._template.receive()
-        if received is None:
-            if self._template.fileno() in self._selector.get_map():
-                self._selector.unregister(self._template.fileno())
-            return False
-        for message, _ in received:
-            match message:
-                case Loaded():
-                    self._on_loaded(message)
-                case WorkerForked(worker_id, pid):
-                    self._forking.discard(worker_id)
-                    self._on_forked(worker_id, pid)
-                    self._reap_adopted()
-                case _:
-                    raise AssertionError(f"not for the supervisor: {message!r}")
-        return True
+    def _on_template_message(self, message: ControlMessage) -> None:
+        match message:
+            case Loaded():
+                self._on_loaded(message)
+            case WorkerForked(worker_id, pid):
+                self._workers.forked(worker_id, pid)
+            case _:
+                raise AssertionError(f"not for the supervisor: {message!r}")
 
     def _on_loaded(self, loaded: Loaded) -> None:
-        served, modules = self._loaded, ", ".join(self._config.modules)
+        served = self._loaded
         if all(node.name.startswith(BUILTIN_PREFIX) for node in loaded.table.nodes):
             if served is None:
                 self._loaded = loaded
-                self._give_up(f"no node can be served from {modules}")
+                self._give_up(f"no node can be served from {self._modules}")
                 return
-            _log.error("no node can be served from %s any more: importing it again", modules)
-            kill(self._template_pid)  # which is started again; running workers serve on
+            _log.error("no node can be served from %s any more: importing again", self._modules)
+            self._template.kill()  # which is started again; running workers serve on
             return
         self._loaded = loaded
-        self._template_ready_at = monotonic()
+        self._template.ready_at = monotonic()
+        self._prepare_starts(loaded, self._template.ready_at - self._template.started_at)
+        if not self._bound:
+            return
+        if served is None:
+            self._broker.send(ServeTable(loaded.table))
+        elif served.table != loaded.table:
+            _log.error("the nodes of %s have changed: a new broker serves them", self._modules)
+            self._bound = ()  # nothing is started for this epoch any more
+            self._broker.kill()
+
+    def _prepare_starts(self, loaded: Loaded, loading_s: float) -> None:
+        """Have workers forked, or spawned where that is not safe."""
+        start_timeout_s = self._config.start_timeout_s
+        if loaded.unsafe:
+            # Each imports what the template did, all of them maybe on one CPU.
+            start_timeout_s += loading_s * self._config.workers
+        spawn = self._configure_template()[0] if loaded.unsafe else None
+        self._workers.prepare(spawn=spawn, start_timeout_s=start_timeout_s)
         for reason in loaded.unsafe:
             _log.warning("workers are spawned, which is slow, for they can't be forked: %s", reason)
-        if served is None and self._bound:
-            self._begin_serving()
-        elif served is not None and served.table != loaded.table and self._bound:
-            _log.error("the nodes of %s have changed: a new broker serves them", modules)
-            kill(self._broker_pid)
-        else:
-            self._fill()
 
     def _on_template_exit(self, cause: str) -> None:
-        assert self._template is not None
-        while _is_ready(self._template.fileno(), select.POLLIN) and self._read_template():
-            pass  # what it wrote last: the processes of workers
         _log.error("the template ended with %s; running workers are not affected", cause)
-        self._close_channel(self._template)
-        self._template = None
-        ready_at, self._template_ready_at = self._template_ready_at, None
-        for worker in [
-            self._workers[worker_id] for worker_id in self._forking & self._workers.keys()
-        ]:
-            self._forget_worker(worker, "its template ended before it was forked")
-        self._forking.clear()
-        self._reap_adopted()
+        if self._workers.template_ended():
+            # It ended forking, as it does when the system allows no more processes: it is no good
+            # start then, however long it has stood.
+            self._template.ready_at = None
+        self._template.start_again()
         if self._loaded is None:  # what killed it, most likely, is what it was importing
-            self._give_up(f"importing {', '.join(self._config.modules)} ended with {cause}")
+            self._give_up(f"importing {self._modules} ended with {cause}")
+
+    def _on_template_failure(self, reason: str) -> None:
+        if self._loaded is None and self._template.exhausted:
+            self._give_up(f"the template can't be started: {reason}")
+
+    def _on_stillborn(self) -> None:
+        """See to it that spawned workers, which import modules anew, can be of the served nodes.
+
+        When modules change on disk what they start with is not what is served, and the broker has
+        them killed. As long as others run these serve on; when none is left nothing is lost by
+        serving what the modules hold now.
+        """
+        if not (self._announced and self._loaded and self._loaded.unsafe):
             return
-        delay = self._template_policy.died(monotonic(), ready_at=ready_at)
-        self._after(delay, self._start_template)
-
-    # --- workers --------------------------------------------------------------------------------
-
-    def _fill(self) -> None:
-        """Start workers until there are as many as there should be, if that is possible now."""
-        if self._bound and self._template_ready_at is not None:
-            while len(self._workers) < self._config.workers:
-                self._start_worker()
-
-    def _start_worker(self) -> None:
-        """Start one worker: its link and page go to the broker and to the process it becomes."""
-        self._worker_ids += 1
-        page = os.memfd_create("pronghorn-slots", os.MFD_CLOEXEC)
-        os.ftruncate(page, PAGE_BYTES)
-        worker = self._workers[self._worker_ids] = _Worker(self._worker_ids, page)
-        broker_end, worker_end = make_pair()
-        with broker_end, worker_end:
-            self._tell_broker(WorkerStarted(worker.id), (broker_end.fileno(), page))
-            self._launch(worker, worker_end.fileno())
-
-    def _launch(self, worker: _Worker, link: int) -> None:
-        """Have the template fork the worker; spawn it if the template must not be forked."""
-        assert self._loaded is not None
-        assert self._template is not None
-        if not self._loaded.unsafe:
-            self._forking.add(worker.id)
-            with suppress(OSError):  # it is gone, which is reported next
-                self._template.send(StartWorker(worker.id), (link, worker.page))
-            return
-        arguments = [str(worker.id), str(link), str(worker.page)]
-        ours, theirs = make_pair()
-        channel = ControlChannel(ours)
-        with theirs:
-            pid = spawn_module(
-                "pronghorn.worker.spawned",
-                [*arguments, str(theirs.fileno())],
-                [link, worker.page, theirs.fileno()],
-            )
-        with suppress(OSError):  # as above
-            channel.send(self._template_config())
-        channel.close()
-        self._on_forked(worker.id, pid)
-
-    def _on_forked(self, worker_id: int, pid: int) -> None:
-        worker = self._workers.get(worker_id)
-        if worker is None:  # the epoch in which it was asked for has ended
-            kill(pid)
-            reap(pid)
-            return
-        worker.pid = pid
-        self._watch_child(pid, lambda cause: self._on_worker_exit(worker, cause))
-        if worker.killed:  # the broker was quicker than the template
-            kill(pid)
-
-    def _on_worker_exit(self, worker: _Worker, cause: str) -> None:
-        """Report the end of a worker and start another in its place."""
-        cause = f"{cause}: {worker.killed}" if worker.killed else cause
-        _log.warning("worker %d (pid %s) ended with %s", worker.id, worker.pid, cause)
-        now = monotonic()
-        # One that has begun requests did not end by how it starts, and is replaced at once.
-        has_served = _has_served(worker)
-        delay = 0.0 if has_served else self._worker_policy.died(now, ready_at=worker.ready_at)
-        self._forget_worker(worker, cause)
-        if not self._announced and self._worker_policy.exhausted(now):
-            self._give_up(f"workers end before they are ready, the last with {cause}")
-            return
-        if delay:
-            self._after(delay, self._fill)
-        else:
-            self._fill()
-
-    def _forget_worker(self, worker: _Worker, cause: str) -> None:
-        """Tell the broker that a worker is gone."""
-        del self._workers[worker.id]
-        os.close(worker.page)
-        if self._broker is not None:
-            self._tell_broker(WorkerExited(worker.id, cause))
-
-    def _kill_worker(self, worker_id: int, reason: str) -> None:
-        worker = self._workers.get(worker_id)
-        if worker is not None:
-            worker.killed = reason
-            if worker.pid is not None:
-                kill(worker.pid)
-
-    def _end_workers(self) -> None:
-        """Kill and reap the workers of an epoch that has ended."""
-        workers = list(self._workers.values())
-        self._workers.clear()
-        pids = [worker.pid for worker in workers if worker.pid is not None]
-        for pid in pids:
-            kill(pid)
-        for pid in pids:
-            self._unwatch_child(pid)
-            reap(pid)
-        for worker in workers:
-            os.close(worker.page)
-
-    # --- children -------------------------------------------------------------------------------
-
-    def _spawn(
-        self,
-        module: str,
-        config: BrokerConfig | TemplateConfig,
-        descriptors: tuple[int, ...] = (),
-    ) -> tuple[ControlChannel, int]:
-        """Start a process with a channel to it, its config being the first message."""
-        ours, theirs = make_pair()
-        with theirs:
-            pid = spawn_module(module, [str(theirs.fileno())], [theirs.fileno(), *descriptors])
-        channel = ControlChannel(ours)
-        with suppress(OSError):  # it has ended, which its pidfd tells
-            channel.send(config)
-        return channel, pid
-
-    def _watch_child(self, pid: int, on_exit: Callable[[str], None]) -> None:
-        pidfd = os.pidfd_open(pid)  # a child's id stays its own until we reap it
-        self._watched[pid] = pidfd
-
-        def ended() -> None:
-            self._unwatch_child(pid)
-            on_exit(reap(pid))
-
-        self._watch(pidfd, ended)
-
-    def _unwatch_child(self, pid: int) -> None:
-        pidfd = self._watched.pop(pid)
-        self._selector.unregister(pidfd)
-        os.close(pidfd)
-
-    def _close_channel(self, channel: ControlChannel) -> None:
-        if channel.fileno() in self._selector.get_map():
-            self._selector.unregister(channel.fileno())
-        channel.close()
-
-    def _end_tree(self) -> None:
-        """Let the broker and running nodes finish within the grace time, then kill what is left."""
-        if self._broker is not None:
-            self._tell_broker(Shutdown())
-        if self._template is not None:
-            self._template.close()  # which ends it
-        self._wait_for_children(self._config.grace_s)
-        for pid in self._watched:
-            kill(pid)
-        self._wait_for_children(_REAP_WAIT_S)
-        # Processes that users' nodes started became children of this one when their worker ended.
-        end_children(_REAP_WAIT_S)
-
-    def _wait_for_children(self, seconds: float) -> None:
-        deadline = monotonic() + seconds
-        while self._watched and (left := deadline - monotonic()) > 0:
-            with selectors.DefaultSelector() as selector:
-                for pid, pidfd in self._watched.items():
-                    selector.register(pidfd, selectors.EVENT_READ, pid)
-                for key, _ in selector.select(left):
-                    self._unwatch_child(key.data)
-                    reap(key.data)
+        if self._workers.ready_count:
+            if not self._outdated:
+                self._outdated = True
+                _log.error(
+                    "%s; if %s changed on disk, restart to serve what is there now: "
+                    "%d workers serve on, others are tried again",
+                    self._workers.last_failure,
+                    self._modules,
+                    self._workers.ready_count,
+                )
+        elif self._template.ready_at is not None:
+            _log.error("%s: importing %s again", self._workers.last_failure, self._modules)
+            self._template.ready_at = None  # nothing is started by what it has told
+            self._template.kill()
 
 
-def _is_ready(descriptor: int, event: int) -> bool:
+def _is_writable(channel: ControlChannel) -> bool:
     poll = select.poll()
-    poll.register(descriptor, event)
+    poll.register(channel.fileno(), select.POLLOUT)
     return bool(poll.poll(0))
-
-
-def _has_served(worker: _Worker) -> bool:
-    """Tell from its page whether a worker that has ended had begun a request."""
-    page = SlotsPage(memoryview(os.pread(worker.page, PAGE_BYTES, 0)))
-    return any(page.started_ns(slot) for slot in range(SLOTS_PER_WORKER))
 
 
 def main() -> int:
     """Run the supervisor over the channel whose descriptor is the first argument."""
     host = ControlChannel.inherited(int(sys.argv[1]))
     first = host.receive()
-    if first is None:
-        return 1
-    config = first[0][0]
-    if not isinstance(config, PoolConfig):  # the host gave up before
-        return 1
+    if first is None or len(first) > 1 or not isinstance(config := first[0][0], PoolConfig):
+        return 1  # the host has given up meanwhile
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
     become_subreaper()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those the host's thread had blocked

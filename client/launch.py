@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from pronghorn.broker.wire.channel import ControlChannel
+from pronghorn.broker.wire.channel import GONE, ControlChannel
 from pronghorn.broker.wire.control import (
     ModuleFailure,
     PoolConfig,
@@ -29,6 +29,7 @@ from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, 
 from pronghorn.broker.wire.limits import Limits
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.places import check_endpoint
+from pronghorn.broker.wire.shortage import explained
 
 from .supervisor import StartedSupervisor, start_supervisor
 
@@ -65,10 +66,30 @@ class ProcessTree:
         log_level: str = "WARNING",
         supervisor: StartedSupervisor | None = None,
     ) -> None:
+        """Start the tree and wait until it serves.
+
+        Args:
+            modules: What to serve: files, package or module names, entry points.
+            workers: Number of workers; by default one for each of `cpus` or, without any, for each
+                CPU this process may use.
+            folder: Runtime folder of the broker.
+            endpoints: Endpoints to bind besides the one in the folder.
+            insecure: Allow tcp endpoints other than loopback.
+            cpus: CPUs that all processes may use; all by default.
+            limits: Limits towards clients.
+            log_level: Name of the level for all processes.
+            supervisor: One that waits for its config; by default it is started here.
+
+        Raises:
+            PoolStartError: No node can be served, or something it needs can't be had.
+            InvalidArgumentError: An argument is wrong.
+            BrokerLostError: The supervisor has ended without a word.
+        """
         require_linux()
-        self._workers = count = len(os.sched_getaffinity(0)) if workers is None else workers
-        if count < 1:
-            raise InvalidArgumentError(f"workers is {count}; a pool needs at least 1")
+        if workers is None:
+            workers = len(set(cpus) or os.sched_getaffinity(0))
+        if workers < 1:
+            raise InvalidArgumentError(f"workers is {workers}; a pool needs at least 1")
         for endpoint in endpoints:
             check_endpoint(endpoint, insecure=insecure)
         if not modules:
@@ -76,7 +97,7 @@ class ProcessTree:
         config = PoolConfig(
             modules=tuple(os.fspath(module) for module in modules),
             sys_path=_absolute(sys.path),
-            workers=count,
+            workers=workers,
             folder=str(folder),
             endpoints=tuple(endpoints),
             insecure=insecure,
@@ -86,11 +107,15 @@ class ProcessTree:
             log_level=log_level,
         )
         _validate(config)
+        self._workers = workers
         self._pid = os.getpid()
-        self._process, channel = supervisor or start_supervisor()
+        try:
+            self._process, channel = supervisor or start_supervisor()
+        except OSError as error:
+            raise PoolStartError(f"no process can be started: {explained(error)}") from error
         self._channel = ControlChannel(channel)
         try:
-            with suppress(BrokenPipeError):  # it has ended, which is what is read
+            with suppress(*GONE):  # it has ended, which is what is read
                 self._channel.send(config)
             self.ready = self._wait_until_ready()
         except BaseException:
@@ -131,7 +156,7 @@ class ProcessTree:
         if self._pid != os.getpid():
             self._channel.close()
             return
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # it has ended, or this is not the first time
             self._channel.send(Shutdown())  # a child that we forked may hold the channel open
         self._channel.close()
         try:

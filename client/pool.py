@@ -30,7 +30,8 @@ class Pool:
 
     Args:
         *modules: What to serve: files, package or module names, entry points.
-        workers: Number of worker processes; by default one for each CPU this process may use.
+        workers: Number of worker processes; by default one for each of `cpus` or, without any, for
+            each CPU this process may use.
         name: A name for others to find it by, as with ``pronghorn serve --name``; by default it is
             private to whoever is told its `endpoint`.
         bind: Endpoints to bind besides its own.

@@ -24,15 +24,23 @@ def start_supervisor(*, output: int | None = None) -> StartedSupervisor:
 
     Args:
         output: Descriptor for what the tree prints, nodes included; by default standard output.
+
+    Raises:
+        OSError: The system lacks what it takes.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs:
-        # -P keeps the current folder off sys.path: a user's file must not stand in for our imports.
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pronghorn.broker.supervisor", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                # -P keeps the current folder off sys.path: a user's file must not stand in for our
+                # imports.
+                [sys.executable, "-P", "-m", "pronghorn.broker.supervisor", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
     return StartedSupervisor(process, ours)

@@ -9,6 +9,7 @@ Mirror: tests/broker/wire/test_channel.py.
 import os
 import socket
 from collections import deque
+from itertools import chain
 from typing import Self
 
 from .control import DESCRIPTORS, ControlMessage, decode_control, encode_control
@@ -16,6 +17,10 @@ from .link import LENGTH, FrameReader
 
 _READ_BYTES = 65536
 _DESCRIPTORS_MAX = 64  # of one read; the kernel never joins more than one message with descriptors
+
+GONE = (BrokenPipeError, ConnectionResetError)
+"""Errors of a write that say that the other end is gone; all others, that the system lacks what it
+takes, such as memory."""
 
 
 def make_pair() -> tuple[socket.socket, socket.socket]:
@@ -29,7 +34,8 @@ class ControlChannel:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._frames = FrameReader()
-        self._descriptors: deque[int] = deque()  # received, not yet handed out with their message
+        # One entry for each message whose descriptors have come and that itself is not yet whole.
+        self._descriptors: deque[tuple[int, ...]] = deque()
 
     @classmethod
     def inherited(cls, descriptor: int) -> Self:
@@ -45,7 +51,9 @@ class ControlChannel:
         """Send a message; the descriptors are duplicated, the caller keeps its own.
 
         Raises:
-            OSError: The other end is gone.
+            BrokenPipeError: The other end is gone.
+            ConnectionResetError: It is gone and had not read everything.
+            OSError: The system lacks what it takes; of a message with descriptors nothing was sent.
         """
         assert len(descriptors) == DESCRIPTORS.get(type(message), 0)
         body = encode_control(message)
@@ -60,28 +68,39 @@ class ControlChannel:
     def receive(self) -> list[tuple[ControlMessage, tuple[int, ...]]] | None:
         """Read once, waiting if there is nothing; `None` when the other end is gone.
 
-        The caller owns the descriptors that come with a message.
+        The caller owns the descriptors that come with a message: all of them, or none when this
+        process could not take them all, having too many open files.
         """
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._socket, _READ_BYTES, _DESCRIPTORS_MAX)
+            data, descriptors, flags, _ = socket.recv_fds(
+                self._socket, _READ_BYTES, _DESCRIPTORS_MAX
+            )
         except ConnectionResetError:
             return None
         for descriptor in descriptors:
             # Or whatever a node starts with os.system would hold the worker's link open. Python's
             # recv_fds ignores its flags, MSG_CMSG_CLOEXEC among them.
             os.set_inheritable(descriptor, False)
-            self._descriptors.append(descriptor)
+        if descriptors or flags & socket.MSG_CTRUNC:
+            self._descriptors.append(tuple(descriptors))
         if not data:
             return None
-        received = []
-        for frame in self._frames.feed(data):
-            message = decode_control.decode(frame)
-            count = DESCRIPTORS.get(type(message), 0)
-            received.append((message, tuple(self._descriptors.popleft() for _ in range(count))))
-        return received
+        return [self._with_descriptors(decode_control.decode(f)) for f in self._frames.feed(data)]
+
+    def _with_descriptors(self, message: ControlMessage) -> tuple[ControlMessage, tuple[int, ...]]:
+        count = DESCRIPTORS.get(type(message), 0)
+        if not count:
+            return message, ()
+        descriptors = self._descriptors.popleft() if self._descriptors else ()
+        if len(descriptors) == count:
+            return message, descriptors
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return message, ()
 
     def close(self) -> None:
         """Close the socket and the descriptors that nobody took."""
-        while self._descriptors:
-            os.close(self._descriptors.popleft())
+        for descriptor in chain.from_iterable(self._descriptors):
+            os.close(descriptor)
+        self._descriptors.clear()
         self._socket.close()

@@ -33,6 +33,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         limits: Limits towards clients.
         host_pid: The host's process, whose end ends the tree.
         grace_s: Seconds that running nodes get to finish at shutdown before they are killed.
+        start_timeout_s: Seconds that a worker gets from its start until it is ready; where workers
+            are spawned, what their imports take comes on top.
         log_level: Name of the level for all processes of the tree.
     """
 
@@ -46,11 +48,12 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     limits: Limits = Limits()
     host_pid: int = 0
     grace_s: float = 0.3
+    start_timeout_s: float = 30.0
     log_level: str = "WARNING"
 
 
 class PoolReady(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to host: all workers are ready, or `endpoints` are those of a new broker."""
+    """Supervisor to host: as many workers are ready as can be had, once for each broker."""
 
     endpoints: tuple[str, ...]
     epoch: str
@@ -96,7 +99,10 @@ class ServeTable(msgspec.Struct, frozen=True, tag=True):
 
 
 class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to broker: a worker is being started. Descriptors: link, page."""
+    """Supervisor to broker: a worker is being started. Descriptors: link, page.
+
+    They are missing where the broker could not take them: then the worker is of no use.
+    """
 
     worker_id: int
 
@@ -108,10 +114,14 @@ class WorkerReady(msgspec.Struct, frozen=True, tag=True):
 
 
 class WorkerExited(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to broker: a worker was reaped; `cause` says how it ended."""
+    """Supervisor to broker: a worker was reaped; `cause` says how it ended.
+
+    `stack` has the stacks of its threads where it has crashed or was aborted, "" otherwise.
+    """
 
     worker_id: int
     cause: str
+    stack: str = ""
 
 
 class KillWorker(msgspec.Struct, frozen=True, tag=True):
@@ -176,7 +186,8 @@ ControlMessage = (
 )
 
 DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2}
-"""How many file descriptors travel beside a message; none for all others."""
+"""How many file descriptors travel beside a message, none for all others. What comes out of a
+channel is all of them or, where the receiver could not take them, none."""
 
 encode_control = msgspec.msgpack.Encoder().encode
 decode_control: msgspec.msgpack.Decoder[ControlMessage] = msgspec.msgpack.Decoder(ControlMessage)

@@ -236,6 +236,18 @@ def test_a_root_that_is_not_there_holds_nothing_stale(tmp_path: Path) -> None:
     remove_stale(tmp_path / "nowhere", "pool-")
 
 
+def test_a_root_that_can_not_be_listed_is_left_to_the_next(tmp_path: Path) -> None:
+    (tmp_path / f"pool-{ended_pid()}-ab12").mkdir(mode=0o700)
+    script = (
+        "import os, pathlib, resource, sys\n"
+        "from pronghorn.broker.folder import remove_stale\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "remove_stale(pathlib.Path(sys.argv[1]), 'pool-')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_removal_passes_over_what_is_gone(tmp_path: Path) -> None:
     present = tmp_path / "present"
     present.touch()

@@ -4,6 +4,7 @@ What becomes of a tree when one of its processes dies is tested in tests/fault/.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,18 +28,38 @@ from pronghorn.broker.wire.control import (
     Shutdown,
 )
 
+# A supervisor that can open only so many descriptors besides those that it begins with.
+SHORT_OF_DESCRIPTORS = """
+import os, resource, sys
+from pronghorn.broker import supervisor
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+try:
+    while True:
+        os.dup(0)
+except OSError:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + int(sys.argv[2]), hard))
+sys.exit(supervisor.main())
+"""
+
 
 class Supervisor:
     """A supervisor process and the host's end of its channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, descriptors: int | None = None) -> None:
         ours, theirs = make_pair()
         ours.settimeout(PATIENCE_S)
         with theirs:
-            descriptors = [theirs.fileno()]
-            self.pid = spawn_module(
-                "pronghorn.broker.supervisor", [str(theirs.fileno())], descriptors
-            )
+            channel = theirs.fileno()
+            if descriptors is None:
+                self.pid = spawn_module("pronghorn.broker.supervisor", [str(channel)], [channel])
+            else:
+                arguments = [SHORT_OF_DESCRIPTORS, str(channel), str(descriptors)]
+                os.set_inheritable(channel, True)
+                self.pid = os.posix_spawn(
+                    sys.executable, [sys.executable, "-P", "-c", *arguments], os.environ
+                )
         self.channel = ControlChannel(ours)
 
     def configure(self, folder: Path, **changes: Any) -> None:
@@ -196,6 +217,95 @@ def test_stale_folders_of_pools_are_removed_by_the_next(
     supervisor.configure(folder)
     supervisor.ready()
     assert not stale.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("descriptors", "what"),
+    [
+        # The lock file, an epoll, the host's pidfd and two for signals are all it has.
+        (5, "the (broker|template) can't be started"),
+        (8, "the template can't be started"),
+        (10, "no worker can be started"),
+    ],
+)
+def test_a_start_for_which_something_lacks_fails_after_some_tries(
+    folder: Path, descriptors: int, what: str
+) -> None:
+    supervisor = Supervisor(descriptors=descriptors)
+    supervisor.configure(folder)
+    failed = supervisor.message()
+    assert isinstance(failed, PoolFailed)
+    advice = r"Too many open files: raise the limit of open files \(ulimit -n\)"
+    assert re.fullmatch(f"{what}: {advice}", failed.message)
+    assert supervisor.close() == "exit status 1"
+
+
+ONE_ONLY = """
+import os
+from pronghorn.worker import node
+@node
+def add(a: int, b: int) -> int: return a + b
+template = os.getpid()
+def first_come_first_served():
+    if os.getppid() != template:
+        try:
+            os.close(os.open({path!r}, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            os._exit(9)
+os.register_at_fork(after_in_child=first_come_first_served)
+"""
+
+
+@pytest.mark.slow
+def test_a_tree_of_which_some_workers_can_not_be_started_serves_with_the_others(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module = tmp_path / "shy.py"
+    module.write_text(ONE_ONLY.format(path=str(tmp_path / "taken")))
+    supervisor = Supervisor()
+    supervisor.configure(folder, modules=(str(module),), workers=3)
+    supervisor.ready()
+    assert len(Tree.below(supervisor.pid).workers) == 1
+    supervisor.close()
+    assert (
+        "only 1 of 3 workers are ready, others are tried again: "
+        "workers end before they are ready, the last with exit status 9"
+    ) in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spawned", [False, True])
+def test_workers_that_hang_at_their_start_fail_the_start_with_their_stack(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], spawned: bool
+) -> None:
+    text = (
+        "import os, sys, threading, time\n"
+        "from pronghorn.worker import node\n"
+        "@node\n"
+        "def add(a: int, b: int) -> int: return a + b\n"
+        "template = os.getpid()\n"
+        "def hang_around():\n"
+        "    if os.getppid() != template: time.sleep(1000)\n"
+    )
+    if spawned:
+        text += "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+        text += "if 'pronghorn.worker.spawned' in sys.orig_argv: hang_around()\n"
+    else:
+        text += "os.register_at_fork(after_in_child=hang_around)\n"
+    module = tmp_path / "hung.py"
+    module.write_text(text)
+    supervisor = Supervisor()
+    supervisor.configure(folder, modules=(str(module),), start_timeout_s=0.2)
+    failed = supervisor.message()
+    assert supervisor.close() == "exit status 1"
+    assert isinstance(failed, PoolFailed)
+    assert failed.message.startswith(
+        "workers end before they are ready, the last with signal 6 (SIGABRT): it was not ready "
+    )
+    errors = capfd.readouterr().err
+    assert "Fatal Python error: Aborted" in errors
+    assert "in hang_around\n" in errors
 
 
 @pytest.mark.slow

@@ -1,20 +1,43 @@
 """The death of one process of the tree, its host being alive: the tree heals and serves on."""
 
 import os
+import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
-from trees import END_S, PATIENCE_S, Ends, Fifo, Running, is_alive, zombies
+from trees import END_S, FAULTY, PATIENCE_S, Ends, Fifo, Running, is_alive, zombies
 
 from pronghorn.client import BrokerLostError, Client, PronghornError
 
 Start = Callable[..., Running]
 
 BROKER_BACK_S = END_S  # typically 0.15
+
+
+@contextmanager
+def errors_to(fifo: Fifo) -> Iterator[None]:
+    """Have the trees started in this block write their errors to a named pipe, for good."""
+    stderr = os.dup(2)
+    writer = os.open(fifo.path, os.O_WRONLY)
+    os.dup2(writer, 2)
+    os.close(writer)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def until(fifo: Fifo, words: str) -> str:
+    """Wait for a line with these words, and return it."""
+    while words not in (line := fifo.line()):
+        pass
+    return line
 
 
 def calls_until_served(client: Client) -> float:
@@ -171,6 +194,150 @@ def test_a_module_that_can_not_be_imported_any_more_does_not_end_what_runs(
         ends.wait()
     module.write_text(text)
     assert running.client.call("old") == 1
+
+
+THREADED = (
+    "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+    "from pronghorn.worker import node\n"
+)
+OLD = THREADED + (
+    "import os\n@node\ndef old() -> int: return 1\n@node\ndef pid() -> int: return os.getpid()\n"
+)
+
+
+@pytest.mark.slow
+def test_spawned_workers_whose_module_changed_on_disk_are_not_taken_while_others_serve(
+    start: Start, tmp_path: Path, fifo: Fifo
+) -> None:
+    module = tmp_path / "shop.py"
+    module.write_text(OLD)
+    with errors_to(fifo):
+        running = start(str(module), workers=2)
+    module.write_text(THREADED + "@node\ndef new_one() -> int: return 2\n")
+    before = running.tree
+    victim = running.client.call("pid")
+    with Ends([victim]) as ends:
+        os.kill(victim, signal.SIGKILL)
+        ends.wait()
+    line = until(fifo, "serve on")
+    assert "its nodes differ from those of the template" in line
+    assert f"if {module} changed on disk, restart to serve what is there now" in line
+    assert "1 workers serve on" in line
+    assert running.client.call("old") == 1
+    after = running.tree
+    assert (after.broker, after.template) == (before.broker, before.template)
+    module.write_text(OLD)  # and all is as it was, after a back-off
+    running.client.call("old")
+    (other,) = {*before.workers} - {victim}
+    with Ends([other]) as ends:
+        os.kill(other, signal.SIGKILL)
+        ends.wait()
+    assert running.client.call("old") == 1
+    assert running.tree.broker == before.broker
+
+
+@pytest.mark.slow
+def test_spawned_workers_serve_what_a_module_holds_now_when_none_with_the_old_is_left(
+    start: Start, tmp_path: Path
+) -> None:
+    module = tmp_path / "shop.py"
+    module.write_text(OLD)
+    running = start(str(module), workers=2)
+    assert running.client.call("old") == 1
+    module.write_text(THREADED + "@node\ndef new_one() -> int: return 2\n")
+    before = running.tree
+    with Ends([*before.workers, before.template, before.broker]) as ends:
+        for pid in before.workers:
+            os.kill(pid, signal.SIGKILL)
+        ends.wait(PATIENCE_S)
+    news = running.pool._tree.read_news()  # as soon as all workers are ready
+    assert news is not None
+    assert "shop.new_one" in news.table.names()
+    assert _retried(running.client, "new_one") == 2
+    assert len(running.tree.workers) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victims", ["worker", "broker", "template", "all"])
+def test_what_the_supervisor_can_not_start_for_want_of_descriptors_it_starts_when_it_can(
+    start: Start, fifo: Fifo, victims: str
+) -> None:
+    with errors_to(fifo):
+        running = start(workers=2)
+    tree = running.tree
+    pids = {
+        "worker": tree.workers,
+        "broker": (tree.broker,),
+        "template": (tree.template,),
+        "all": tree.pids[1:],
+    }[victims]
+    limits = resource.prlimit(tree.supervisor, resource.RLIMIT_NOFILE)
+    # No number below is free: it can open nothing any more.
+    resource.prlimit(tree.supervisor, resource.RLIMIT_NOFILE, (5, limits[1]))
+    with Ends(pids) as ends:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        ends.wait()
+    line = until(fifo, "can't be started" if victims != "worker" else "no worker can be started")
+    assert "Too many open files: raise the limit of open files (ulimit -n)" in line
+    resource.prlimit(tree.supervisor, resource.RLIMIT_NOFILE, limits)
+    assert _retried(running.client, "add", 1, 2) == 3
+    with Ends(running.tree.workers) as ends:
+        for pid in running.tree.workers:
+            os.kill(pid, signal.SIGKILL)
+        ends.wait()
+    assert _retried(running.client, "add", 1, 2) == 3
+    assert zombies(running.supervisor) == []
+
+
+BARREN = """
+import errno, os
+real_fork = os.fork
+def fork():
+    if os.path.exists({barren!r}):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+    return real_fork()
+os.fork = fork
+"""
+
+
+@pytest.mark.slow
+def test_a_template_that_can_not_fork_ends_nothing_else(
+    start: Start, tmp_path: Path, fifo: Fifo
+) -> None:
+    barren, module = tmp_path / "barren", tmp_path / "shop.py"
+    module.write_text(BARREN.format(barren=str(barren)))
+    with errors_to(fifo):
+        running = start(FAULTY, str(module), workers=2)
+    before = running.tree
+    barren.touch()
+    with Ends(before.workers) as ends:
+        os.kill(before.workers[0], signal.SIGKILL)
+        until(fifo, "the template ended with exit status 1")
+        assert running.client.call("pid") == before.workers[1]
+        barren.unlink()
+        os.kill(before.workers[1], signal.SIGKILL)
+        ends.wait()
+    assert running.client.call("add", 1, 2) == 3
+    assert running.tree.broker == before.broker
+
+
+@pytest.mark.slow
+def test_a_template_that_can_not_fork_is_started_on_in_growing_intervals(
+    start: Start, tmp_path: Path, fifo: Fifo
+) -> None:
+    barren, module = tmp_path / "barren", tmp_path / "shop.py"
+    module.write_text(BARREN.format(barren=str(barren)))
+    with errors_to(fifo):
+        running = start(FAULTY, str(module))
+    barren.touch()
+    os.kill(running.tree.workers[0], signal.SIGKILL)
+    until(fifo, "the template ended with exit status 1")
+    begun = monotonic()
+    for _ in range(5):
+        until(fifo, "the template ended with exit status 1")
+    assert monotonic() - begun > sum(0.1 * 2**number for number in range(5))
 
 
 @pytest.mark.slow

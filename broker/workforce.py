@@ -1,0 +1,277 @@
+"""Starts, watches and ends the worker processes, as `crew` decides. An IO shell.
+
+The template forks a worker; where it must not be forked the worker is spawned. Either way it
+becomes a child of the supervisor, and the broker is told of its start and its end.
+
+Mirror: tests/broker/test_workforce.py.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+from .crew import Crew, Worker
+from .processes import kill, reap, spawn_module
+from .program import Program
+from .restart import RestartPolicy
+from .watcher import Watcher
+from .wire.channel import GONE, ControlChannel, make_pair
+from .wire.control import StartWorker, TemplateConfig, WorkerExited, WorkerStarted
+from .wire.limits import KIB
+from .wire.shortage import explained
+from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage
+
+_log = logging.getLogger("pronghorn.broker.supervisor")
+
+_STACK_BYTES_MAX = 16 * KIB
+
+# Frames right below a node's, as faulthandler writes them: of a `def`, and of an `async def`.
+_EXECUTION = Path(__file__).parents[1] / "worker" / "execution.py"
+_BELOW_NODES = ('  File "<invoker of', f'  File "{_EXECUTION}"')
+
+
+class Workforce:
+    """The worker processes of the tree. Owns their pages."""
+
+    def __init__(
+        self,
+        size: int,
+        watcher: Watcher,
+        *,
+        broker: Program,
+        template: Program,
+        start_timeout_s: float,
+        on_stillborn: Callable[[], None],
+    ) -> None:
+        """Set it up; nothing is started.
+
+        Args:
+            size: How many workers there should be.
+            watcher: The loop that they are watched by.
+            broker: Told of starts and ends.
+            template: Forks them, if it may be forked.
+            start_timeout_s: What a worker gets from its start until it is ready.
+            on_stillborn: Called when one has ended before it was ready.
+        """
+        self._watcher = watcher
+        self._broker = broker
+        self._template = template
+        self._on_stillborn = on_stillborn
+        self._crew = Crew(size, RestartPolicy(Random()), start_timeout_s=start_timeout_s)
+        # Ids of workers whose process the template has not told yet. While there are any no adopted
+        # child is reaped: it may be such a worker, whose end is to be reported with its cause.
+        self._forking: set[int] = set()
+        self._lacking = False  # whether the last start failed for want of something, told once
+        self._spawn_config: TemplateConfig | None = None  # where they must not be forked
+        self.can_start = False  # whether the broker serves and the template stands
+        self.last_failure = ""  # why workers were lost early or not started, for people
+
+    @property
+    def ready_count(self) -> int:
+        """How many workers take requests."""
+        return self._crew.ready_count
+
+    @property
+    def stands(self) -> bool:
+        """Whether as many are ready as can be had."""
+        return self._crew.stands(monotonic())
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether none is ready and starts have failed too often; `last_failure` says how."""
+        return self._crew.hopeless(monotonic())
+
+    @property
+    def next_due(self) -> float:
+        """When `tend` has something to do without any event before, monotonic seconds."""
+        return self._crew.next_due(can_start=self.can_start)
+
+    def prepare(self, *, spawn: TemplateConfig | None, start_timeout_s: float) -> None:
+        """Set how workers are started from now on: spawned with that config, or forked."""
+        self._spawn_config = spawn
+        self._crew.start_timeout_s = start_timeout_s
+
+    def tend(self) -> None:
+        """Start the workers whose time has come and end those that are not ready in time."""
+        for late, again in self._crew.overdue(monotonic()):
+            self._end_late(late, again=again)
+        while self.can_start and (worker := self._crew.start(monotonic())) is not None:
+            self._start(worker)
+
+    def ready(self, worker_id: int) -> None:
+        """Note that a worker takes requests."""
+        self._crew.ready(worker_id, monotonic())
+
+    def kill(self, worker_id: int, reason: str) -> None:
+        """End a worker that does not do what it should; one that is gone already is passed over."""
+        worker = self._crew.workers.get(worker_id)
+        if worker is None:
+            return
+        if worker.ready_at is not None:
+            self._crew.condemn(worker, reason, monotonic())
+            self.tend()
+            return
+        worker.killed = reason  # no node can have run, so there is no stack worth waiting for
+        if worker.pid is not None:
+            kill(worker.pid)
+
+    def forked(self, worker_id: int, pid: int) -> None:
+        """Take in the process of a worker that the template has forked."""
+        self._forking.discard(worker_id)
+        worker = self._crew.workers.get(worker_id)
+        if worker is None:  # the epoch in which it was asked for has ended
+            kill(pid)
+            reap(pid)
+        else:
+            try:
+                self._adopt(worker, pid)
+            except OSError as error:
+                self._on_lack(worker, error)
+        self.reap_others()
+
+    def template_ended(self) -> bool:
+        """Give up the workers that were to be forked and are not; returns whether there are any."""
+        left = self._forking & self._crew.workers.keys()
+        for worker_id in left:
+            worker = self._crew.workers[worker_id]
+            self._crew.withdraw(worker)
+            self._forget(worker, "its template ended before it was forked")
+        self._forking.clear()
+        self.reap_others()
+        return bool(left)
+
+    def end_epoch(self) -> None:
+        """Kill and reap all: their broker has ended."""
+        workers = self._crew.disband()
+        pids = [worker.pid for worker in workers if worker.pid is not None]
+        for pid in pids:
+            kill(pid)
+        for pid in pids:
+            self._watcher.end_child(pid)
+        for worker in workers:
+            os.close(worker.page)
+
+    def reap_others(self) -> None:
+        """Reap what nodes have started and left behind: it became ours when their worker ended."""
+        if not self._forking:
+            self._watcher.reap_others()
+
+    # --- starts ---------------------------------------------------------------------------------
+
+    def _start(self, worker: Worker) -> None:
+        """Start a worker: its link and page go to the broker and to the process it becomes."""
+        try:
+            worker.page = os.memfd_create("pronghorn-slots", os.MFD_CLOEXEC)
+            os.ftruncate(worker.page, PAGE_BYTES)
+            broker_end, worker_end = make_pair()
+            with broker_end, worker_end:
+                self._broker.send(WorkerStarted(worker.id), (broker_end.fileno(), worker.page))
+                if self._spawn_config is None:
+                    self._template.send(StartWorker(worker.id), (worker_end.fileno(), worker.page))
+                    self._forking.add(worker.id)
+                else:
+                    self._spawn(worker, worker_end.fileno(), self._spawn_config)
+        except OSError as error:
+            self._on_lack(worker, error)
+        else:
+            self._lacking = False
+
+    def _spawn(self, worker: Worker, link: int, config: TemplateConfig) -> None:
+        """Start a worker as a process of its own.
+
+        Raises:
+            OSError: The system lacks what it takes; no process is left.
+        """
+        ours, theirs = make_pair()
+        channel = ControlChannel(ours)
+        try:
+            with theirs:
+                given = [link, worker.page, theirs.fileno()]
+                pid = spawn_module(
+                    "pronghorn.worker.spawned", [str(worker.id), *map(str, given)], given
+                )
+            self._adopt(worker, pid)
+            channel.send(config)
+        except GONE:
+            return  # it has ended, which its pidfd tells
+        finally:
+            channel.close()
+
+    def _adopt(self, worker: Worker, pid: int) -> None:
+        """Watch a worker's process.
+
+        Raises:
+            OSError: The system lacks what it takes; the process was killed and reaped.
+        """
+        self._watcher.watch_child(pid, lambda cause: self._on_exit(worker, cause))
+        worker.pid = pid
+        if worker.killed:  # the broker was quicker than the template
+            kill(pid)
+
+    def _on_lack(self, worker: Worker, error: OSError) -> None:
+        """Give up a start for which the system lacks something, until later."""
+        self.last_failure = f"no worker can be started: {explained(error)}"
+        if not self._lacking:
+            self._lacking = True
+            _log.error("%s; it is tried again", self.last_failure)
+        self._crew.failed(worker, monotonic())
+        self._forget(worker, "it could not be started")
+
+    # --- ends -----------------------------------------------------------------------------------
+
+    def _end_late(self, worker: Worker, *, again: bool) -> None:
+        """Have a worker that hangs, or the template that should fork it, write its stack and end.
+
+        The stack is written by faulthandler; whoever has not ended by the second time is killed.
+        """
+        if not again and worker.ready_at is None:
+            _log.error("worker %d (pid %s) is ended: %s", worker.id, worker.pid, worker.killed)
+        number = signal.SIGKILL if again else signal.SIGABRT
+        if worker.pid is not None:
+            kill(worker.pid, number)
+        elif worker.ready_at is None:  # else it is ended as soon as its process is known
+            self._template.kill(number)
+
+    def _on_exit(self, worker: Worker, cause: str) -> None:
+        """Report the end of a worker, whose place another takes."""
+        cause = f"{cause}: {worker.killed}" if worker.killed else cause
+        stack = _stack_of(worker)
+        told = f"\n{stack}" if stack else ""
+        _log.warning("worker %d (pid %s) ended with %s%s", worker.id, worker.pid, cause, told)
+        when = "before" if worker.ready_at is None else "soon after"
+        self.last_failure = f"workers end {when} they are ready, the last with {cause}"
+        self._crew.ended(worker, monotonic(), served=_has_served(worker))
+        self._forget(worker, cause, stack)
+        if worker.ready_at is None:
+            self._on_stillborn()
+
+    def _forget(self, worker: Worker, cause: str, stack: str = "") -> None:
+        """Tell the broker that a worker is gone."""
+        if worker.page >= 0:
+            os.close(worker.page)
+        self._broker.send(WorkerExited(worker.id, cause, stack))
+
+
+def _has_served(worker: Worker) -> bool:
+    """Tell from its page whether a worker that has ended had begun a request."""
+    page = SlotsPage(memoryview(os.pread(worker.page, PAGE_BYTES, 0)))
+    return any(page.started_ns(slot) for slot in range(SLOTS_PER_WORKER))
+
+
+def _stack_of(worker: Worker) -> str:
+    """Read what faulthandler has written behind the worker's page; "" if it has not crashed."""
+    written = os.pread(worker.page, _STACK_BYTES_MAX, PAGE_BYTES).decode(errors="replace")
+    lines: list[str] = []
+    ours = False  # whether the frames are those below the node
+    for line in written.splitlines():
+        if not line.startswith("  File "):
+            ours = False
+        elif line.startswith(_BELOW_NODES):
+            ours = True
+        if not ours:
+            lines.append(line)
+    return "\n".join(lines).partition("\nExtension modules:")[0].rstrip()
