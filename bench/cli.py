@@ -24,7 +24,7 @@ from .output import (
 )
 from .report import Report
 from .rounds import ROUNDS_MIN
-from .scenarios import claims, idle, links, maps, rtt, scale, start, throughput
+from .scenarios import claims, faults, idle, links, maps, rtt, scale, start, throughput
 from .scenarios.options import QUICK_ROUNDS, Options
 
 SCENARIOS: dict[str, Callable[[Options], Report]] = {
@@ -36,6 +36,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "scale": scale.measure,
     "links": links.measure,
     "claims": claims.measure,
+    "faults": faults.measure,
 }
 
 

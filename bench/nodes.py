@@ -3,7 +3,11 @@
 Mirror: tests/bench/test_nodes.py.
 """
 
+import os
+import signal
+import socket
 import time
+from collections.abc import Callable
 
 from pronghorn.bench.floors.functions import count
 from pronghorn.worker import node
@@ -49,8 +53,60 @@ def nap_2ms() -> None:
 
 
 @node
+def nap_5ms() -> None:
+    """Sleep for 5 ms: what an overload is made of, for it takes a worker and no core."""
+    time.sleep(0.005)
+
+
+@node
 def quick_or_slow(slow_s: float = 0.0) -> float:
     """Quick, except when its argument says how long to take."""
     if slow_s:
         time.sleep(slow_s)
     return slow_s
+
+
+@node
+def nothing() -> None:
+    """Do nothing: what is left is what a call costs."""
+
+
+@node
+def block_1s() -> None:
+    """Sit in one blocking call for a second."""
+    time.sleep(1.0)
+
+
+@node
+def stay(told: str) -> None:
+    """Tell the worker's pid, then sleep for longer than anybody waits."""
+    with open(told, "w") as fifo:
+        print(os.getpid(), file=fifo)
+    time.sleep(1000.0)
+
+
+@node
+def spin() -> None:
+    """Run for ever and never yield."""
+    while True:
+        pass
+
+
+@node
+def finish_and_die(value: int) -> int:
+    """Give back what came; the worker is killed as soon as it has written that to its link."""
+    send: Callable[[socket.socket, bytes], int] = socket.socket.send
+
+    def send_and_die(link: socket.socket, data: bytes) -> int:
+        send(link, data)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return len(data)
+
+    socket.socket.send = send_and_die  # type: ignore[assignment, method-assign]
+    return value
+
+
+@node
+def nap_100us() -> None:
+    """Sleep for a tenth of a millisecond: quick, and takes no core."""
+    time.sleep(0.0001)

@@ -12,10 +12,13 @@ def test_they_do_what_they_say() -> None:
     assert nodes.cpu_1ms(100) == 100
     assert nodes.quick_or_slow() == 0.0
     assert nodes.quick_or_slow(0.001) == 0.001
+    nodes.nothing()
 
 
 def test_a_nap_and_a_spin_take_their_time() -> None:
     begin = time.perf_counter_ns()
+    nodes.nap_100us()
     nodes.nap_2ms()
+    nodes.nap_5ms()
     nodes.add_after(1, 2, 500_000)
-    assert time.perf_counter_ns() - begin >= 2_500_000
+    assert time.perf_counter_ns() - begin >= 7_600_000

@@ -84,3 +84,9 @@ def test_memory_of_its_own_is_part_of_what_it_shares() -> None:
 
 def test_what_is_gone_has_no_start() -> None:
     assert processes.started_at(2**30) == 0
+
+
+def test_memory_in_use_is_known() -> None:
+    before = processes.resident_bytes(os.getpid())
+    held = bytes(range(256)) * 2**16
+    assert processes.resident_bytes(os.getpid()) >= before + len(held) // 2

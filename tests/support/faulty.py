@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from pronghorn.worker import node
+from pronghorn.worker import Context, Retry, node
 
 
 @node
@@ -255,6 +255,108 @@ def _kill_around_send(when: str) -> None:
 
     original: Callable[[socket.socket, bytes], int] = socket.socket.send
     socket.socket.send = send  # type: ignore[assignment, method-assign]
+
+
+@node
+def deep(ctx: Context, levels: int, kinds: list[str]) -> int:
+    """Call oneself or another of its kind so deep, each level of the next kind in turn."""
+    if not levels:
+        return 0
+    return 1 + ctx.call_sync(kinds[0], levels - 1, [*kinds[1:], kinds[0]])
+
+
+@node
+async def deep_async(ctx: Context, levels: int, kinds: list[str]) -> int:
+    if not levels:
+        return 0
+    return 1 + await ctx.call(kinds[0], levels - 1, [*kinds[1:], kinds[0]])
+
+
+@node(thread=True)
+def deep_thread(ctx: Context, levels: int, kinds: list[str]) -> int:
+    if not levels:
+        return 0
+    return 1 + ctx.call_sync(kinds[0], levels - 1, [*kinds[1:], kinds[0]])
+
+
+@node
+async def fan_out(ctx: Context, name: str, count: int, seconds: float) -> int:
+    return len(await asyncio.gather(*(ctx.call(name, seconds) for _ in range(count))))
+
+
+@node
+async def nap_async(seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return os.getpid()
+
+
+@node
+def parent_of(ctx: Context, told: str, name: str, arguments: list[str | int]) -> str:
+    """Say that it has begun, then wait for another node."""
+    _tell(told)
+    try:
+        return f"child: {ctx.call_sync(name, *arguments)}"
+    finally:
+        _tell(told)
+
+
+@node
+async def async_parent_of(ctx: Context, told: str, name: str, arguments: list[str | int]) -> str:
+    _tell(told)
+    return f"child: {await ctx.call(name, *arguments)}"
+
+
+@node
+def survive(ctx: Context, name: str, how: str) -> str:
+    """Call what kills its worker, which is another one, and tell what came of it."""
+    try:
+        ctx.call_sync(name, how)
+    except Exception as error:
+        return type(error).__name__
+    return "nothing"
+
+
+@node
+def reverse_by_another(ctx: Context, data: bytes) -> bytes:
+    result: bytes = ctx.call_sync(reverse, data)
+    return result
+
+
+@node
+def reverse(data: bytes) -> bytes:
+    return data[::-1]
+
+
+@node
+def crash_in_child() -> int:
+    """Have a forked child crash, and tell by which signal."""
+    child = os.fork()
+    if child == 0:
+        _die("segfault")
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+@node(retry=Retry(attempts=3, backoff_s=0.01))
+def die_first(times: int, counter: str) -> int:
+    """End the process so many times, then return."""
+    runs = _count(counter)
+    if runs <= times:
+        os._exit(3)
+    return runs
+
+
+@node(retry=Retry(attempts=4, backoff_s=0.0, on=(ConnectionError,)))
+async def fail_first(times: int, counter: str) -> int:
+    runs = _count(counter)
+    if runs <= times:
+        raise ConnectionError(f"run {runs}")
+    return runs
+
+
+def _count(path: str) -> int:
+    _tell(path)
+    with open(path) as lines:
+        return len(lines.readlines())
 
 
 def _tell(path: str) -> None:

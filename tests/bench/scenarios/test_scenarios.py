@@ -11,7 +11,8 @@ from pronghorn.bench.output import as_json
 from pronghorn.bench.rounds import Plan
 from pronghorn.bench.scenarios.options import Options
 
-CALLS = {"idle": 1, "start": 1, "claims": 200}  # idle counts seconds, start counts servers
+# idle counts seconds, start counts servers, and faults both
+CALLS = {"idle": 1, "start": 1, "claims": 200, "faults": 1}
 
 
 @pytest.mark.slow

@@ -1,13 +1,8 @@
-"""Long tests that look for the rare: ``scripts/soak sim``.
+"""The simulation (tests/support/sim/) of one seed after the other, until there were many events.
 
-    scripts/soak sim [--events N] [--seed N]
-
-Runs the simulation (tests/support/sim/) of one seed after the other until there were N events in
-all. A failure is printed, shrunk to the few actions that it needs, and printed again.
+A failure is printed, shrunk to the few actions that it needs, and printed again.
 """
 
-import argparse
-import secrets
 import sys
 from time import monotonic
 
@@ -55,19 +50,3 @@ def _report(failure: SimulationError) -> None:
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-
-
-def main() -> int:
-    """Run what the command line names."""
-    parser = argparse.ArgumentParser(prog="scripts/soak")
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    sim = kinds.add_parser("sim", help="the cores on a fake network and clock")
-    sim.add_argument("--events", type=int, default=EVENTS, help="events in all")
-    sim.add_argument("--seed", type=int, help="the first seed; random unless given")
-    arguments = parser.parse_args()
-    seed = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed
-    return soak_sim(arguments.events, seed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Long tests that look for the rare: ``scripts/soak sim``, ``faults`` and ``overload``."""

@@ -1,0 +1,88 @@
+"""The command line of ``scripts/soak``.
+
+    scripts/soak sim [--events N] [--seed N]
+    scripts/soak faults [--minutes N] [--seed N] [--only KIND] [--json]
+    scripts/soak overload [--seconds N] [--only FACTOR] [--json]
+
+Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 all promises
+were kept; 1 one was broken, or a figure missed what it must reach; 2 wrong usage.
+"""
+
+import argparse
+import secrets
+import sys
+from random import Random
+
+import msgspec
+from rich.console import Console
+
+from . import overload, sim
+from .campaign import FULL_MINUTES, Findings, plan, run
+from .faults import EVERYTHING, KINDS
+from .report import findings_table
+
+
+def main() -> int:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(prog="scripts/soak")
+    kinds = parser.add_subparsers(dest="soak", required=True)
+
+    simulated = kinds.add_parser("sim", help="the cores on a fake network and clock")
+    simulated.add_argument("--events", type=int, default=sim.EVENTS, help="events in all")
+
+    faults = kinds.add_parser("faults", help="real processes that are killed, stopped and hung")
+    faults.add_argument(
+        "--minutes",
+        type=float,
+        default=FULL_MINUTES,
+        help=f"of everything at once; below {FULL_MINUTES:g} there are fewer faults of each kind "
+        "too, in proportion",
+    )
+    faults.add_argument("--only", choices=[*KINDS, EVERYTHING], help="one kind of faults alone")
+
+    loads = kinds.add_parser("overload", help="more calls than can be served")
+    loads.add_argument("--seconds", type=int, default=overload.SECONDS, help="of each load")
+    loads.add_argument("--only", choices=list(overload.LOADS), help="one load alone")
+
+    for parser_ in (simulated, faults):
+        parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
+    for parser_ in (faults, loads):
+        parser_.add_argument("--json", action="store_true", help="for programs")
+    arguments = parser.parse_args()
+    if arguments.soak == "overload":
+        return overload.soak(arguments.seconds, arguments.only, as_json=arguments.json)
+    seed = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed
+    if arguments.soak == "sim":
+        return sim.soak_sim(arguments.events, seed)
+    return _soak_faults(arguments.minutes, seed, arguments.only, as_json=arguments.json)
+
+
+def _soak_faults(minutes: float, seed: int, only: str | None, *, as_json: bool) -> int:
+    """Run each kind of faults, then all at once."""
+    seeds = Random(seed)
+    found: list[Findings] = []
+    for kind, faults in [*plan(minutes).items(), (EVERYTHING, sys.maxsize)]:
+        of_this = seeds.randrange(10**9) if only is None else seed
+        if only not in (None, kind):
+            continue
+        seconds = minutes * 60 if kind == EVERYTHING else float("inf")
+        much = f"{minutes:g} minutes" if kind == EVERYTHING else f"{faults} faults"
+        print(f"{kind}: {much}, seed {of_this}", file=sys.stderr, flush=True)
+        found.append(run(kind, seed=of_this, faults=faults, seconds=seconds))
+        for violation in found[-1].violations:
+            print(f"{kind}: {violation}", file=sys.stderr, flush=True)
+    broken = [one for one in found if one.violations]
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+        console.print(findings_table(found))
+    for one in broken:
+        print(
+            f"Once more: scripts/soak faults --only {one.kind} --seed {one.seed}", file=sys.stderr
+        )
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
