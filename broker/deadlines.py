@@ -49,6 +49,10 @@ class Deadlines(Generic[Item]):
         self.next_due = heap[0][0] if heap else inf
         return due
 
+    def items(self) -> list[Item]:
+        """List the items that have not ended; for tests and invariants."""
+        return [item for _, _, item in self._heap if not self._ended(item)]
+
     def _tidy(self) -> None:
         self._heap = [entry for entry in self._heap if not self._ended(entry[2])]
         heapify(self._heap)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from .wire.jsonrpc import JsonRequest
-from .wire.link import Buffer, CancelRun, RunCall, RunChunk, Stop, ToBroker
+from .wire.link import Buffer, ToBroker, ToWorker
 from .wire.messages import BrokerMessage, ClientMessage, Error
 from .wire.slots import SlotsPage
 from .wire.table import NodeTable
@@ -95,10 +95,11 @@ class WorkerSent(msgspec.Struct, frozen=True, gc=False):
 
 
 class WorkerGone(msgspec.Struct, frozen=True):
-    """A worker has ended and all that it wrote has been read."""
+    """A worker has ended, and all that it wrote was read; `stack` is what its crash has written."""
 
     worker_id: int
     cause: str
+    stack: str = ""
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -133,7 +134,7 @@ class Assign(msgspec.Struct, frozen=True, gc=False):
     """Write a message to a worker's link."""
 
     worker_id: int
-    message: RunCall | RunChunk | CancelRun | Stop
+    message: ToWorker
     buffers: Sequence[bytes] = ()
 
 

@@ -25,7 +25,7 @@ from .wire.codec import (
 )
 from .wire.errors import ErrorDetails, InvalidArgumentError, PronghornError, ProtocolError
 from .wire.limits import Limits
-from .wire.link import CODEC_JSON, CODEC_MSGPACK
+from .wire.link import CODEC_JSON, CODEC_MSGPACK, StreamError
 from .wire.messages import (
     REQUEST_BUNDLE_START,
     Call,
@@ -46,6 +46,7 @@ class Ingress:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._request_bytes = limits.request_bytes
+        self.buffers_max = limits.buffers
         self._batches = 0  # number given to the last JSON-RPC batch
 
     def parse(self, peer: bytes, frames: Sequence[bytes]) -> list[Event]:
@@ -56,22 +57,44 @@ class Ingress:
             frames: All frames of the message; at least one.
         """
         if len(frames) == 1:  # the hot path: one request, one frame
-            frame = frames[0]
-            if not frame:
-                return [Probed(peer)]
-            size = len(frame)
-            if frame[:2] == REQUEST_BUNDLE_START:  # `is_bundle`, without the call
-                return self._parse_bundle(peer, frame, self._limits.frames)
-            if frame[0] not in JSON_FIRST_BYTES and size <= self._request_bytes:
-                try:
-                    message = decode_request(frame)
-                except PronghornError as error:
-                    return [_malformed(peer, error, peek_id(frame), None)]
-                if type(message) is Call and message.options is None:
-                    return [Received(peer, message, size)]
-                if not _buffers_of(message):
-                    return [Received(peer, message, size)]
+            events = self.parse_frame(peer, frames[0])
+            if isinstance(events, list):
+                return events
         return self._parse_any(peer, frames)
+
+    def parse_frame(self, peer: bytes, frame: bytes) -> list[Event] | int:
+        """Parse a frame that has neither an envelope nor, as yet, buffers.
+
+        Returns:
+            Its events; or how many buffers it owns, without which it can't be parsed.
+        """
+        if not frame:
+            return [Probed(peer)]
+        size = len(frame)
+        if frame[:2] == REQUEST_BUNDLE_START:  # `is_bundle`, without the call
+            return self._parse_bundle(peer, frame, self._limits.frames)
+        if frame[0] in JSON_FIRST_BYTES:
+            return self._parse_json(peer, frame, ())
+        try:
+            message = decode_request(frame)
+        except PronghornError as error:
+            owned = peek_buffers(frame)
+            return owned if owned > 0 else [_malformed(peer, error, peek_id(frame), None)]
+        if type(message) is not Call or message.options is not None:
+            owned = _buffers_of(message)
+            if owned:
+                return owned
+        if size > self._request_bytes:
+            return [self.refuse_size(peer, frame, size)]
+        return [Received(peer, message, size)]
+
+    def parse_request(self, peer: bytes, frame: bytes, buffers: Sequence[bytes]) -> Event:
+        """Parse a request in msgpack that has no envelope, and all of its buffers."""
+        return self._parse_msgpack(peer, frame, buffers, None)[0]
+
+    def refuse_size(self, peer: bytes, frame: bytes, size: int) -> Event:
+        """Refuse a request that has too many bytes in all, of which this is the first frame."""
+        return _malformed(peer, self._too_long(size), peek_id(frame), None)
 
     def _parse_bundle(self, peer: bytes, frame: bytes, room: int) -> list[Event]:
         """Parse a bundle; where not all in it is well-formed, each request by itself."""
@@ -101,7 +124,7 @@ class Ingress:
     def _parse_part(self, peer: bytes, frame: bytes) -> Event:
         if is_bundle(frame):
             return _malformed(peer, ProtocolError("a bundle holds no bundles"), None, None)
-        return self._parse_msgpack(peer, frame, (), None)[0]
+        return self.parse_request(peer, frame, ())
 
     def _parse_any(self, peer: bytes, frames: Sequence[bytes]) -> list[Event]:
         try:
@@ -167,11 +190,14 @@ class Ingress:
         return Received(peer, message, size, origin, buffers), len(buffers)
 
     def _check_size(self, size: int) -> None:
+        if size > self._request_bytes:
+            raise self._too_long(size)
+
+    def _too_long(self, size: int) -> InvalidArgumentError:
         limit = self._request_bytes
-        if size > limit:
-            raise InvalidArgumentError(
-                f"the request has {size} bytes, the limit is {limit}", ErrorDetails(limit=limit)
-            )
+        return InvalidArgumentError(
+            f"the request has {size} bytes, the limit is {limit}", ErrorDetails(limit=limit)
+        )
 
     def _check_buffers(self, message: ClientMessage, count: int, buffers: Sequence[bytes]) -> None:
         if not isinstance(message, Call):
@@ -207,6 +233,76 @@ class Ingress:
                 origin = Origin(envelope, CODEC_JSON, request.is_notification, batch, len(requests))
                 events.append(ReceivedJson(peer, request, size, origin))
         return events
+
+
+class StreamParser:
+    """Parses what comes in one stream, where each frame tells how many buffers follow it."""
+
+    __slots__ = (
+        "_bytes_max",
+        "_frames_max",
+        "_ingress",
+        "_missing",
+        "_peer",
+        "_refused",
+        "_request",
+        "_size",
+    )
+
+    def __init__(self, ingress: Ingress, peer: bytes, limits: Limits) -> None:
+        self._ingress = ingress
+        self._peer = peer
+        self._bytes_max = limits.request_bytes
+        self._frames_max = limits.frames
+        self._request: list[bytes] = []  # a frame and those of its buffers that have come
+        self._missing = 0  # buffers that have not come
+        self._size = 0  # bytes of the frame and all buffers that have
+        self._refused = False  # whether it was answered, so that what has to come is passed over
+
+    def parse(self, frames: Sequence[bytes]) -> Sequence[Event]:
+        """Parse the frames that have come.
+
+        Raises:
+            StreamError: A request announces more buffers than are passed over.
+        """
+        if len(frames) == 1 and not self._missing:  # one call at a time
+            events = self._ingress.parse_frame(self._peer, frames[0])
+            if isinstance(events, list):
+                return events
+        together: list[Event] = []
+        for frame in frames:
+            together += self._take_buffer(frame) if self._missing else self._take_request(frame)
+        return together
+
+    def _take_request(self, frame: bytes) -> list[Event]:
+        events = self._ingress.parse_frame(self._peer, frame)
+        if isinstance(events, list):
+            return events
+        if events > self._frames_max:
+            raise StreamError(f"a request announces {events} buffers")
+        self._missing = max(0, events)
+        self._refused = not 0 < events <= self._ingress.buffers_max
+        if self._refused:
+            return [self._ingress.parse_request(self._peer, frame, ())]
+        self._request, self._size = [frame], len(frame)
+        return []
+
+    def _take_buffer(self, frame: bytes) -> list[Event]:
+        self._missing -= 1
+        if self._refused:
+            return []
+        self._size += len(frame)
+        if self._size <= self._bytes_max:
+            self._request.append(frame)
+        else:
+            del self._request[1:]  # it is refused anyway, once the rest has come
+        if self._missing:
+            return []
+        request, *buffers = self._request
+        self._request = []
+        if self._size > self._bytes_max:
+            return [self._ingress.refuse_size(self._peer, request, self._size)]
+        return [self._ingress.parse_request(self._peer, request, buffers)]
 
 
 def _origin(envelope: tuple[bytes, ...]) -> Origin | None:

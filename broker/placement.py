@@ -13,19 +13,18 @@ Mirror: tests/broker/test_placement.py.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
-
-import msgspec
 
 from .requests import Request
 from .window import (
     BUDGET_NS,
     CONCURRENT_PER_WORKER,
     OVERHEAD_NS,
+    QUICK_NS,
     STALL_S,
     WINDOW_BYTES,
-    is_quick,
 )
 from .wire.slots import SLOTS_PER_WORKER, SlotsPage, SlotState
 
@@ -35,9 +34,11 @@ class WorkerState(Enum):
 
     STARTING = "starting"
     READY = "ready"
+    CONDEMNED = "condemned"  # about to be killed: it gets nothing more
 
 
-class Worker(msgspec.Struct):
+@dataclass(slots=True, eq=False)
+class Worker:
     """What the broker knows of one worker."""
 
     id: int
@@ -46,14 +47,12 @@ class Worker(msgspec.Struct):
     state: WorkerState = WorkerState.STARTING
     pid: int = 0
     # token -> request given to it whose last word has not come, in the order they were given
-    held: dict[int, Request] = msgspec.field(default_factory=dict)
+    held: dict[int, Request] = field(default_factory=dict)
     # token -> slot of requests taken back that it has not confirmed as skipped yet
-    revoked: dict[int, int] = msgspec.field(default_factory=dict)
+    revoked: dict[int, int] = field(default_factory=dict)
     held_bytes: int = 0  # sizes of `held`
-    load_ns: float = 0.0  # costs of the inline requests in `held`
-    inline_count: int = 0  # inline requests in `held`
-    slow_count: int = 0  # those of them that did not count as quick
-    concurrent_count: int = 0  # requests of concurrent nodes in `held`
+    load_ns: float = 0.0  # costs of the inline requests in `held`; inf: one that is not quick
+    concurrent_count: int = 0  # requests of concurrent nodes in `held`; all others are inline
     progress_at: float = 0.0  # when it sent a message or, holding nothing, was given a request
     check_at: float = inf  # when to look whether it is blocked; inf while it holds nothing new
     usable: bool = False  # iff it is ready and not stalled
@@ -65,16 +64,21 @@ class Worker(msgspec.Struct):
 class Placement:
     """All workers, and who of them can take what.
 
-    Hot path: `find`, `give` and `take` run once per request (guarded by ``scripts/bench guard``).
+    Hot path: `place` and `take` run once per request (guarded by ``scripts/bench guard``).
     """
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}  # worker id -> worker, from its start to its end
+        self.stalled: dict[int, Worker] = {}  # worker id -> worker, iff it is stalled
+        self.check_at = inf  # no worker has an earlier `check_at`
         self._idle: list[Worker] = []  # no inline request and a free slot; last in, first out
         self._rotation: deque[Worker] = deque()  # may have room for quick ones; checked when used
-        self._stalled: dict[int, Worker] = {}  # worker id -> worker, iff it is stalled
-        self.check_at = inf  # no worker has an earlier `check_at`
         self._tokens = 0  # the token given out last
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether a worker runs nothing that runs alone, and could."""
+        return bool(self._idle)
 
     def add(self, worker_id: int, page: SlotsPage) -> None:
         """Take in a worker that was started; it gets nothing before `ready`."""
@@ -91,34 +95,42 @@ class Placement:
     def remove(self, worker: Worker) -> None:
         """Forget a worker that is gone; its `held` is the caller's to deal with."""
         del self.workers[worker.id]
-        self._stalled.pop(worker.id, None)
+        self.stalled.pop(worker.id, None)
         if worker.idle:
             self._idle.remove(worker)
         if worker.in_rotation:
             self._rotation.remove(worker)
 
-    def find(self, request: Request) -> Worker | None:
-        """Choose the worker for a request; `None` when none has room for it now."""
-        if not request.inline:
-            return self._find_concurrent()
-        if self._idle:
-            return self._idle[-1]
-        if request.chunk or not is_quick(request.node.estimate_ns):
-            return None
-        rotation = self._rotation
-        while rotation:
-            worker = rotation[0]
-            if self._has_room(worker, request):
-                rotation.rotate(-1)
-                return worker
-            rotation.popleft()
-            worker.in_rotation = False
-        return None
+    def place(self, request: Request, now: float) -> Worker | None:
+        """Give a request to the best worker for it; `None` when none has room for it now.
 
-    def give(self, worker: Worker, request: Request, now: float) -> None:
-        """Record that a worker holds a request; sets the request's worker, token and slot."""
-        self._tokens = token = self._tokens + 1
-        request.token = token
+        Sets the request's worker, token and slot.
+        """
+        worker: Worker | None
+        if not request.inline:
+            worker = self._find_concurrent()
+            if worker is None:
+                return None
+            worker.concurrent_count += 1
+        else:
+            estimate_ns = request.node.estimate_ns
+            if request.chunk or estimate_ns is None or estimate_ns >= QUICK_NS:
+                cost_ns = inf  # more than any budget: it has a worker for itself
+            else:
+                cost_ns = estimate_ns + OVERHEAD_NS
+            if self._idle:
+                worker = self._idle.pop()
+                worker.idle = False
+                if cost_ns < inf and not worker.in_rotation:
+                    worker.in_rotation = True
+                    self._rotation.append(worker)
+            else:
+                worker = self._find_quick(cost_ns, request.size)
+                if worker is None:
+                    return None
+            worker.load_ns += cost_ns
+            request.cost_ns = cost_ns
+        self._tokens = request.token = token = self._tokens + 1
         request.worker_id = worker.id
         request.slot = worker.free_slots.pop()
         held = worker.held
@@ -130,20 +142,9 @@ class Placement:
             worker.check_at = now + STALL_S
             if worker.check_at < self.check_at:
                 self.check_at = worker.check_at
-        if not request.inline:
-            worker.concurrent_count += 1
-            if not worker.free_slots:
-                self._file(worker)
-            return
-        estimate_ns = request.node.estimate_ns
-        request.cost_ns = cost_ns = (estimate_ns or 0.0) + OVERHEAD_NS
-        worker.inline_count += 1
-        worker.load_ns += cost_ns
-        request.quick = quick = not request.chunk and is_quick(estimate_ns)
-        if not quick:
-            worker.slow_count += 1
-        if worker.idle:
+        if worker.idle and not worker.free_slots:
             self._file(worker)
+        return worker
 
     def take(self, worker: Worker, token: int) -> Request | None:
         """Take out what a worker has said its last word on; `None` if it was taken back before."""
@@ -155,19 +156,43 @@ class Placement:
                 self._file(worker)
             return None
         worker.free_slots.append(request.slot)
-        request.worker_id = 0
-        self._uncount(worker, request)
+        worker.held_bytes -= request.size
+        if not request.inline:
+            worker.concurrent_count -= 1
+            self._file(worker)
+        elif len(worker.held) == worker.concurrent_count:  # that was the last inline one
+            worker.load_ns = 0.0  # sums of floats drift, and inf stays inf
+            if worker.usable:
+                worker.idle = True
+                self._idle.append(worker)
+        else:
+            worker.load_ns -= request.cost_ns
+            if not worker.in_rotation:
+                self._file(worker)
         return request
+
+    def holds(self, request: Request) -> bool:
+        """Whether a worker holds a request, its last word on it not said."""
+        worker = self.workers.get(request.worker_id)
+        return worker is not None and request.token in worker.held
 
     def unblock(self, worker: Worker) -> None:
         """Note that a stalled worker has sent something, so it is not blocked any more."""
         worker.stalled = False
-        worker.usable = True
-        del self._stalled[worker.id]
+        worker.usable = worker.state is WorkerState.READY
+        del self.stalled[worker.id]
         if worker.held:  # what it begins next may block what it still holds
             worker.check_at = worker.progress_at + STALL_S
             self.check_at = min(self.check_at, worker.check_at)
         self._file(worker)
+
+    def block(self, worker: Worker) -> None:
+        """Note that a worker is blocked, so that it gets nothing until it sends a message."""
+        if worker.usable:
+            worker.stalled = True
+            worker.usable = False
+            self.stalled[worker.id] = worker
+            self._file(worker)
 
     def revoke(self, worker: Worker, request: Request) -> bool:
         """Take back a request that a worker holds; `False` when it has begun, or may have.
@@ -176,10 +201,9 @@ class Placement:
         """
         if not worker.page.revoke(request.slot, request.token):
             return False
-        del worker.held[request.token]
-        worker.revoked[request.token] = request.slot
-        request.worker_id = 0
-        self._uncount(worker, request)
+        self.take(worker, request.token)
+        worker.revoked[request.token] = worker.free_slots.pop()
+        self._file(worker)
         return True
 
     def check(self, now: float) -> None:
@@ -190,20 +214,24 @@ class Placement:
                 self._check(worker, now)
             self.check_at = min(self.check_at, worker.check_at)
 
-    @property
-    def has_stalled(self) -> bool:
-        """Whether a worker is blocked, as far as is known."""
-        return bool(self._stalled)
-
     def take_back(self) -> list[Request]:
-        """Take back what blocked workers have not begun, if another worker could run it."""
-        if not (self._idle or any(map(_takes_quick, self._rotation))):
-            return []
-        taken: list[Request] = []
-        for worker in self._stalled.values():
-            for request in _not_begun(worker):
-                if not request.ended and self.revoke(worker, request):
-                    taken.append(request)
+        """Take back what blocked workers have not begun, if another or its caller could run it."""
+        if self._idle or any(map(_takes_quick, self._rotation)):
+            blocked = self.stalled.values()
+            return [request for worker in blocked for request in self._revoke_all(worker)]
+        return [
+            request
+            for worker in self.stalled.values()
+            for request in list(worker.held.values())
+            if request.here and not request.ended and self.revoke(worker, request)
+        ]
+
+    def condemn(self, worker: Worker) -> list[Request]:
+        """Give a worker nothing more, as it will be killed; take back what it has not begun."""
+        worker.state = WorkerState.CONDEMNED
+        worker.usable = False
+        taken = self._revoke_all(worker)
+        self._file(worker)
         return taken
 
     def check_invariants(self) -> None:
@@ -214,19 +242,18 @@ class Placement:
             assert sorted(slots) == list(range(SLOTS_PER_WORKER)), "each slot is in one place"
             held = worker.held.values()
             inline = [request for request in held if request.inline]
-            assert worker.inline_count == len(inline)
             assert worker.concurrent_count == len(held) - len(inline)
-            assert worker.slow_count == sum(not request.quick for request in inline)
+            load_ns = sum(request.cost_ns for request in inline)
+            assert worker.load_ns == load_ns or abs(worker.load_ns - load_ns) < 1
+            assert load_ns < inf or len(inline) == 1, "what is not quick has a worker for itself"
             assert worker.held_bytes == sum(request.size for request in held)
             assert all(request.worker_id == worker.id for request in held)
-            assert worker.stalled == (worker.id in self._stalled)
+            assert worker.stalled == (worker.id in self.stalled)
             ready = worker.state is WorkerState.READY
             assert worker.usable == (ready and not worker.stalled)
             assert worker.idle == _is_idle(worker)
             assert worker.idle == (worker in self._idle)
             assert worker.in_rotation == (worker in self._rotation)
-            if worker.inline_count == 0:
-                assert abs(worker.load_ns) < 1
             assert self.check_at <= worker.check_at
         assert len(self._idle) <= len(self.workers)
 
@@ -235,7 +262,7 @@ class Placement:
         for worker in self.workers.values():
             if (
                 worker.usable
-                and not worker.slow_count
+                and worker.load_ns < inf
                 and worker.concurrent_count < CONCURRENT_PER_WORKER
                 and worker.free_slots
                 and (best is None or worker.concurrent_count < best.concurrent_count)
@@ -243,36 +270,31 @@ class Placement:
                 best = worker
         return best
 
-    @staticmethod
-    def _has_room(worker: Worker, request: Request) -> bool:
-        cost_ns = (request.node.estimate_ns or 0.0) + OVERHEAD_NS
-        return (
-            _takes_quick(worker)
-            and worker.load_ns + cost_ns <= BUDGET_NS
-            and worker.held_bytes + request.size <= WINDOW_BYTES
-        )
+    def _find_quick(self, cost_ns: float, size: int) -> Worker | None:
+        rotation = self._rotation
+        if cost_ns == inf:
+            return None
+        while rotation:
+            worker = rotation[0]
+            if (
+                worker.load_ns + cost_ns <= BUDGET_NS
+                and worker.held_bytes + size <= WINDOW_BYTES
+                and worker.usable
+                and worker.free_slots
+            ):
+                rotation.rotate(-1)
+                return worker
+            rotation.popleft()
+            worker.in_rotation = False
+        return None
 
-    def _uncount(self, worker: Worker, request: Request) -> None:
-        """Undo what `give` counted for a request that has left `held`."""
-        worker.held_bytes -= request.size
-        if not request.inline:
-            worker.concurrent_count -= 1
-            self._file(worker)
-            return
-        worker.inline_count -= 1
-        if request.quick:
-            request.quick = False  # it may be slow by then, should it be given out again
-        else:
-            worker.slow_count -= 1
-        if worker.inline_count == 0:
-            worker.load_ns = 0.0  # sums of floats drift; this is the chance to start anew
-            if worker.usable and worker.free_slots:
-                worker.idle = True
-                self._idle.append(worker)
-        else:
-            worker.load_ns -= request.cost_ns
-            if not worker.in_rotation:
-                self._file(worker)
+    def _revoke_all(self, worker: Worker) -> list[Request]:
+        """Take back all that a worker has not begun, as long as somebody waits for it."""
+        return [
+            request
+            for request in _not_begun(worker)
+            if not request.ended and self.revoke(worker, request)
+        ]
 
     def _check(self, worker: Worker, now: float) -> None:
         due = worker.progress_at + STALL_S
@@ -281,10 +303,7 @@ class Placement:
             return
         worker.check_at = inf
         if not worker.stalled and _not_begun(worker):
-            worker.stalled = True
-            worker.usable = False
-            self._stalled[worker.id] = worker
-            self._file(worker)
+            self.block(worker)
 
     def _file(self, worker: Worker) -> None:
         """Put a worker where it belongs after a change."""
@@ -303,11 +322,12 @@ class Placement:
 
 
 def _is_idle(worker: Worker) -> bool:
-    return worker.inline_count == 0 and worker.usable and bool(worker.free_slots)
+    no_inline = len(worker.held) == worker.concurrent_count
+    return no_inline and worker.usable and bool(worker.free_slots)
 
 
 def _takes_quick(worker: Worker) -> bool:
-    return worker.slow_count == 0 and worker.usable and bool(worker.free_slots)
+    return worker.load_ns < inf and worker.usable and bool(worker.free_slots)
 
 
 def _not_begun(worker: Worker) -> list[Request]:

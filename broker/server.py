@@ -1,7 +1,7 @@
 """The broker process: sockets, poll and time around the core. An IO shell; `main` is its entry.
 
-One thread, one blocking epoll over the ROUTER's descriptor, the links of the workers and the
-supervisor's channel. Each turn takes in what is there, results first, hands it to the core as
+One thread, one blocking epoll over the ROUTER's descriptor, the clients' streams, the links of the
+workers and the supervisor's channel. Each turn takes in what is there, hands it to the core as
 events and carries out its commands; replies for one client and requests for one worker leave
 together.
 
@@ -15,10 +15,8 @@ import gc
 import logging
 import mmap
 import os
-import select
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -33,6 +31,7 @@ from .events import (
     Command,
     Event,
     PeerGone,
+    Probed,
     Send,
     TableKnown,
     Tick,
@@ -44,7 +43,9 @@ from .folder import remove_files
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
 from .links import LinkError, WorkerLink
+from .poller import Poller, nothing
 from .processes import allow_all_descriptors
+from .streams import Stream, Streams
 from .wire.channel import ControlChannel
 from .wire.codec import encode_message
 from .wire.control import (
@@ -61,6 +62,7 @@ from .wire.control import (
 )
 from .wire.errors import InvalidArgumentError
 from .wire.link import Ready
+from .wire.places import stream_path
 from .wire.slots import PAGE_BYTES, SlotsPage
 from .wire.version import SERVER_NAME
 
@@ -84,8 +86,25 @@ class BrokerServer:
 
     def __init__(self, config: BrokerConfig, channel: ControlChannel) -> None:
         self._channel = channel
-        self._frontend = Frontend(config.limits)
-        self.endpoints = self._frontend.bind(config.endpoints, insecure=config.insecure)
+        self._poller = Poller()
+        self._ingress = Ingress(config.limits)
+        self._egress = Egress(config.limits)
+        # Before the ipc endpoints, so that who finds one of those knows whether there is a stream.
+        self._streams = Streams(
+            filter(None, map(stream_path, config.endpoints)),
+            limits=config.limits,
+            ingress=self._ingress,
+            poller=self._poller,
+            accepted=self._welcome_stream,
+            read=self._read_stream,
+        )
+        self._by_peer = self._streams.by_peer
+        try:
+            self._frontend = Frontend(config.limits)
+            self.endpoints = self._frontend.bind(config.endpoints, insecure=config.insecure)
+        except BaseException:
+            self._streams.close()
+            raise
         self._core = BrokerCore(
             CoreConfig(
                 epoch=config.epoch,
@@ -94,24 +113,20 @@ class BrokerServer:
                 limits=config.limits,
             )
         )
-        self._ingress = Ingress(config.limits)
-        self._egress = Egress(config.limits)
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
         self._table_digest = ""  # of the nodes that are served; "" until they are known
         self._stopping = False
         self._now = 0.0  # monotonic seconds at this turn's begin
         self.orphaned = False  # whether the supervisor went without a word
-        self._epoll = select.epoll()
-        self._on_ready: dict[int, Callable[[], None]] = {}  # descriptor -> what to do
         self._front_fd = self._frontend.fileno()
-        self._watch(channel.fileno(), self._read_supervisor)
+        self._poller.watch(channel.fileno(), self._read_supervisor)
 
     def run(self) -> None:
         """Serve until the supervisor says stop or is gone. Guarded by ``scripts/bench guard``."""
         self._tell_supervisor(BrokerBound(self.endpoints))
-        core, frontend, poll = self._core, self._frontend, self._epoll.poll
-        on_ready, front_fd = self._on_ready, self._front_fd
+        core, frontend, poll = self._core, self._frontend, self._poller.poll
+        handlers, front_fd = self._poller.handlers, self._front_fd
         timeout: float | None = None
         due = inf  # when the core wants a tick
         unread = False  # whether clients' messages may wait
@@ -120,10 +135,10 @@ class BrokerServer:
             ready = poll(timeout, _EVENTS_PER_TURN)
             self._now = now = monotonic()
             for fd, _ in ready:
-                if fd == front_fd:
+                if fd == front_fd:  # read last: results free workers
                     unread = True
-                else:  # results first: they free workers
-                    on_ready[fd]()
+                else:
+                    handlers[fd]()
                     worked = True
             if due <= now:
                 core.handle(Tick(), now)
@@ -144,8 +159,10 @@ class BrokerServer:
         """Close everything; replies that were sent leave within the linger time."""
         for worker in self._workers.values():  # first, for it tells the workers to end
             self._release(worker)
+        self._streams.close_all()
         self._frontend.close()
-        self._epoll.close()
+        self._streams.close()  # last: a client that finds only the other socket uses that one
+        self._poller.close()
         self._channel.close()
 
     # --- what comes in --------------------------------------------------------------------------
@@ -162,17 +179,34 @@ class BrokerServer:
         self._carry_out(self._core.settle(now))
         return frontend.touched or len(messages) > 1  # a longer burst may have ended at its bound
 
+    def _welcome_stream(self, stream: Stream) -> None:
+        self._core.handle(Probed(stream.peer), self._now)  # as a ZeroMQ client's probe does
+
+    def _read_stream(self, stream: Stream) -> None:
+        """Take in what one client on a stream has sent. Guarded by ``scripts/bench guard``."""
+        handle, now = self._core.handle, self._now
+        for event in stream.receive():
+            handle(event, now)
+        if not stream.alive:
+            handle(self._drop(stream), now)
+
+    def _drop(self, stream: Stream) -> PeerGone:
+        """Close a stream; returns the event that tells the core."""
+        self._streams.drop(stream)
+        self._egress.forget(stream.peer)
+        return PeerGone(stream.peer)
+
     def _read_worker(self, worker: _Worker) -> None:
         link = worker.link
         try:
             messages = link.receive()
         except LinkError as error:
-            self._unwatch(link.fileno())
+            self._poller.unwatch(link.fileno())
             link.alive = False
             self._tell_supervisor(KillWorker(link.worker_id, str(error)))
             return
         if not link.alive:
-            self._unwatch(link.fileno())  # its end is reported by the supervisor
+            self._poller.unwatch(link.fileno())  # its end is reported by the supervisor
         handle, now, worker_id = self._core.handle, self._now, link.worker_id
         for message, buffers in messages:
             handle(WorkerSent(worker_id, message, buffers), now)
@@ -197,11 +231,12 @@ class BrokerServer:
             case ServeTable(table):
                 self._core.handle(TableKnown(table), monotonic())
                 self._table_digest = table.digest
-                self._watch(self._front_fd, _nothing)
+                self._poller.watch(self._front_fd, nothing)
+                self._streams.open()
             case WorkerStarted(worker_id):
                 self._add_worker(worker_id, *descriptors)
-            case WorkerExited(worker_id, cause):
-                self._remove_worker(worker_id, cause)
+            case WorkerExited(worker_id, cause, stack):
+                self._remove_worker(worker_id, cause, stack)
             case Shutdown():
                 self._stopping = True
             case _:
@@ -213,10 +248,10 @@ class BrokerServer:
         page = SlotsPage(memoryview(memory))
         worker = _Worker(WorkerLink(worker_id, socket.socket(fileno=link_fd)), page, memory)
         self._workers[worker_id] = worker
-        self._watch(link_fd, partial(self._read_worker, worker))
+        self._poller.watch(link_fd, partial(self._read_worker, worker))
         self._core.handle(WorkerStarting(worker_id, page), monotonic())
 
-    def _remove_worker(self, worker_id: int, cause: str) -> None:
+    def _remove_worker(self, worker_id: int, cause: str, stack: str) -> None:
         """Let go of a reaped worker; what it wrote before its end is read first."""
         worker = self._workers.pop(worker_id, None)
         if worker is None:
@@ -224,10 +259,10 @@ class BrokerServer:
         now = monotonic()
         for message, buffers in worker.link.drain():
             self._core.handle(WorkerSent(worker_id, message, buffers), now)
-        self._core.handle(WorkerGone(worker_id, cause), now)
+        self._core.handle(WorkerGone(worker_id, cause, stack), now)
         self._dirty.pop(worker_id, None)
         if worker.link.alive:
-            self._unwatch(worker.link.fileno())
+            self._poller.unwatch(worker.link.fileno())
         self._release(worker)
 
     @staticmethod
@@ -245,12 +280,18 @@ class BrokerServer:
             if type(command) is Assign:
                 worker = self._workers.get(command.worker_id)
                 if worker is not None and not worker.waits_to_write:
-                    if not worker.link.write(command.message, command.buffers):
+                    if not worker.link.give(command.message, command.buffers):
                         self._flush_worker(worker)
                     return
             elif type(command) is Send and command.origin is None and not command.buffers:
                 frame = encode_message(command.message)
-                if self._frontend.send_one(command.peer, frame) is Delivery.SENT:
+                stream = self._by_peer.get(command.peer)
+                if stream is not None:
+                    if self._streams.write(stream, frame):
+                        return
+                    self._core.handle(self._drop(stream), self._now)
+                    commands = self._core.settle(self._now)
+                elif self._frontend.send_one(command.peer, frame) is Delivery.SENT:
                     return
         while commands:
             sends: dict[bytes, list[Send]] = {}
@@ -278,7 +319,7 @@ class BrokerServer:
     def _write(self, command: Assign) -> None:
         worker = self._workers.get(command.worker_id)
         if worker is not None:
-            worker.link.put(command.message, command.buffers)
+            worker.link.hold(command.message, command.buffers)
             self._dirty[command.worker_id] = worker
 
     def _flush(self) -> None:
@@ -289,17 +330,14 @@ class BrokerServer:
 
     def _flush_worker(self, worker: _Worker) -> None:
         link = worker.link
-        waits = not link.flush()
+        waits = not (link.flush() or link.is_broken)
         if waits == worker.waits_to_write or not link.alive:
             return
         worker.waits_to_write = waits
-        fd = link.fileno()
         if waits:
-            self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
-            self._on_ready[fd] = partial(self._write_and_read, worker)
+            self._poller.watch_both(link.fileno(), partial(self._write_and_read, worker))
         else:
-            self._epoll.modify(fd, select.EPOLLIN)
-            self._on_ready[fd] = partial(self._read_worker, worker)
+            self._poller.watch_reads(link.fileno(), partial(self._read_worker, worker))
 
     def _write_and_read(self, worker: _Worker) -> None:
         self._flush_worker(worker)
@@ -307,6 +345,11 @@ class BrokerServer:
 
     def _deliver(self, peer: bytes, sends: list[Send]) -> list[Event]:
         """Send to one client what there is for it; returns the event of its loss, if any."""
+        stream = self._by_peer.get(peer)
+        if stream is not None:
+            for frames in self._egress.messages(peer, sends):
+                stream.put(frames)
+            return [] if self._streams.flush(stream) else [self._drop(stream)]
         for frames in self._egress.messages(peer, sends):
             delivery = self._frontend.send(peer, frames)
             if delivery is not Delivery.SENT:
@@ -319,20 +362,6 @@ class BrokerServer:
             self._channel.send(message)
         except OSError:
             self._on_orphaned()
-
-    # --- polling --------------------------------------------------------------------------------
-
-    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
-        self._on_ready[fd] = handler
-        self._epoll.register(fd, select.EPOLLIN)
-
-    def _unwatch(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-        self._on_ready[fd] = _nothing  # this turn's poll may have given it out too
-
-
-def _nothing() -> None:
-    """Stand for the ROUTER's descriptor, which only wakes the poll."""
 
 
 def main() -> int:

@@ -3,10 +3,13 @@
 Mirror: tests/broker/test_statistics.py.
 """
 
+from dataclasses import dataclass
+
 import msgspec
 
 
-class Counters(msgspec.Struct):
+@dataclass(slots=True)
+class Counters:
     """Counts since the broker's start, beside ``accepted``, the requests admitted.
 
     A chunk counts as one request.
@@ -20,6 +23,10 @@ class Counters(msgspec.Struct):
         taken_back: Requests taken back from blocked workers.
         workers_lost: Workers that ended unasked.
         banned: Clients that broke their grant.
+        retried: Attempts beyond the first.
+        quarantined: Times that a node was put into quarantine.
+        stuck: Requests that ran on for the grace time after they were given up.
+        returned: Calls of nodes given back to their callers' workers, which run them themselves.
     """
 
     completed: int = 0
@@ -30,6 +37,10 @@ class Counters(msgspec.Struct):
     taken_back: int = 0
     workers_lost: int = 0
     banned: int = 0
+    retried: int = 0
+    quarantined: int = 0
+    stuck: int = 0
+    returned: int = 0
 
 
 class NodeStatistics(msgspec.Struct, frozen=True):

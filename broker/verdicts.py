@@ -6,7 +6,7 @@ Mirror: tests/broker/test_verdicts.py.
 import msgspec
 
 from .placement import Worker
-from .requests import ReadyQueue, Request, Session
+from .requests import Node, ReadyQueue, Request, Session
 from .wire.errors import (
     ErrorDetails,
     InvalidArgumentError,
@@ -16,9 +16,11 @@ from .wire.errors import (
     UnimplementedError,
     WorkerLostError,
 )
-from .wire.limits import ID_BYTES_MAX, MIB, TIMEOUT_MS_MAX
+from .wire.limits import ID_BYTES_MAX, MIB, TIMEOUT_MS_MAX, Limits
 from .wire.messages import Options, RequestId
 from .wire.slots import SlotState
+
+RUNNING_MAX = 16  # entries of `running_in`
 
 RETRY_AFTER_MS = 50.0  # told to refused clients: some thousand quick calls later
 
@@ -48,17 +50,14 @@ def refusal(
 ) -> PronghornError | None:
     """Return why a request can't be accepted, `None` if it can."""
     grant = session.grant
-    if len(session.open) + session.replies - session.acknowledged >= grant:
+    if len(session.open) + session.unacknowledged >= grant:
         return _overloaded(f"{grant} requests of this client are open, its grant", grant)
     if session.open_bytes + size > bounds.grant_bytes:
         limit = bounds.grant_bytes
         return _overloaded(f"{limit} bytes of this client's requests are open, its grant", limit)
-    if queue.length >= bounds.queue_requests:
-        limit = bounds.queue_requests
-        return _overloaded(f"{limit} requests wait for a worker, the limit", limit)
-    if queue.bytes + size > bounds.queue_bytes:
-        limit = bounds.queue_bytes
-        return _overloaded(f"{limit} bytes of requests wait for a worker, the limit", limit)
+    overfull = queue_refusal(queue, bounds, size)
+    if overfull is not None:
+        return overfull
     if id_ in session.open:
         return InvalidArgumentError(f"a request with id {id_!r} is open already")
     if isinstance(id_, str) and len(id_) > ID_BYTES_MAX:
@@ -73,6 +72,41 @@ def refusal(
     return None
 
 
+def in_quarantine(node: Node, now: float) -> OverloadedError:
+    """Make the error for a request of a node that ends one worker after the other."""
+    left_s = node.refused_until - now
+    details = ErrorDetails(
+        outcome="not_started", retryable=True, retry_after_ms=left_s * 1000, node=node.name
+    )
+    return OverloadedError(
+        f"{node.name} is in quarantine for {left_s:.1f} s: it has ended one worker after the other",
+        details,
+    )
+
+
+def queue_refusal(queue: ReadyQueue, bounds: Bounds, size: int) -> PronghornError | None:
+    """Return why a request can't be queued, `None` if it can."""
+    if queue.length >= bounds.queue_requests:
+        limit = bounds.queue_requests
+        return _overloaded(f"{limit} requests wait for a worker, the limit", limit)
+    if queue.bytes + size > bounds.queue_bytes:
+        limit = bounds.queue_bytes
+        return _overloaded(f"{limit} bytes of requests wait for a worker, the limit", limit)
+    return None
+
+
+def size_refusal(limits: Limits, *, size: int, buffers: int) -> PronghornError | None:
+    """Return why a call of a node is too large, `None` if it is not; clients' never come so far."""
+    for unit, count, limit in (
+        ("bytes", size, limits.request_bytes),
+        ("buffers", buffers, limits.buffers),
+    ):
+        if count > limit:
+            message = f"the request has {count} {unit}, the limit is {limit}"
+            return InvalidArgumentError(message, ErrorDetails(limit=limit))
+    return None
+
+
 def full_details(error: PronghornError) -> ErrorDetails:
     """Return the error's details, the outcome that its class implies filled in."""
     if error.details.outcome is not None or error.outcome is None:
@@ -80,7 +114,26 @@ def full_details(error: PronghornError) -> ErrorDetails:
     return msgspec.structs.replace(error.details, outcome=error.outcome)
 
 
-def worker_lost(worker: Worker, request: Request, state: SlotState, cause: str) -> WorkerLostError:
+def running_in(worker: Worker, now: float) -> tuple[str, ...]:
+    """Tell what a worker had begun and not finished when it ended, the longest first."""
+    page = worker.page
+    begun = sorted(
+        (page.started_ns(request.slot), request.node.name)
+        for request in worker.held.values()
+        if page.state(request.slot, request.token) is SlotState.STARTED
+    )
+    return tuple(f"{name} for {now * 1e3 - ns / 1e6:.1f} ms" for ns, name in begun[:RUNNING_MAX])
+
+
+def worker_lost(
+    worker: Worker,
+    request: Request,
+    state: SlotState,
+    cause: str,
+    *,
+    stack: str,
+    running: tuple[str, ...],
+) -> WorkerLostError:
     """Make the error for a request that a worker had begun when it ended."""
     outcome: Outcome = "maybe_executed"
     item: int | None = None
@@ -88,7 +141,14 @@ def worker_lost(worker: Worker, request: Request, state: SlotState, cause: str) 
         item = worker.page.item(request.slot) if request.node.marks_items else None
     elif state is SlotState.FINISHED:
         outcome = "executed"
-    details = ErrorDetails(outcome=outcome, node=request.node.name, cause=cause, item=item)
+    details = ErrorDetails(
+        outcome=outcome,
+        node=request.node.name,
+        cause=cause,
+        item=item,
+        traceback=stack or None,
+        running=running,
+    )
     return WorkerLostError(f"{request.node.name}: its worker ended with {cause}", details)
 
 

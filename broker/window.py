@@ -5,19 +5,21 @@ waits in a worker may wait behind a slow request. So only nodes measured as quic
 only as much of them as a worker runs in `BUDGET_NS`; the claim (wire/slots.py) takes back what a
 normally quick node that is slow this once has blocked.
 
+Times are floats throughout: to compare or add a float and an int takes several times as long.
+
 Mirror: tests/broker/test_window.py.
 """
 
 from .wire.limits import KIB
 from .wire.slots import SLOTS_PER_WORKER
 
-QUICK_NS = 200_000
+QUICK_NS = 200_000.0
 """A node measured below this may wait in a worker; about one round trip through the broker."""
 
-BUDGET_NS = 1_000_000
+BUDGET_NS = 1_000_000.0
 """Run time that a worker may hold ahead: what it loses at most when it is lost or blocked."""
 
-OVERHEAD_NS = 15_000
+OVERHEAD_NS = 15_000.0
 """Counted per request on top of its run time: decoding, encoding and the write of its result."""
 
 WINDOW_BYTES = 128 * KIB
@@ -32,7 +34,7 @@ STALL_S = 0.002
 
 _RISE = 1 / 8  # of the difference, for a sample above the estimate
 _FALL = 1 / 4  # below it: a cold first call is soon forgotten
-_OUTLIER = 8  # a sample counts as at most so many times the estimate
+_OUTLIER = 8.0  # a sample counts as at most so many times the estimate
 
 assert STALL_S * 1e9 > BUDGET_NS, "a worker busy with its window must not be taken for blocked"
 assert 2 * OVERHEAD_NS * SLOTS_PER_WORKER >= BUDGET_NS, "the slots are no tighter than the budget"
@@ -45,12 +47,8 @@ def estimate(previous_ns: float | None, sample_ns: int) -> float:
     """
     if previous_ns is None:
         return float(sample_ns)
-    if sample_ns < previous_ns:
-        return previous_ns + (sample_ns - previous_ns) * _FALL
-    ceiling = _OUTLIER * (previous_ns + OVERHEAD_NS)
-    return previous_ns + (min(sample_ns, ceiling) - previous_ns) * _RISE
-
-
-def is_quick(estimate_ns: float | None) -> bool:
-    """Whether requests of a node with that estimate may wait in a worker."""
-    return estimate_ns is not None and estimate_ns < QUICK_NS
+    step_ns = sample_ns - previous_ns
+    if step_ns < 0.0:
+        return previous_ns + step_ns * _FALL
+    most_ns = _OUTLIER * (previous_ns + OVERHEAD_NS) - previous_ns
+    return previous_ns + (most_ns if step_ns > most_ns else step_ns) * _RISE

@@ -1,7 +1,7 @@
 """A connection on an event loop: a socket, the core, and the loop's readers. An IO shell.
 
 Requests opened within one turn of the loop leave as one message. Belongs to the loop it was made
-on. As in connection.py, a hello is sent when the broker has answered a new connection's probe.
+on. As in connection.py, a hello is sent when the broker has greeted a new connection.
 
 Mirror: tests/client/test_aioconnection.py.
 """
@@ -9,18 +9,17 @@ Mirror: tests/client/test_aioconnection.py.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from os import getpid
 from time import monotonic
 from typing import Generic
-
-import zmq
 
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
 from pronghorn.broker.wire.link import Buffer
 
 from .connection import FRESH_S, closed_error, no_answer
 from .core import ClientCore, Completion, Handle
-from .sockets import BrokerSocket
+from .sockets import RETRY_S, Attached, Sockets
 
 _BURST_FRAMES = 64  # taken in before other things on the loop get their turn
 
@@ -34,28 +33,30 @@ class AsyncConnection(Generic[Handle]):
 
     def __init__(
         self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
-        endpoint: str,
+        sockets: Sockets,
         *,
         client: str,
         connect_timeout_s: float,
         deliver: Callable[[Completion[Handle]], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self._endpoint = endpoint
+        self._sockets = sockets
         self._connect_timeout_s = connect_timeout_s
         self._deliver = deliver
         self._pid = getpid()
         self.core: ClientCore[Handle] = ClientCore(client)
-        self._socket = BrokerSocket(context, endpoint)
+        self._socket = sockets.open()
         self._welcomed = asyncio.Event()  # set iff the broker has welcomed us, or it was closed
         self._end: PronghornError | None = None  # why it can't be used any more, if it can't
         self._flush_is_scheduled = False
         self._checked_at = 0.0  # monotonic seconds
         self.is_checked = False  # whether `check` said yes and nothing was sent since
-        self.loop.add_reader(self._socket.fd, self._on_readable)
-        self.loop.add_reader(self._socket.monitor_fd, self._on_monitor)
-        self.loop.call_soon(self._on_readable)
+        self._wanted = 0  # how many wait until the broker has welcomed us
+        self._retry: asyncio.TimerHandle | None = None  # of the next attempt to connect
+        self._expiry: asyncio.TimerHandle | None = None  # of what waits in the core
+        self._expires_at = inf  # monotonic seconds; when that is due
+        self._attached = Attached(self.loop, self._on_readable, self._on_lost)
+        self._socket.attach(self._attached)
 
     @property
     def is_closed(self) -> bool:
@@ -78,8 +79,8 @@ class AsyncConnection(Generic[Handle]):
             return False
         now = monotonic()
         if now - self._checked_at > FRESH_S:
-            self._on_monitor()
-            self._on_readable()
+            self._on_readable()  # which may find the end of the connection
+            self._on_lost()
         self._checked_at = now
         self.is_checked = self.core.info is not None
         return self.is_checked
@@ -91,11 +92,17 @@ class AsyncConnection(Generic[Handle]):
             BrokerLostError: It did not in time, or the connection was closed.
             ProtocolError: What answers is no broker.
         """
+        self._wanted += 1
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await self._welcomed.wait()
+                while self._end is None and self.core.info is None:  # it may be lost again
+                    if self._retry is None:
+                        self._connect()
+                    await self._welcomed.wait()
         except TimeoutError:
-            raise no_answer(self._endpoint, self._connect_timeout_s) from None
+            raise no_answer(self._sockets.endpoint, self._connect_timeout_s) from None
+        finally:
+            self._wanted -= 1
         if self._end is not None:
             raise self._end
 
@@ -110,7 +117,8 @@ class AsyncConnection(Generic[Handle]):
 
         The first of many leaves alone, as does the only one, which then need not wait for a turn.
         """
-        request_id = self.core.call(handle, node, params, timeout_ms)
+        due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
+        request_id = self.core.call(handle, node, params, timeout_ms, due)
         if self.core.is_full_or_alone:
             self._flush()  # so that the broker begins while more calls are made
         elif not self._flush_is_scheduled:
@@ -120,7 +128,8 @@ class AsyncConnection(Generic[Handle]):
 
     def chunk(self, handle: Handle, node: str, items: bytes, timeout_ms: float | None) -> int:
         """Open a chunk of a map."""
-        request_id = self.core.chunk(handle, node, items, timeout_ms)
+        due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
+        request_id = self.core.chunk(handle, node, items, timeout_ms, due)
         self._schedule_flush()
         return request_id
 
@@ -148,15 +157,38 @@ class AsyncConnection(Generic[Handle]):
         if self.is_closed or self.is_inherited:
             return
         self._end = error or closed_error("not_started")
+        self._socket.detach()
         if not self.loop.is_closed():
-            self.loop.remove_reader(self._socket.fd)
-            self.loop.remove_reader(self._socket.monitor_fd)
+            for timer in self._retry, self._expiry:
+                if timer is not None:
+                    timer.cancel()
             self.give_up(self._end.message)
             self._welcomed.set()
         self.core.goodbye()
         with suppress(BrokerLostError):
             self._socket.send(self.core.outgoing())
         self._socket.close()
+
+    def _connect(self) -> None:
+        """Connect if need be, again and again as long as somebody waits for it."""
+        self._retry = None
+        if self._end is not None or not self._wanted:
+            return
+        try:
+            if self._socket.connect():
+                return
+            if self._sockets.is_outdated():
+                self._socket.close()
+                self._socket = self._sockets.open()
+                self._socket.attach(self._attached)
+        except PronghornError as error:
+            self.close(error)
+        else:
+            self._connect_soon()
+
+    def _connect_soon(self) -> None:
+        if self._retry is None:
+            self._retry = self.loop.call_later(RETRY_S, self._connect)
 
     def _schedule_flush(self) -> None:
         if not self._flush_is_scheduled:
@@ -166,18 +198,36 @@ class AsyncConnection(Generic[Handle]):
     def _flush(self) -> None:
         """Send what the core has to send. Guarded by ``scripts/bench guard``."""
         self._flush_is_scheduled = self.is_checked = False
-        outgoing = self.core.outgoing
+        core = self.core
+        now = -inf
+        if core.has_waiting:
+            now = monotonic()
+            for completion in core.expire(now):
+                self._deliver(completion)
         sent = False
         try:
-            while frames := outgoing():
+            while frames := core.outgoing(now):
                 self._socket.send(frames)
                 sent = True
-                if not self.core.has_waiting:
+                if not core.has_waiting:
                     break
         except BrokerLostError as error:
+            self._read_rest()
             self._lost(error.message)
         if sent and self._socket.readable():  # sending may have used up the wake-up
             self.loop.call_soon(self._on_readable)
+        if core.has_waiting and core.next_due() < self._expires_at:
+            self._watch_deadlines(core.next_due())
+
+    def _watch_deadlines(self, due: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expires_at = due
+        self._expiry = self.loop.call_later(due - monotonic(), self._on_expiry)
+
+    def _on_expiry(self) -> None:
+        self._expiry, self._expires_at = None, inf
+        self._flush()
 
     def _on_readable(self) -> None:
         if self._end is not None:
@@ -214,13 +264,21 @@ class AsyncConnection(Generic[Handle]):
         elif not was_welcome:
             self._welcomed.set()
 
-    def _on_monitor(self) -> None:
+    def _on_lost(self) -> None:
         if self._end is not None or not self._socket.disconnected():
             return
-        while self._end is None and (frame := self._socket.receive()) is not None:
-            self._receive(frame)  # what came before the end
+        self._read_rest()
         if self.core.info is not None:
             self._lost("the broker closed the connection or is gone")
+        if self._wanted:
+            self._connect_soon()
+        if self.core.has_outgoing:
+            self._schedule_flush()
+
+    def _read_rest(self) -> None:
+        """Take in what came before the end."""
+        while self._end is None and (frame := self._socket.receive()) is not None:
+            self._receive(frame)
 
     def _lost(self, why: str) -> None:
         self._welcomed.clear()

@@ -7,8 +7,6 @@ import asyncio
 from time import perf_counter
 from typing import Any
 
-import zmq
-
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.version import CLIENT_NAME
 
@@ -16,7 +14,7 @@ from .aioconnection import AsyncConnection
 from .connection import LATE_S, closed_error, late, unanswered
 from .core import Completion
 from .invocation import Params, check_pong, refused
-from .sockets import make_context
+from .sockets import Sockets
 from .transport import Answer
 
 _Future = asyncio.Future[Any]  # of an Answer
@@ -32,7 +30,7 @@ class AsyncRemoteTransport:
     def __init__(self, endpoint: str, connect_timeout_s: float) -> None:
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._sockets: Sockets | None = None
         self._connection: AsyncConnection[_Future] | None = None
         self._closed = False
 
@@ -112,14 +110,13 @@ class AsyncRemoteTransport:
     def _connect(self) -> AsyncConnection[_Future]:
         connection = self._connection
         if connection is not None and connection.is_inherited:
-            self._connection = self._context = None
+            self._connection = self._sockets = None
         elif connection is not None and not connection.is_closed and connection.loop.is_running():
             raise RuntimeError("an AsyncClient is for one event loop at a time: make another one")
         self._disconnect()
-        self._context = make_context()
+        self._sockets = Sockets(self._endpoint)
         self._connection = AsyncConnection(
-            self._context,
-            self._endpoint,
+            self._sockets,
             client=CLIENT_NAME,
             connect_timeout_s=self._connect_timeout_s,
             deliver=_deliver,
@@ -130,9 +127,9 @@ class AsyncRemoteTransport:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        if self._context is not None:
-            self._context.term()
-            self._context = None
+        if self._sockets is not None:
+            self._sockets.close()
+            self._sockets = None
 
 
 def _deliver(completion: Completion[_Future]) -> None:

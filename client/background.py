@@ -22,7 +22,7 @@ from .aioconnection import AsyncConnection
 from .connection import LATE_S, closed_error, late
 from .core import Completion
 from .invocation import Target, result_of
-from .sockets import make_context
+from .sockets import Sockets
 
 _JOIN_S = 5.0
 
@@ -58,9 +58,8 @@ class Background:
     """The thread and its connection. Starts at once; `close` ends it."""
 
     def __init__(self, endpoint: str, *, connect_timeout_s: float) -> None:
-        self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
-        self._context = make_context()
+        self._sockets = Sockets(endpoint)
         self._inbox: deque[_Submitted] = deque()  # handed over, not yet taken in by the thread
         self._woken = False  # whether the thread was told of the inbox and has not come yet
         # Why nothing is taken in any more, once that is so. Who submits adds to the inbox, then
@@ -111,7 +110,7 @@ class Background:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._serve())
         finally:
-            self._context.term()
+            self._sockets.close()
 
     async def _serve(self) -> None:
         end: PronghornError = BrokerLostError("the client's I/O thread has ended")
@@ -132,8 +131,7 @@ class Background:
 
     def _connect(self) -> AsyncConnection[_Submitted]:
         return AsyncConnection(
-            self._context,
-            self._endpoint,
+            self._sockets,
             client=CLIENT_NAME,
             connect_timeout_s=self._connect_timeout_s,
             deliver=self._deliver,

@@ -1,10 +1,11 @@
 """A connection that blocks: a socket, the core, and the thread that uses it. An IO shell.
 
 Used by one thread at a time. Whoever waits reads for all: replies of other requests that are open
-on the connection are kept with their waiters.
+on the connection are kept with their waiters. What may interrupt a thread anywhere and come back,
+a signal handler or a finalizer, uses another connection than one that has `uses`.
 
-The broker answers the probe that a new connection sends, and that answer is what a hello is sent
-for: so the hello, and all that waits for its welcome, can't get lost in the old connection.
+The broker greets each new connection, and the greeting is what a hello is sent for: so the hello,
+and all that waits for its welcome, can't get lost in the old connection.
 
 Mirror: tests/client/test_connection.py.
 """
@@ -16,10 +17,7 @@ from os import getpid
 from sys import is_finalizing
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
-
-import zmq
-from zmq.backend import zmq_poll
+from typing import Self
 
 from pronghorn.broker.wire.errors import (
     BrokerLostError,
@@ -32,7 +30,7 @@ from pronghorn.broker.wire.link import Buffer
 
 from .core import ClientCore, Completion, Reply
 from .invocation import refused
-from .sockets import RECONNECT_MS, BrokerSocket
+from .sockets import RETRY_S, Sockets
 
 LATE_S = 1.0
 """How long after its deadline a call waits for the broker's word on it before it gives up."""
@@ -40,9 +38,9 @@ LATE_S = 1.0
 
 FRESH_S = 0.005
 """So long after a call was sent the next one is sent without a look whether the connection was made
-anew: a lost one is not tried again before RECONNECT_MS have passed."""
+anew: a lost one is not tried again before `RETRY_S` has passed."""
 
-assert FRESH_S < RECONNECT_MS / 1000
+assert FRESH_S < RETRY_S
 
 # Whatever else ends a call, such as Ctrl-C, may have struck in the middle of anything.
 _HARMLESS = (BrokerLostError, DeadlineExceededError, InvalidArgumentError)
@@ -66,8 +64,7 @@ class Connection:
     the end of it.
 
     Args:
-        context: Where its sockets live.
-        endpoint: Where the broker is.
+        sockets: Makes its socket.
         client: Names the program, for people.
         connect_timeout_s: How long to wait for the broker's welcome.
         bell: A descriptor that becomes readable when it is closed by another thread.
@@ -79,38 +76,38 @@ class Connection:
 
     def __init__(
         self,
-        context: "zmq.Context[zmq.Socket[bytes]]",
-        endpoint: str,
+        sockets: Sockets,
         *,
         client: str,
         connect_timeout_s: float,
         bell: int,
         closed: Callable[[], None],
     ) -> None:
-        self._endpoint = endpoint
+        self._sockets = sockets
+        self._bell = bell
         self._connect_timeout_s = connect_timeout_s
         self._pid = getpid()  # the process it belongs to: a fork must not use it
         self.core: ClientCore[Waiter] = ClientCore(client)
         self._sent_at = -inf  # monotonic seconds; when the last call was sent, if it is not lost
         # Who uses it counts itself here, then looks at `closing`; who closes it sets `closing`,
         # then looks here. So one of them sees the other, and nobody closes what is in use.
-        self._uses = 0
+        self.uses = 0
         self.closing = False  # whether it must not be used any more
+        self._broken_off = False  # whether requests were open when it was closed
         self._unclosed = threading.Lock()  # taken by whoever closes it
         self._on_closed = closed
-        self._socket = BrokerSocket(context, endpoint)
-        bell_item = (bell, int(zmq.POLLIN))
-        self._poll_items: list[tuple[Any, int]] = [*self._socket.poll_items, bell_item]
+        self._socket = sockets.open(bell)
 
     def __del__(self) -> None:
-        if hasattr(self, "_poll_items") and not is_finalizing():  # it was made, and can be closed
+        if hasattr(self, "_socket") and not is_finalizing():  # it was made, and can be closed
             self.close()
 
     def __enter__(self) -> Self:
-        self._uses += 1
+        self.uses += 1
         if self.closing:
+            error = self._closed_error()
             self._let_go()
-            raise closed_error("not_started")
+            raise error
         return self
 
     def __exit__(
@@ -147,7 +144,7 @@ class Connection:
             DeadlineExceededError: The broker said nothing for `LATE_S` after the deadline.
             InvalidArgumentError: The call is over the broker's limits.
         """
-        self._uses += 1
+        self.uses += 1
         try:
             if self.closing:
                 raise closed_error("not_started")
@@ -155,12 +152,13 @@ class Connection:
                 self._refresh()
             while True:
                 waiter = Waiter()
-                waiter.request_id = self.core.call(waiter, node, params, timeout_ms)
-                if self.flush():
+                due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
+                waiter.request_id = self.core.call(waiter, node, params, timeout_ms, due)
+                if self._send():
                     break
                 self._refresh()  # it was not sent: the connection was lost since the last call
-            self._sent_at = now = monotonic()
-            self._wait_for(waiter, None if timeout_ms is None else now + timeout_ms / 1000 + LATE_S)
+            self._sent_at = monotonic()
+            self._wait_for(waiter, None if due is None else due + LATE_S)
             if waiter.reply is None:
                 raise late(timeout_ms)
         except _HARMLESS:
@@ -169,7 +167,7 @@ class Connection:
             self.closing = True  # which cancels what is open
             raise
         finally:
-            self._uses -= 1
+            self.uses -= 1
             if self.closing:
                 self.close()
         return waiter
@@ -199,8 +197,9 @@ class Connection:
             if self.core.info is None:
                 self._refresh()
             waiter = Waiter()
+            due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
             try:
-                waiter.request_id = self.core.chunk(waiter, node, items, timeout_ms)
+                waiter.request_id = self.core.chunk(waiter, node, items, timeout_ms, due)
                 self.flush()
             except InvalidArgumentError as error:
                 waiter.reply = refused(error)
@@ -225,23 +224,16 @@ class Connection:
 
         Then all that is open has ended.
         """
-        core, send = self.core, self._socket.send
-        try:
-            while frames := core.outgoing():
-                send(frames)
-                if not core.has_waiting:
-                    break
-        except BrokerLostError as error:
-            self._lost(error.message)
-            return False
-        return True
+        self._expire()
+        return self._send()
 
     def close(self) -> None:
         """Say goodbye and close; what is in use is closed by its user as soon as it wakes up."""
         self.closing = True
-        if self._uses or not self._unclosed.acquire(blocking=False):
+        if self.uses or not self._unclosed.acquire(blocking=False):
             return
         if self._pid == getpid():
+            self._broken_off = bool(self.core.open_requests)
             if self.core.info is not None:
                 self.core.goodbye()
                 self.flush()
@@ -249,15 +241,36 @@ class Connection:
             self._on_closed()
 
     def _let_go(self) -> None:
-        self._uses -= 1
+        self.uses -= 1
         if self.closing:
             self.close()
 
+    def _expire(self) -> bool:
+        """End what waits in the core and whose time is over; returns whether there was any."""
+        if not self.core.has_waiting:
+            return False
+        ended = self.core.expire(monotonic())
+        self._deliver(ended)
+        return bool(ended)
+
+    def _send(self) -> bool:
+        core, send = self.core, self._socket.send
+        now = monotonic() if core.has_waiting else -inf
+        try:
+            while frames := core.outgoing(now):
+                send(frames)
+                if not core.has_waiting:
+                    break
+        except BrokerLostError as error:
+            self._read()  # what came before the end
+            self._lost(error.message)
+            return False
+        return True
+
     def _refresh(self) -> None:
         """Take in what has come meanwhile; shake hands again if the connection was lost."""
-        if self._socket.readable():
-            self._read()
-        elif self._socket.disconnected():
+        self._read()
+        if self._socket.disconnected() and self.core.info is not None:
             self._lost("the connection to the broker was lost")
         if self.core.info is None:
             self._shake_hands()
@@ -265,8 +278,18 @@ class Connection:
     def _shake_hands(self) -> None:
         due = monotonic() + self._connect_timeout_s
         while self.core.info is None:
-            if not self._turn(due):
-                raise no_answer(self._endpoint, self._connect_timeout_s)
+            in_time = True
+            if self._socket.connect():
+                in_time = self._turn(due)
+                if self.core.info is not None or self.core.has_outgoing:  # was welcomed or greeted
+                    continue
+            elif self._sockets.is_outdated():
+                self._socket.close()
+                self._socket = self._sockets.open(self._bell)
+            if not in_time or monotonic() + RETRY_S >= due:
+                raise no_answer(self._sockets.endpoint, self._connect_timeout_s)
+            self._socket.disconnected()  # which is no news here, and must not end the wait
+            self._wait(RETRY_S)
 
     def _wait_for(self, waiter: Waiter, due: float | None) -> None:
         """Wait until a request has its reply; cancel it when the time is up."""
@@ -283,21 +306,30 @@ class Connection:
 
     def _turn(self, due: float | None) -> bool:
         """Send, wait for the next message and take it in; `False` when the time is up."""
-        if not self.flush():
-            return True  # all that is open has ended
-        timeout = -1 if due is None else max(0, ceil((due - monotonic()) * 1000))
-        ready = zmq_poll(self._poll_items, timeout)
-        if self.closing:
-            raise closed_error("maybe_executed")
-        if not ready:
-            return False
-        if ready[0][0] is self._poll_items[0][0]:
-            self._read()
-        elif self._socket.disconnected():
+        if self._expire() or not self._send():  # else all that is open has ended
+            return True
+        until = self.core.next_due() if self.core.has_waiting else inf
+        if due is not None and due < until:
+            until = due
+        if not self._wait(None if until == inf else until - monotonic()):
+            return until != due  # else what waits here has come to its end
+        self._read()
+        if self._socket.disconnected():
             self._read()  # what came before the end
             if self.core.info is not None:
                 self._lost("the broker closed the connection or is gone")
         return True
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait for news; `False` if there were none in time."""
+        happened = self._socket.wait(-1 if seconds is None else max(0, ceil(seconds * 1000)))
+        if self.closing:
+            raise self._closed_error()
+        return happened
+
+    def _closed_error(self) -> BrokerLostError:
+        some_open = self._broken_off or self.core.open_requests
+        return closed_error("maybe_executed" if some_open else "not_started")
 
     def _read(self) -> None:
         while (frame := self._socket.receive()) is not None:

@@ -1,17 +1,19 @@
 """One connection's state: what is pending, what waits for the grant, what is acknowledged. Pure.
 
-Contract: `open` and `cancel` as the program asks, `receive` for each message that came; after each
+Contract: `call` and `cancel` as the program asks, `receive` for each message that came; after each
 of them the shell sends `outgoing` until it is empty, and hands each `Completion` to whoever waits.
-`lost` when the connection broke. `Handle` is whatever the shell knows a waiting call by.
+`expire` before `outgoing` and when `next_due` has come; `lost` when the connection broke. `now` and
+`due` are monotonic seconds. `Handle` is whatever the shell knows a waiting call by.
 
-Rules: a request is sent only within the broker's grant and waits here otherwise; each gets exactly
-one completion; replies that were read are acknowledged before the grant runs out.
+Rules: a request is sent only within the broker's grant and waits here otherwise, for as long as its
+time allows; each gets exactly one completion; replies that were read are acknowledged before the
+grant runs out.
 
 Mirror: tests/client/test_core.py; joined with the other cores in tests/sim/.
 """
 
-from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import Generic, TypeVar
 
 import msgspec
@@ -20,6 +22,8 @@ from msgspec import Raw
 from pronghorn.broker.wire.codec import decode_reply, encode_message
 from pronghorn.broker.wire.errors import (
     BrokerLostError,
+    CancelledError,
+    DeadlineExceededError,
     ErrorDetails,
     InvalidArgumentError,
     Outcome,
@@ -46,6 +50,8 @@ from pronghorn.broker.wire.messages import (
     WelcomeInfo,
     bundle_requests,
 )
+
+from .waiting import Waiting, WaitingRequest, hurried
 
 Handle = TypeVar("Handle")
 
@@ -78,9 +84,7 @@ class ClientCore(Generic[Handle]):
         # request id -> who waits for it and its size; a key is here iff it was sent, not answered
         self._pending: dict[int, tuple[Handle, int]] = {}
         self._pending_bytes = 0
-        # requests beyond the grant, oldest first: (request id, handle, what to send, size)
-        self._waiting: deque[tuple[int, Handle, bytes | list[Buffer], int]] = deque()
-        self._given_up: set[int] = set()  # waiting ids that were cancelled before they were sent
+        self._waiting: Waiting[Handle] = Waiting()  # requests beyond the grant; in no other place
         # to be sent, in order: a frame, or a frame with its buffers
         self._outgoing: list[bytes | list[Buffer]] = []
         self._ids = 0  # the request id given out last
@@ -106,8 +110,16 @@ class ClientCore(Generic[Handle]):
         node: str,
         params: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
+        due: float | None = None,
     ) -> int:
         """Open a call and return its request id.
+
+        Args:
+            handle: Comes back with the completion.
+            node: Name of the node.
+            params: Encoded parameters and their buffers.
+            timeout_ms: Time left for the call.
+            due: When that time is over. Without it the time does not run while the call waits here.
 
         Raises:
             InvalidArgumentError: It is over the broker's limits.
@@ -116,18 +128,22 @@ class ClientCore(Generic[Handle]):
         self._ids = request_id = self._ids + 1
         options = None
         if timeout_ms is not None or buffers:
-            options = Options(timeout_ms=timeout_ms, buffers=len(buffers))
-        frame = encode_message(Call(request_id, node, Raw(body), options))
-        self._open(handle, request_id, frame, buffers)
+            options = _options(timeout_ms, len(buffers))
+        self._open(handle, Call(request_id, node, Raw(body), options), request_id, buffers, due)
         return request_id
 
-    def chunk(self, handle: Handle, node: str, items: bytes, timeout_ms: float | None) -> int:
-        """Open a chunk of a map and return its request id; errors as in `call`."""
+    def chunk(
+        self,
+        handle: Handle,
+        node: str,
+        items: bytes,
+        timeout_ms: float | None,
+        due: float | None = None,
+    ) -> int:
+        """Open a chunk of a map and return its request id; all else as for `call`."""
         self._ids = request_id = self._ids + 1
-        options = None if timeout_ms is None else Options(timeout_ms=timeout_ms)
-        self._open(
-            handle, request_id, encode_message(MapChunk(request_id, node, Raw(items), options)), ()
-        )
+        options = None if timeout_ms is None else _options(timeout_ms, 0)
+        self._open(handle, MapChunk(request_id, node, Raw(items), options), request_id, (), due)
         return request_id
 
     def ping(self, handle: Handle) -> int:
@@ -137,30 +153,47 @@ class ClientCore(Generic[Handle]):
         self._outgoing.append(encode_message(Ping(request_id)))
         return request_id
 
-    def cancel(self, request_id: int) -> Handle | None:
-        """Cancel a request; its completion still comes, unless it was not sent yet.
+    def cancel(self, request_id: int) -> Completion[Handle] | None:
+        """Cancel a request.
 
         Returns:
-            The handle of a request that was not sent: it has ended with this call.
+            The completion of one that was not sent, so ``not_started``; it has ended with this
+            call. `None` for one that was sent, whose completion is still to come from the broker,
+            and for one that has ended before.
         """
         if request_id in self._pending:
             self._outgoing.append(encode_message(Cancel(request_id)))
             return None
-        for waiting_id, handle, _, _ in self._waiting:
-            if waiting_id == request_id and request_id not in self._given_up:
-                self._given_up.add(request_id)
-                return handle
-        return None
+        waiting = self._waiting.pop(request_id)
+        if waiting is None:
+            return None
+        error = CancelledError(f"{waiting.node}: the call was cancelled")
+        return _unsent(request_id, waiting, error)
+
+    def expire(self, now: float) -> list[Completion[Handle]]:
+        """End the requests that still wait here and whose time is over: they are not sent."""
+        completions: list[Completion[Handle]] = []
+        for request_id, waiting in self._waiting.pop_overdue(now):
+            why = f"{waiting.node}: the deadline has passed before it could be sent"
+            completions.append(_unsent(request_id, waiting, DeadlineExceededError(why)))
+        return completions
+
+    def next_due(self) -> float:
+        """Tell when `expire` will find something, `inf` if not as things stand."""
+        return self._waiting.next_due()
 
     # --- the wire's side ------------------------------------------------------------------------
 
-    def outgoing(self) -> list[Buffer]:
+    def outgoing(self, now: float = -inf) -> list[Buffer]:
         """Return the frames of the next message to send, empty when there is none.
 
         Small frames that follow each other are bundled.
+
+        Args:
+            now: For what has waited with a deadline: the broker is told the time left by then.
         """
-        if self._waiting:
-            self._release()
+        if self._waiting.requests:
+            self._release(now)
         outgoing, self._outgoing = self._outgoing, []
         if len(outgoing) == 1 and isinstance(outgoing[0], bytes):
             return [outgoing[0]]
@@ -178,7 +211,7 @@ class ClientCore(Generic[Handle]):
     @property
     def has_outgoing(self) -> bool:
         """Whether there is something to send, or may be now that replies were read."""
-        return bool(self._outgoing or self._waiting)
+        return bool(self._outgoing or self._waiting.requests)
 
     @property
     def is_full_or_alone(self) -> bool:
@@ -223,14 +256,12 @@ class ClientCore(Generic[Handle]):
             Completion(handle, _lost(request_id, why, "maybe_executed"), ())
             for request_id, (handle, _) in self._pending.items()
         ]
-        for request_id, handle, _, _ in self._waiting:
-            if request_id not in self._given_up:
-                reply = _lost(request_id, why, "not_started")
-                completions.append(Completion(handle, reply, ()))
+        for request_id, waiting in self._waiting.requests.items():
+            reply = _lost(request_id, why, "not_started")
+            completions.append(Completion(waiting.handle, reply, ()))
         self._pending.clear()
         self._pending_bytes = 0
         self._waiting.clear()
-        self._given_up.clear()
         self._outgoing.clear()
         self._owner, self._buffers = None, []
         self._grant_requests = 0
@@ -240,19 +271,20 @@ class ClientCore(Generic[Handle]):
     @property
     def has_waiting(self) -> bool:
         """Whether requests wait for the grant, or for a message that is not full."""
-        return bool(self._waiting)
+        return bool(self._waiting.requests)
 
     @property
     def open_requests(self) -> int:
         """Number of requests that have not got their completion."""
-        return len(self._pending) + len(self._waiting) - len(self._given_up)
+        return len(self._pending) + len(self._waiting.requests)
 
     def check_invariants(self) -> None:
         """Check that the parts of the state agree; for tests."""
         assert self._pending_bytes == sum(size for _, size in self._pending.values())
         requests = [size for _, size in self._pending.values() if size]  # pings have none
         assert len(requests) <= self.limits.grant_requests
-        assert self._given_up <= {waiting[0] for waiting in self._waiting}
+        self._waiting.check_invariants()
+        assert not self._pending.keys() & self._waiting.requests.keys()
         assert self._acknowledged <= self._read
 
     # --- inside ---------------------------------------------------------------------------------
@@ -273,22 +305,31 @@ class ClientCore(Generic[Handle]):
             self._welcome(completions, reply)
 
     def _open(
-        self, handle: Handle, request_id: int, frame: bytes, buffers: Sequence[Buffer]
+        self,
+        handle: Handle,
+        message: Call | MapChunk,
+        request_id: int,
+        buffers: Sequence[Buffer],
+        due: float | None,
     ) -> None:
+        frame = encode_message(message)
         size = len(frame)
-        outgoing: bytes | list[Buffer] = frame
         if buffers:
             size += sum(memoryview(buffer).nbytes for buffer in buffers)
-            outgoing = [frame, *buffers]
         limits = self.limits
         if size > limits.request_bytes or (buffers and len(buffers) > limits.buffers):
             raise _too_large(size, len(buffers), limits)
-        if not self._waiting and self._may_send(size):
+        if not self._waiting.requests and self._may_send(size):
             self._pending[request_id] = (handle, size)
             self._pending_bytes += size
-            self._outgoing.append(outgoing)
+            self._outgoing.append([frame, *buffers] if buffers else frame)
+            return
+        if due is None:
+            waiting = WaitingRequest(handle, message.node, frame, buffers, size)
+            self._waiting.requests[request_id] = waiting
         else:
-            self._waiting.append((request_id, handle, outgoing, size))
+            waiting = WaitingRequest(handle, message.node, b"", buffers, size, message, due)
+            self._waiting.add(request_id, waiting)
 
     def _may_send(self, size: int) -> bool:
         return (
@@ -297,20 +338,20 @@ class ClientCore(Generic[Handle]):
             and len(self._outgoing) < BUNDLE_REQUESTS
         )
 
-    def _release(self) -> None:
+    def _release(self, now: float) -> None:
         """Move requests from those that wait to those that are sent, as the grant allows."""
-        waiting, pending = self._waiting, self._pending
-        while waiting:
-            request_id, handle, outgoing, size = waiting[0]
-            if request_id in self._given_up:
-                self._given_up.remove(request_id)
-            elif self._may_send(size):
-                pending[request_id] = (handle, size)
-                self._pending_bytes += size
-                self._outgoing.append(outgoing)
-            else:
-                return
-            waiting.popleft()
+        released: list[int] = []
+        for request_id, waiting in self._waiting.requests.items():
+            if not self._may_send(waiting.size):
+                break
+            frame, buffers = waiting.frame, waiting.buffers
+            if waiting.message is not None:
+                frame = hurried(waiting.message, (waiting.due - now) * 1000)
+            self._pending[request_id] = (waiting.handle, waiting.size)
+            self._pending_bytes += waiting.size
+            self._outgoing.append([frame, *buffers] if buffers else frame)
+            released.append(request_id)
+        self._waiting.drop(released)
 
     def _complete(
         self,
@@ -343,21 +384,31 @@ class ClientCore(Generic[Handle]):
     def _end_too_large(self, completions: list[Completion[Handle]]) -> None:
         """End what waits and is over limits that were not known when it was opened."""
         limits = self.limits
-        for request_id, handle, outgoing, size in self._waiting:
-            buffers = 0 if isinstance(outgoing, bytes) else len(outgoing) - 1
-            if size <= limits.request_bytes and buffers <= limits.buffers:
-                continue
-            if request_id not in self._given_up:
-                self._given_up.add(request_id)  # for the others' order it stays where it is
-                error = _too_large(size, buffers, limits)
-                details = msgspec.structs.replace(error.details, outcome="not_started")
-                reply = Error(request_id, error.code, error.message, details)
-                completions.append(Completion(handle, reply, ()))
+        for request_id, waiting in list(self._waiting.requests.items()):
+            buffers = len(waiting.buffers)
+            if waiting.size > limits.request_bytes or buffers > limits.buffers:
+                self._waiting.pop(request_id)
+                error = _too_large(waiting.size, buffers, limits)
+                completions.append(_unsent(request_id, waiting, error))
 
 
 def _bundled(frames: list[bytes]) -> list[Buffer]:
     """Make one frame of several; of one or none there is nothing to bundle."""
     return [bundle_requests(frames)] if len(frames) > 1 else [*frames]
+
+
+def _options(timeout_ms: float | None, buffers: int) -> Options:
+    # A float in any case: it may be encoded again with less time left, and must not grow by that.
+    return Options(None if timeout_ms is None else float(timeout_ms), buffers)
+
+
+def _unsent(
+    request_id: int, waiting: WaitingRequest[Handle], error: PronghornError
+) -> Completion[Handle]:
+    """End a request that never left."""
+    details = msgspec.structs.replace(error.details, outcome="not_started", node=waiting.node)
+    reply = Error(request_id, error.code, error.message, details)
+    return Completion(waiting.handle, reply, ())
 
 
 def _lost(request_id: int, why: str, outcome: Outcome) -> Error:

@@ -6,22 +6,23 @@ Mirror: tests/client/test_remote.py.
 import os
 import socket
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
-
-import zmq
 
 from pronghorn.broker.wire.version import CLIENT_NAME
 
-from .background import Background
 from .connection import Connection, Waiter, closed_error
 from .invocation import Params, Target, check_pong
 from .mapping import Chunk, MapPlan, Results
-from .sockets import make_context
+from .sockets import Sockets
 from .transport import Answer
+
+if TYPE_CHECKING:
+    from .background import Background
 
 
 class RemoteTransport:
@@ -49,7 +50,12 @@ class RemoteTransport:
 
     def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
         """Make a call on the calling thread's connection."""
-        waiter = self._my_connection().call(node, params, timeout_ms)
+        connection = self._my_connection()
+        if connection.uses:
+            with self._free_connection() as connection:
+                waiter = connection.call(node, params, timeout_ms)
+        else:
+            waiter = connection.call(node, params, timeout_ms)
         return waiter.reply, waiter.buffers
 
     def submit(self, target: Target, params: Params, timeout_ms: float | None) -> "Future[Any]":
@@ -78,11 +84,11 @@ class RemoteTransport:
 
     def ping(self, timeout_s: float) -> float:
         """Return the seconds of one round trip to the broker itself."""
-        connection = self._my_connection()
-        connection.connect()
-        begun = perf_counter()
-        check_pong(connection.ping(timeout_s).reply)
-        return perf_counter() - begun
+        with self._free_connection() as connection:
+            connection.connect()
+            begun = perf_counter()
+            check_pong(connection.ping(timeout_s).reply)
+            return perf_counter() - begun
 
     def close(self) -> None:
         """Close all connections, those of other threads too, whose calls end at once."""
@@ -90,6 +96,23 @@ class RemoteTransport:
         here = self._processes.get(os.getpid())
         if here is not None:
             here.close(wake=True)
+
+    @contextmanager
+    def _free_connection(self) -> Iterator[Connection]:
+        """Give the calling thread's connection, or another one within a call that is on that.
+
+        Which is so in a signal handler or finalizer, that has interrupted the call anywhere.
+        """
+        connection = self._my_connection()
+        if not connection.uses:
+            yield connection
+            return
+        here = self._here()
+        connection = here.take_spare()
+        try:
+            yield connection
+        finally:
+            here.give_spare(connection)
 
     def _my_connection(self) -> Connection:
         """Return the calling thread's connection. Guarded by ``scripts/bench guard``."""
@@ -114,7 +137,7 @@ class _Connections:
     """What a client has open in one process. Costs nothing until it is used."""
 
     def __init__(self, endpoint: str, connect_timeout_s: float) -> None:
-        self._endpoint = endpoint
+        self._sockets = Sockets(endpoint)
         self._connect_timeout_s = connect_timeout_s
         self.mine = threading.local()  # .connection: that of the calling thread
         # Guards what follows. Reentrant, as the collector may close a connection at any time.
@@ -123,20 +146,18 @@ class _Connections:
         self._all: WeakSet[Connection] = WeakSet()  # to be closed; a thread's ends with the thread
         self._spare: list[Connection] = []  # those of maps that have ended
         self._background: Background | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # made for the first connection
         self._bell: tuple[socket.socket, socket.socket] | None = None  # closing one rings the other
-        self._users = 1  # of context and bell: the open connections, and this as long as it is open
+        self._users = 1  # of sockets and bell: the open connections, and this as long as it is open
 
     def connect(self) -> Connection:
         """Make a connection."""
         with self._lock:
             if self._closed:
                 raise closed_error("not_started")
-            if self._context is None or self._bell is None:
-                self._context, self._bell = make_context(), socket.socketpair()
+            if self._bell is None:
+                self._bell = socket.socketpair()
             connection = Connection(
-                self._context,
-                self._endpoint,
+                self._sockets,
                 client=CLIENT_NAME,
                 connect_timeout_s=self._connect_timeout_s,
                 bell=self._bell[0].fileno(),
@@ -157,14 +178,17 @@ class _Connections:
             if not connection.closing:
                 self._spare.append(connection)
 
-    def background(self) -> Background:
+    def background(self) -> "Background":
         """Return the I/O thread."""
         with self._lock:
             if self._closed:
                 raise closed_error("not_started")
             if self._background is None or self._background.has_ended:
+                # Most programs never submit, so they never import asyncio for it either.
+                from .background import Background
+
                 self._background = Background(
-                    self._endpoint, connect_timeout_s=self._connect_timeout_s
+                    self._sockets.endpoint, connect_timeout_s=self._connect_timeout_s
                 )
             return self._background
 
@@ -183,7 +207,7 @@ class _Connections:
         for connection in connections:
             connection.close()
         if wake and self._bell is not None:
-            self._bell[1].close()
+            self._bell[1].shutdown(socket.SHUT_RDWR)  # closing would not do after a fork
         if self._background is not None:
             self._background.close()
         self._let_go()
@@ -193,8 +217,8 @@ class _Connections:
             self._users -= 1
             if self._users:
                 return
-        if self._context is not None and self._bell is not None:
-            self._context.term()
+        self._sockets.close()
+        if self._bell is not None:
             for end in self._bell:
                 end.close()
 

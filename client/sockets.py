@@ -1,165 +1,150 @@
-"""The ZeroMQ socket of one connection to a broker. An IO shell.
+"""What a connection to a broker stands on: a stream beside an ipc endpoint, or ZeroMQ. IO shells.
 
 Mirror: tests/client/test_sockets.py.
 """
 
-import secrets
-from collections.abc import Sequence
-from typing import Any, cast
+from __future__ import annotations
 
-import zmq
-from zmq.backend import Socket as BackendSocket
-from zmq.utils.monitor import recv_monitor_message
+import os
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pronghorn.broker.wire.errors import (
-    BrokerLostError,
-    ErrorDetails,
-    InvalidArgumentError,
-    OverloadedError,
-)
-from pronghorn.broker.wire.limits import KIB
+from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails
 from pronghorn.broker.wire.link import Buffer
-from pronghorn.broker.wire.places import check_endpoint
+from pronghorn.broker.wire.places import check_endpoint, stream_path
 
-_EVENTS = int(zmq.EVENTS)
-_POLLIN = int(zmq.POLLIN)
-_NOBLOCK = int(zmq.NOBLOCK)
-_SNDMORE = int(zmq.SNDMORE) | _NOBLOCK
+if TYPE_CHECKING:
+    import zmq
 
-RECONNECT_MS, _RECONNECT_MAX_MS = 10, 100
-_SOON_MS = 20  # of `receive_soon`
-_LINGER_MS = 200  # for the goodbye
-_HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells of ipc peers
-# Below it a copy is cheaper than pyzmq's way to keep track of the buffer: a further thread, and a
-# message to it per frame.
-_ZERO_COPY_BYTES = 512 * KIB
-_SOCKETS_MAX = 16_384  # three for a connection; libzmq's 1023 are used up by 341 threads
+SOON_MS = 20
+"""How long `receive_soon` waits."""
+
+RETRY_S = 0.01
+"""How long to wait before the next attempt to connect, while somebody waits for the connection."""
 
 
-def make_context() -> "zmq.Context[zmq.Socket[bytes]]":
-    """Make a context; whoever makes it terminates it."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    context.set(zmq.MAX_SOCKETS, _SOCKETS_MAX)
-    return context
+class Attached(NamedTuple):
+    """An event loop, and what it calls."""
+
+    loop: AbstractEventLoop
+    on_readable: Callable[[], None]
+    on_lost: Callable[[], None]
 
 
-class BrokerSocket:
-    """A DEALER with the options the protocol wants, and a monitor that tells of a lost connection.
+class BrokerSocket(Protocol):
+    """One connection, which carries frames."""
 
-    ``IMMEDIATE`` keeps requests from being queued for a broker that is not there, ``PROBE_ROUTER``
-    makes a new connection known to both sides.
+    def connect(self) -> bool:
+        """Connect if need be; `False` if nobody listens, so that it has to be tried again.
 
-    Raises:
-        InvalidArgumentError: The endpoint is malformed.
-        OverloadedError: The system or the context has no more sockets.
-    """
-
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
-        check_endpoint(endpoint, insecure=True)
-        self._socket = socket = _make_socket(context)
-        socket.setsockopt(zmq.LINGER, _LINGER_MS)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.PROBE_ROUTER, 1)
-        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
-        socket.setsockopt(zmq.SNDHWM, 0)  # what is in flight is bounded by the broker's grant
-        socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.RCVTIMEO, _SOON_MS)  # only of receives that wait at all
-        if endpoint.startswith("tcp://"):
-            socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
-        self._recv = BackendSocket.recv.__get__(socket)
-        self._send = BackendSocket.send.__get__(socket)
-        self._get = BackendSocket.get.__get__(socket)
-        self._monitor = _make_monitor(socket)
-        self._get_of_monitor = BackendSocket.get.__get__(self._monitor)
-        self.monitor_fd = cast(int, self._monitor.getsockopt(zmq.FD))
-        self.fd = cast(int, socket.getsockopt(zmq.FD))
-        try:
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            raise InvalidArgumentError(f"{endpoint!r} is no endpoint: {error}") from error
-        # For zmq_poll. A plain descriptor stands for the monitor: its events are all alike, and
-        # asking the socket itself would cost 1.4 us per poll.
-        self.poll_items: list[tuple[Any, int]] = [(socket, _POLLIN), (self.monitor_fd, _POLLIN)]
-
-    def readable(self) -> bool:
-        """Whether a message waits; to be asked after each send before the descriptor is polled."""
-        return bool(self._get(_EVENTS) & _POLLIN)
-
-    def disconnected(self) -> bool:
-        """Whether the connection was lost since this was asked last."""
-        lost = False
-        while self._get_of_monitor(_EVENTS) & _POLLIN:
-            recv_monitor_message(self._monitor)
-            lost = True
-        return lost
+        Raises:
+            InvalidArgumentError: What is there can't be connected to.
+            OverloadedError: The system has no more sockets.
+        """
 
     def send(self, frames: Sequence[Buffer]) -> None:
-        """Send one message.
+        """Send frames, without waiting.
 
         Raises:
             BrokerLostError: There is no connection at the moment; nothing was sent.
         """
-        send = self._send
-        last = len(frames) - 1
-        try:
-            if not last and len(frames[0]) < _ZERO_COPY_BYTES:
-                send(frames[0], _NOBLOCK)
-                return
-            for index, frame in enumerate(frames):
-                copy = len(frame) < _ZERO_COPY_BYTES
-                send(frame, _SNDMORE if index < last else _NOBLOCK, copy)
-        except zmq.Again:
-            raise BrokerLostError(
-                "there is no connection to the broker", ErrorDetails(outcome="not_started")
-            ) from None
+
+    def readable(self) -> bool:
+        """Whether a frame waits; to be asked after each send before the loop is left to itself."""
 
     def receive(self) -> bytes | None:
         """Receive one frame without waiting, `None` when there is none.
 
         Which message it is part of is of no interest: each frame tells what follows it.
         """
-        try:
-            frame: bytes = self._recv(_NOBLOCK)
-        except zmq.Again:
-            return None
-        return frame
 
     def receive_soon(self) -> bytes | None:
-        """Receive one frame, waiting some milliseconds for it; `None` when none came."""
-        try:
-            frame: bytes = self._recv()
-        except zmq.Again:
-            return None
-        return frame
+        """Receive one frame, waiting up to `SOON_MS` for it; `None` when none came."""
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait until a frame has come, the connection is lost, or the bell has rung.
+
+        Args:
+            timeout_ms: -1 for as long as it takes.
+
+        Returns:
+            Whether one of them may be so; `False` when the time is up.
+        """
+
+    def disconnected(self) -> bool:
+        """Whether the connection was lost since this was asked last."""
+
+    def attach(self, attached: Attached) -> None:
+        """Have an event loop call back when frames have come, or the connection is lost."""
+
+    def detach(self) -> None:
+        """Have the loop call back no more."""
 
     def close(self) -> None:
-        """Close the socket; a goodbye that was sent leaves within the linger time."""
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self._socket.close()
+        """Close it; what was sent still leaves."""
 
 
-def _make_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
-    try:
-        return context.socket(zmq.DEALER)
-    except zmq.ZMQError as error:
-        raise _no_sockets(error) from error
+class Sockets:
+    """Makes the sockets of one client in one process.
+
+    Raises:
+        InvalidArgumentError: The endpoint is malformed.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        check_endpoint(endpoint, insecure=True)
+        self.endpoint = endpoint
+        self._lock = threading.Lock()  # guards the making of what follows
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # made for the first socket
+
+    def open(self, bell: int | None = None) -> BrokerSocket:
+        """Make a socket.
+
+        Args:
+            bell: A descriptor that ends its `wait` when it becomes readable.
+
+        Raises:
+            InvalidArgumentError: The endpoint can't be connected to.
+            OverloadedError: There are no more sockets.
+        """
+        path = self._stream_path()
+        if path is not None:
+            from .streamsocket import StreamSocket
+
+            return StreamSocket(path, bell)
+        from .zmqsocket import ZmqSocket, make_context
+
+        with self._lock:
+            if self._context is None:
+                self._context = make_context()
+        return ZmqSocket(self._context, self.endpoint, bell)
+
+    def is_outdated(self) -> bool:
+        """Whether a socket that can't connect should be closed and another one be opened."""
+        return self._stream_path() is None
+
+    def close(self) -> None:
+        """Let go of what the sockets share; all of them have to be closed."""
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+
+    def _stream_path(self) -> str | None:
+        """Return the path of the stream to connect to; `None` if it has to be ZeroMQ.
+
+        The broker makes the stream first and removes it last. So if only the other is there it is
+        no broker's: a proxy's, say. Where there is neither a broker may be about to start.
+        """
+        path = stream_path(self.endpoint)
+        if path is None or os.path.exists(path):
+            return path
+        return None if os.path.exists(self.endpoint.removeprefix("ipc://")) else path
 
 
-def _make_monitor(socket: "zmq.Socket[bytes]") -> "zmq.Socket[bytes]":
-    # The name that pyzmq would choose is that of a descriptor, which may be in use again before
-    # libzmq has let go of the monitor that was called so.
-    try:
-        return socket.get_monitor_socket(
-            zmq.EVENT_DISCONNECTED, f"inproc://monitor-{secrets.token_hex(8)}"
-        )
-    except zmq.ZMQError as error:
-        socket.close()
-        raise _no_sockets(error) from error
-
-
-def _no_sockets(error: zmq.ZMQError) -> OverloadedError:
-    return OverloadedError(f"can't make a socket to the broker: {error}")
+def not_connected() -> BrokerLostError:
+    """Make the error of what can't be sent."""
+    return BrokerLostError(
+        "there is no connection to the broker", ErrorDetails(outcome="not_started")
+    )

@@ -35,25 +35,35 @@ ACROSS_LAYERS = {
 WIRE_SHELLS = (
     "broker/wire/channel.py",  # sockets that carry file descriptors between our processes
     "broker/wire/linux.py",  # calls of the kernel's for which Python has no name
+    "broker/wire/stream.py",  # the writing half of a stream
     "broker/wire/places.py",  # where a broker's files are, from environment and file system
 )
 
 # Pure modules decide and do nothing: what happens, and when, comes in as arguments.
 PURE = (
+    "broker/clients.py",
     "broker/core.py",
+    "broker/crew.py",
     "broker/deadlines.py",
     "broker/egress.py",
     "broker/events.py",
     "broker/ingress.py",
+    "broker/lifecycle.py",
+    "broker/nested.py",
     "broker/placement.py",
+    "broker/quarantine.py",
     "broker/requests.py",
     "broker/restart.py",
+    "broker/retries.py",
+    "broker/sessions.py",
     "broker/statistics.py",
     "broker/verdicts.py",
     "broker/window.py",
+    "broker/workers.py",
     "broker/wire/*.py",
     "client/core.py",
     "client/mapping.py",
+    "client/waiting.py",
     "worker/core.py",
     "worker/dispatch.py",
     "worker/signature.py",
@@ -71,11 +81,8 @@ EXCEPTIONS = {
 # The IO shells that hold a ZeroMQ socket. The benchmarks drive bare sockets as well.
 ZMQ_SHELLS = (
     "broker/frontend.py",
-    "client/aioconnection.py",
-    "client/aioremote.py",
-    "client/connection.py",
-    "client/remote.py",
     "client/sockets.py",
+    "client/zmqsocket.py",
 )
 
 

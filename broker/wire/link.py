@@ -48,6 +48,7 @@ class RunCall(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     params: Raw
     left_ms: float | None = None
     buffers: int = 0
+    depth: int = 0  # how many calls of nodes it lies within
 
 
 class RunChunk(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -68,6 +69,29 @@ class CancelRun(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Broker to worker: finish what has begun, then exit."""
+
+
+class NestedDone(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """Broker to worker: a call that a node made has its result."""
+
+    id: int
+    value: Raw
+    buffers: int = 0
+
+
+class NestedFailed(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """Broker to worker: a call that a node made has failed."""
+
+    id: int
+    code: str
+    message: str
+    details: ErrorDetails
+
+
+class RunHere(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
+    """Broker to worker: nobody has room for a call that a node made, so run it in its caller."""
+
+    id: int
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=16):
@@ -113,8 +137,31 @@ class Skipped(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False):
     token: int
 
 
-ToWorker = RunCall | RunChunk | CancelRun | Stop
-ToBroker = Ready | Done | ChunkDone | Failed | Skipped
+class Nested(msgspec.Struct, frozen=True, array_like=True, tag=21, gc=False):
+    """Worker to broker: a node makes a call.
+
+    `parent` is the token of the request that it runs for; `waits` tells that the worker does
+    nothing else until it has the answer.
+    """
+
+    id: int
+    parent: int
+    node: str
+    params: Raw
+    left_ms: float | None
+    waits: bool
+    depth: int
+    buffers: int = 0
+
+
+class CancelNested(msgspec.Struct, frozen=True, array_like=True, tag=22, gc=False):
+    """Worker to broker: nobody waits for that call any more."""
+
+    id: int
+
+
+ToWorker = RunCall | RunChunk | CancelRun | Stop | NestedDone | NestedFailed | RunHere
+ToBroker = Ready | Done | ChunkDone | Failed | Skipped | Nested | CancelNested
 
 encode_link = msgspec.msgpack.Encoder().encode
 _decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
@@ -144,28 +191,43 @@ def pack(message: ToWorker | ToBroker, buffers: Sequence[Buffer] = ()) -> bytes:
     return b"".join(parts)
 
 
+class StreamError(ValueError):
+    """The other end of a stream has announced more than is taken in."""
+
+
 class FrameReader:
     """Cuts a byte stream into frames; pure, fed by whoever reads the socket.
 
     Bytes of an unfinished frame are kept until the rest comes; a large frame is collected in pieces
     and joined once, so that its cost stays linear.
+
+    Args:
+        frame_bytes_max: Longest frame that is waited for.
     """
 
-    __slots__ = ("_missing", "pieces")
+    __slots__ = ("_frame_bytes_max", "missing", "pieces")
 
-    def __init__(self) -> None:
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._frame_bytes_max = frame_bytes_max
         self.pieces: list[bytes] = []  # of an unfinished frame, with its length prefix
-        self._missing = 0  # bytes that the pieces still lack, as far as is known
+        self.missing = 0  # bytes that the pieces still lack, as far as is known
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take in bytes, give back the frames that are now complete, in order."""
+        """Take in bytes, give back the frames that are now complete, in order.
+
+        Raises:
+            StreamError: A frame is longer than is waited for; the reader is of no use then.
+        """
         if self.pieces:
             self.pieces.append(data)
-            self._missing -= len(data)
-            if self._missing > 0:
+            self.missing -= len(data)
+            if self.missing > 0:
                 return []
             data = b"".join(self.pieces)
             self.pieces.clear()
+            self.missing = 0
+        elif len(data) >= 4 and _unpack_length(data)[0] == len(data) - 4:
+            return [data[4:]]  # exactly one, as when one call is made at a time
         frames: list[bytes] = []
         position = 0
         end = len(data)
@@ -181,8 +243,11 @@ class FrameReader:
             self.pieces.append(rest)
             wanted = LENGTH.size
             if len(rest) >= LENGTH.size:
-                wanted += LENGTH.unpack_from(rest)[0]
-            self._missing = wanted - len(rest)
+                length = _unpack_length(rest)[0]
+                if length > self._frame_bytes_max:
+                    raise StreamError(f"a frame of {length} bytes is announced")
+                wanted += length
+            self.missing = wanted - len(rest)
         return frames
 
 
@@ -196,6 +261,25 @@ def next_read_bytes(asked: int, got: int) -> int:
     The buffer is allocated for each read, whatever comes; above 128 KiB that is a system call.
     """
     return READ_BYTES_MAX if got == asked else READ_BYTES_MIN
+
+
+def next_stream_bytes(asked: int, got: int, missing: int, frames: Sequence[bytes]) -> int:
+    """Choose how much to ask of a client's stream next: little, unless its frames are large.
+
+    So that a flood of small requests leaves time for others between two reads.
+
+    Args:
+        asked: What was asked last.
+        got: What came.
+        missing: What the frame that was begun still lacks.
+        frames: Those that are complete.
+    """
+    if missing > READ_BYTES_MIN:
+        return min(missing, READ_BYTES_MAX)
+    if asked == READ_BYTES_MIN and got < asked:
+        return asked
+    # Who sends one large frame sends more of them.
+    return min(len(frames[-1]) + READ_BYTES_MIN, READ_BYTES_MAX) if frames else READ_BYTES_MIN
 
 
 Message = TypeVar("Message")

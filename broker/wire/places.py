@@ -20,6 +20,9 @@ POOL_PREFIX = "pool-"
 IPC_PATH_BYTES_MAX = 107
 """sizeof(sun_path) - 1 on Linux; libzmq would fail with no more than "File name too long"."""
 
+STREAM_SUFFIX = ".stream"
+"""Beside each ipc endpoint's socket the broker listens at a path that has this added."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -56,6 +59,17 @@ def default_endpoint() -> str:
     return os.environ.get(ENDPOINT_VARIABLE) or endpoint_in(runtime_folder(DEFAULT_NAME))
 
 
+def stream_path(endpoint: str) -> str | None:
+    """Return the path of the stream beside an endpoint; `None` where there is none.
+
+    There is none beside tcp endpoints, nor where the system would refuse a path so long.
+    """
+    if not endpoint.startswith("ipc:///"):
+        return None
+    path = endpoint.removeprefix("ipc://") + STREAM_SUFFIX
+    return path if len(os.fsencode(path)) <= IPC_PATH_BYTES_MAX else None
+
+
 def check_ipc_path(path: str) -> None:
     """Refuse a socket path that the kernel would refuse.
 
@@ -76,10 +90,21 @@ def check_endpoint(endpoint: str, *, insecure: bool) -> None:
     Raises:
         InvalidArgumentError: The message says what is wrong and what to do.
     """
+    try:
+        is_text = b"\0" not in endpoint.encode()
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        raise InvalidArgumentError(f"{endpoint!r} is no endpoint: it must be text in UTF-8")
     if endpoint.startswith("ipc://"):
         path = endpoint.removeprefix("ipc://")
         if not path.startswith("/"):
             raise InvalidArgumentError(f"{endpoint}: an ipc endpoint needs an absolute path")
+        if path.endswith(STREAM_SUFFIX):
+            raise InvalidArgumentError(
+                f"{endpoint}: a name that ends in {STREAM_SUFFIX} is for the stream beside the "
+                "endpoint without it"
+            )
         check_ipc_path(path)
         return
     if not endpoint.startswith("tcp://"):

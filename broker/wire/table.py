@@ -21,11 +21,26 @@ NodeKind = Literal["inline", "thread", "async"]
 """`def` on the worker's loop, `def` in the worker's threads, `async def` on the loop."""
 
 
+class RetryPolicy(msgspec.Struct, frozen=True, array_like=True):
+    """How a node is tried again that may safely run twice.
+
+    Attributes:
+        attempts: Runs in all, at least 2.
+        backoff_s: Delay before the second run, seconds; it doubles with each.
+        backoff_max_s: Longest delay.
+    """
+
+    attempts: int
+    backoff_s: float
+    backoff_max_s: float
+
+
 class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
-    """One node: its full name and its kind; its index is its place in the table."""
+    """One node: its full name, its kind, and how it is tried again; its index is its place."""
 
     name: str
     kind: NodeKind
+    retry: RetryPolicy | None = None
 
 
 class NodeTable(msgspec.Struct, frozen=True):

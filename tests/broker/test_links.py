@@ -94,7 +94,7 @@ def test_the_end_of_a_worker_is_seen_after_its_last_word(pair: Pair) -> None:
 
 
 def test_a_worker_that_ends_with_unread_requests_is_seen_too(pair: Pair) -> None:
-    pair.link.write(run(1), ())
+    pair.link.give(run(1), ())
     pair.worker.close()  # Linux tells a reset
     assert pair.link.receive() == []
     assert not pair.link.alive
@@ -118,7 +118,7 @@ def test_draining_a_link_with_nothing_in_it_ends(pair: Pair) -> None:
 
 
 def test_a_reset_while_draining_ends_it(pair: Pair) -> None:
-    pair.link.write(run(1), ())
+    pair.link.give(run(1), ())
     pair.worker.close()
     assert pair.link.drain() == []
 
@@ -140,18 +140,18 @@ def test_draining_stops_at_what_is_no_message(pair: Pair) -> None:
 
 
 def test_a_message_is_written_at_once(pair: Pair) -> None:
-    assert pair.link.write(run(1), ())
+    assert pair.link.give(run(1), ())
     assert tokens(pair.read()) == [1]
-    assert pair.link.write(run(2, buffers=2), (b"one", b"two"))
+    assert pair.link.give(run(2, buffers=2), (b"one", b"two"))
     [(message, buffers)] = pair.read()
     assert isinstance(message, RunCall)
     assert (message.token, buffers) == (2, [b"one", b"two"])
 
 
 def test_messages_put_leave_together(pair: Pair) -> None:
-    pair.link.put(run(1), ())
-    pair.link.put(run(2, buffers=1), (b"buffer",))
-    pair.link.put(CancelRun(1), ())
+    pair.link.hold(run(1), ())
+    pair.link.hold(run(2, buffers=1), (b"buffer",))
+    pair.link.hold(CancelRun(1), ())
     assert pair.read() == []
     assert pair.link.flush()
     received = pair.read()
@@ -162,14 +162,14 @@ def test_messages_put_leave_together(pair: Pair) -> None:
 
 
 def test_one_put_message_leaves_alone(pair: Pair) -> None:
-    pair.link.put(Stop(), ())
+    pair.link.hold(Stop(), ())
     assert pair.link.flush()
     assert [message for message, _ in pair.read()] == [Stop()]
 
 
 def test_many_messages_leave_in_several_writes(pair: Pair) -> None:
     for token in range(700):
-        pair.link.put(run(token), ())
+        pair.link.hold(run(token), ())
     assert pair.link.flush()
     received: list[Any] = []
     while batch := pair.read():
@@ -183,10 +183,10 @@ def test_what_a_full_socket_does_not_take_waits_in_order(pair: Pair, by_put: boo
     all_written = True
     for token in range(10):
         if by_put:
-            pair.link.put(run(token, params), ())
+            pair.link.hold(run(token, params), ())
             all_written = pair.link.flush()
         else:
-            all_written = pair.link.write(run(token, params), ())
+            all_written = pair.link.give(run(token, params), ())
     assert not all_written
     received: list[Any] = []
     while len(received) < 10:
@@ -198,7 +198,7 @@ def test_what_a_full_socket_does_not_take_waits_in_order(pair: Pair, by_put: boo
 
 def test_small_messages_to_a_full_socket_wait_too(pair: Pair) -> None:
     token = 0
-    while pair.link.write(run(token), ()):
+    while pair.link.give(run(token), ()):
         token += 1
     received: list[Any] = []
     while len(received) <= token:
@@ -209,17 +209,17 @@ def test_small_messages_to_a_full_socket_wait_too(pair: Pair) -> None:
 
 def test_writing_to_a_dead_worker_is_no_error(pair: Pair) -> None:
     pair.worker.close()
-    assert pair.link.write(run(1), ())
-    assert pair.link.write(run(2), ())
-    pair.link.put(run(3), ())
+    assert pair.link.give(run(1), ())
+    assert pair.link.give(run(2), ())
+    pair.link.hold(run(3), ())
     assert pair.link.flush()
 
 
 def test_flushing_to_a_dead_worker_is_no_error(pair: Pair) -> None:
-    pair.link.put(run(1), ())
+    pair.link.hold(run(1), ())
     pair.worker.close()
     assert pair.link.flush()
-    pair.link.put(run(2), ())
+    pair.link.hold(run(2), ())
     assert pair.link.flush()
 
 

@@ -28,9 +28,7 @@ def placement() -> Placement:
 
 def place(placement: Placement, placed: Request, now: float = NOW) -> Worker | None:
     """Do with a request what the core does."""
-    worker = placement.find(placed)
-    if worker is not None:
-        placement.give(worker, placed, now)
+    worker = placement.place(placed, now)
     placement.check_invariants()
     return worker
 
@@ -86,7 +84,7 @@ def test_the_worker_that_was_busy_last_is_first(placement: Placement) -> None:
 def test_a_slow_request_has_a_worker_for_itself(placement: Placement, first: Request) -> None:
     worker = ready_worker(placement)
     assert place(placement, first) is worker
-    assert worker.slow_count == 1
+    assert worker.load_ns == inf
     for node in (QUICK, SLOW, UNKNOWN, SLEEP):
         assert place(placement, request(node)) is None
     take(placement, worker, first.token)
@@ -179,7 +177,7 @@ def test_a_chunk_of_a_concurrent_node_needs_an_idle_worker(placement: Placement)
     worker = ready_worker(placement)
     place(placement, request(SLEEP))
     assert place(placement, request(SLEEP, chunk=True)) is worker
-    assert (worker.inline_count, worker.slow_count, worker.concurrent_count) == (1, 1, 1)
+    assert (len(worker.held), worker.load_ns, worker.concurrent_count) == (2, inf, 1)
     assert place(placement, request(SLEEP)) is None
 
 
@@ -199,18 +197,18 @@ def test_a_request_given_out_again_has_a_new_token(placement: Placement) -> None
 def test_a_request_that_is_slow_by_now_counts_as_slow_when_given_out_again(
     placement: Placement,
 ) -> None:
-    """Its mark as quick was kept, and the worker counted as one with a slow request for ever."""
+    """It stayed marked as quick, and its worker counted as one with a slow request for ever."""
     node = Node(0, "m.node", concurrent=False, estimate_ns=1000.0)
     worker = ready_worker(placement)
     again = request(node)
     place(placement, again)
-    assert again.quick
+    assert worker.load_ns == 1000.0 + OVERHEAD_NS
     take(placement, worker, again.token)
     node.estimate_ns = 10.0 * QUICK_NS
     place(placement, again)
-    assert not again.quick
+    assert worker.load_ns == inf
     take(placement, worker, again.token)
-    assert worker.slow_count == 0
+    assert worker.load_ns == 0.0
 
 
 def test_a_last_word_on_nothing_is_nothing(placement: Placement) -> None:
@@ -226,7 +224,8 @@ def test_what_was_not_begun_can_be_revoked(placement: Placement) -> None:
     assert placement.revoke(worker, held)
     placement.check_invariants()
     assert (worker.held, worker.revoked) == ({}, {held.token: held.slot})
-    assert (held.worker_id, worker.idle) == (0, True)
+    assert worker.idle
+    assert not placement.holds(held)
     # The slot is free again when the worker has seen it.
     assert held.slot not in worker.free_slots
     assert take(placement, worker, held.token) is None
@@ -266,7 +265,7 @@ def test_a_worker_that_says_nothing_for_long_is_blocked(placement: Placement) ->
     begin(worker, running)
     check(placement, NOW + STALL_S)
     assert worker.stalled
-    assert placement.has_stalled
+    assert placement.stalled == {worker.id: worker}
     assert place(placement, request(QUICK)) is None
     assert place(placement, request(SLEEP)) is None
     assert placement.check_at == inf
@@ -364,7 +363,7 @@ def test_a_claim_that_comes_in_between_is_left_to_the_worker(placement: Placemen
 def test_a_blocked_worker_that_speaks_gets_requests_again(placement: Placement) -> None:
     worker, held = blocked(placement, 2)
     speak(placement, worker, NOW + 1.0)
-    assert not placement.has_stalled
+    assert not placement.stalled
     assert place(placement, request(QUICK)) is worker
     assert [take(placement, worker, each.token) for each in held] == held
 
@@ -411,6 +410,41 @@ def test_workers_are_looked_at_each_at_its_time(placement: Placement) -> None:
 # --- the end of workers --------------------------------------------------------------------------
 
 
+def test_a_condemned_worker_gives_back_what_it_has_not_begun(placement: Placement) -> None:
+    worker = ready_worker(placement)
+    held = [request(QUICK) for _ in range(4)]
+    for each in held:
+        place(placement, each)
+    begin(worker, held[0])
+    held[2].ended = True
+    assert placement.condemn(worker) == [held[1], held[3]]
+    placement.check_invariants()
+    assert list(worker.held.values()) == [held[0], held[2]]
+    assert [placement.holds(each) for each in held] == [True, False, True, False]
+
+
+def test_a_condemned_worker_gets_nothing_whatever_it_says(placement: Placement) -> None:
+    worker = ready_worker(placement)
+    place(placement, held := request(QUICK))
+    check(placement, NOW + STALL_S)
+    assert worker.stalled
+    begin(worker, held)
+    placement.condemn(worker)
+    speak(placement, worker, NOW + 1.0)
+    assert not worker.stalled
+    take(placement, worker, held.token)
+    assert [place(placement, request(node)) for node in (QUICK, SLOW, SLEEP)] == [None] * 3
+
+
+def test_an_idle_worker_that_is_condemned_is_idle_no_more(placement: Placement) -> None:
+    worker = ready_worker(placement)
+    place(placement, request(SLEEP))
+    assert worker.idle
+    placement.condemn(worker)
+    placement.check_invariants()
+    assert place(placement, request(QUICK)) is None
+
+
 def test_a_worker_that_is_gone_is_in_no_index(placement: Placement) -> None:
     idle = ready_worker(placement, 1)
     placement.remove(idle)
@@ -425,7 +459,7 @@ def test_a_worker_that_is_gone_is_in_no_index(placement: Placement) -> None:
     placement.add(3, page())
     placement.remove(placement.workers[3])
     assert placement.workers == {}
-    assert not placement.has_stalled
+    assert not placement.stalled
     assert place(placement, request(QUICK)) is None
     check(placement, NOW + 10.0)
     assert placement.check_at == inf

@@ -130,6 +130,27 @@ def test_dropped_requests_do_not_pile_up(queue: ReadyQueue) -> None:
     assert [take(queue, rotation(queue)) for _ in range(2)][1] is waits
 
 
+def test_sessions_whose_requests_have_all_ended_leave_nothing_behind(queue: ReadyQueue) -> None:
+    """Their lanes stayed for as long as the one before them was not served."""
+    waits = request(of=session(b"waits"))
+    queue.append(waits)
+    for number in range(100):
+        of = session(b"%d" % number)
+        gone = [request(of=of) for _ in range(3)]
+        for each in gone:
+            queue.append(each)
+        for each in gone:
+            drop(queue, each)
+    assert list(rotation(queue)._lanes) == [b"waits"]
+    assert [take(queue, rotation(queue)) for _ in range(2)] == [waits, None]
+
+
+def test_what_is_put_back_is_held_by_nobody(queue: ReadyQueue) -> None:
+    again = request(worker_id=5)
+    queue.put_back(again)
+    assert again.worker_id == 0
+
+
 def test_a_session_of_the_same_peer_waits_behind_what_has_ended(queue: ReadyQueue) -> None:
     before = request(of=session(b"peer"))
     queue.append(before)

@@ -1,5 +1,7 @@
 """Mirror of broker/statistics.py: a snapshot is a value that JSON and msgpack can carry."""
 
+from dataclasses import asdict
+
 import msgspec
 import pytest
 
@@ -16,7 +18,7 @@ SNAPSHOT = BrokerStatistics(
     sessions=1,
     queued=2,
     queued_bytes=30,
-    counters=msgspec.structs.asdict(Counters()),
+    counters=asdict(Counters()),
     nodes=[NodeStatistics("m.add", 5, 1, None)],
     workers=[WorkerStatistics(1, 1001, "ready", 3)],
 )
@@ -24,7 +26,7 @@ SNAPSHOT = BrokerStatistics(
 
 def test_counting_begins_at_nothing() -> None:
     counters = Counters()
-    assert set(msgspec.structs.asdict(counters).values()) == {0}
+    assert set(asdict(counters).values()) == {0}
     counters.completed += 1
     assert counters.completed == 1
 

@@ -3,15 +3,18 @@
 from typing import Any
 
 import pytest
-from requests_of import QUICK, ready_worker, request, session
+from requests_of import QUICK, SLEEP, ready_worker, request, session
 
 from pronghorn.broker.placement import Placement
 from pronghorn.broker.requests import Node, ReadyQueue
 from pronghorn.broker.verdicts import (
     RETRY_AFTER_MS,
+    RUNNING_MAX,
     Bounds,
     full_details,
     refusal,
+    running_in,
+    size_refusal,
     worker_lost,
 )
 from pronghorn.broker.wire.errors import (
@@ -22,7 +25,7 @@ from pronghorn.broker.wire.errors import (
     PronghornError,
     UnimplementedError,
 )
-from pronghorn.broker.wire.limits import ID_BYTES_MAX, TIMEOUT_MS_MAX
+from pronghorn.broker.wire.limits import ID_BYTES_MAX, TIMEOUT_MS_MAX, Limits
 from pronghorn.broker.wire.messages import NO_OPTIONS, Options, RequestId
 from pronghorn.broker.wire.slots import SlotState
 
@@ -50,7 +53,7 @@ def refuse(
     "fitting",
     [
         {},
-        {"replies": 5, "acknowledged": 4},
+        {"unacknowledged": 1, "acknowledged": 4},
         {"open_bytes": 90},
         {"waiting": (20, 20)},
         {"id_": "x" * ID_BYTES_MAX},
@@ -66,7 +69,7 @@ def test_at_the_limits_a_request_is_accepted(fitting: dict[str, Any]) -> None:
     ("excess", "error", "limit"),
     [
         ({"open": {7: request(), 8: request()}}, OverloadedError, 2),
-        ({"open": {7: request()}, "replies": 5, "acknowledged": 4}, OverloadedError, 2),
+        ({"open": {7: request()}, "unacknowledged": 1, "acknowledged": 4}, OverloadedError, 2),
         ({"open_bytes": 91}, OverloadedError, 100),
         ({"waiting": (1, 1, 1)}, OverloadedError, 3),
         ({"waiting": (21, 20)}, OverloadedError, 50),
@@ -115,9 +118,45 @@ def test_what_is_known_of_a_request_whose_worker_ended(
     placement = Placement()
     worker = ready_worker(placement)
     lost = request(Node(0, "m.node", concurrent=False, marks_items=marks_items), chunk=chunk)
-    placement.give(worker, lost, 1.0)
+    assert placement.place(lost, 1.0) is worker
     list(worker.page.marked(lost.slot, "ab"))
-    error = worker_lost(worker, lost, state, "signal 11 (SIGSEGV)")
+    running = ("m.node for 1.0 ms",)
+    error = worker_lost(
+        worker, lost, state, "signal 11 (SIGSEGV)", stack="File a, line 1", running=running
+    )
+    assert (error.details.traceback, error.details.running) == ("File a, line 1", running)
     assert error.message == "m.node: its worker ended with signal 11 (SIGSEGV)"
     assert (error.outcome, error.details.item) == (outcome, item)
     assert (error.cause, error.details.node) == ("signal 11 (SIGSEGV)", "m.node")
+
+
+def test_what_a_worker_ran_is_told_the_longest_first() -> None:
+    placement = Placement()
+    worker = ready_worker(placement)
+    nodes = [Node(index, f"m.n{index}", concurrent=True) for index in range(4)]
+    requests = [request(node) for node in nodes]
+    for one in requests:
+        assert placement.place(one, 1.0) is worker
+    for one, begun_ns in zip(requests, (3_000_000, 1_000_000, 2_000_000), strict=False):
+        worker.page.claim(one.slot, one.token, begun_ns)
+    worker.page.finish(requests[2].slot, requests[2].token)
+    assert running_in(worker, 0.0045) == ("m.n1 for 3.5 ms", "m.n0 for 1.5 ms")
+
+
+def test_no_more_is_told_of_what_ran_than_can_be_read() -> None:
+    placement = Placement()
+    worker = ready_worker(placement)
+    for _ in range(RUNNING_MAX + 3):
+        one = request(SLEEP)
+        assert placement.place(one, 1.0) is worker
+        worker.page.claim(one.slot, one.token, 1)
+    assert len(running_in(worker, 1.0)) == RUNNING_MAX
+
+
+@pytest.mark.parametrize(
+    ("size", "buffers", "limit"), [(4097, 0, 4096), (5, 4, 3), (4096, 3, None)]
+)
+def test_a_call_of_a_node_is_held_to_the_limits(size: int, buffers: int, limit: int | None) -> None:
+    limits = Limits(request_bytes=4096, result_bytes=4096, buffers=3)
+    error = size_refusal(limits, size=size, buffers=buffers)
+    assert (None if error is None else error.details.limit) == limit

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 import uvloop
 import zmq
+from scripted_broker import TRANSPORTS, ScriptedBroker, Transport, scripted_broker
 from trees import Fifo
 
 from pronghorn.client import AsyncClient, Client, LocalPool, Pool
@@ -71,3 +72,16 @@ def fifo(tmp_path: Path) -> Iterator[Fifo]:
     fifo = Fifo(tmp_path / "fifo")
     yield fifo
     fifo.close()
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> Transport:
+    transport: Transport = request.param
+    return transport
+
+
+@pytest.fixture
+def broker(tmp_path: Path, transport: Transport) -> Iterator[ScriptedBroker]:
+    """A scripted broker, started, over each transport."""
+    with scripted_broker(tmp_path, transport) as broker:
+        yield broker

@@ -1,9 +1,8 @@
 """A connection on an event loop, against a scripted broker."""
 
 import asyncio
-import select
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -11,16 +10,23 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 import pytest_asyncio
-import zmq
-from scripted_broker import PROBE, ScriptedBroker, scripted_broker
+from descriptors import descriptors_left
+from scripted_broker import (
+    PROBE,
+    ScriptedBroker,
+    Transport,
+    scripted_broker,
+    wait_until_greeted,
+    wait_until_lost,
+)
 from trees import PATIENCE_S
 
-from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, ProtocolError
+from pronghorn.broker.wire.errors import BrokerLostError, OverloadedError, ProtocolError
 from pronghorn.broker.wire.limits import Limits
 from pronghorn.broker.wire.messages import Call, Cancel, Error, Goodbye, MapChunk, Ping, Result
 from pronghorn.client.aioconnection import AsyncConnection
 from pronghorn.client.core import Completion
-from pronghorn.client.sockets import make_context
+from pronghorn.client.sockets import RETRY_S, Sockets
 
 NO_PARAMS = (b"\xc0", ())
 NIL = msgspec.Raw(b"\xc0")
@@ -33,10 +39,9 @@ class Client:
     """What uses a connection: it knows its requests by their futures."""
 
     def __init__(self, endpoint: str, connect_timeout_s: float = 5.0) -> None:
-        self.context = make_context()
+        self.sockets = Sockets(endpoint)
         self.connection: AsyncConnection[asyncio.Future[Any]] = AsyncConnection(
-            self.context,
-            endpoint,
+            self.sockets,
             client="test",
             connect_timeout_s=connect_timeout_s,
             deliver=self.deliver,
@@ -53,13 +58,7 @@ class Client:
 
     def close(self) -> None:
         self.connection.close()
-        self.context.term()
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[ScriptedBroker]:
-    with scripted_broker(tmp_path) as broker:
-        yield broker
+        self.sockets.close()
 
 
 @pytest_asyncio.fixture
@@ -104,8 +103,10 @@ async def test_calls_of_one_turn_leave_together(broker: ScriptedBroker, client: 
     assert len(lengths) <= 5, "the first alone, bundles that are full, the rest"
 
 
-async def test_calls_beyond_the_grant_wait_for_replies(tmp_path: Path) -> None:
-    with scripted_broker(tmp_path, Limits(grant_requests=4)) as broker:
+async def test_calls_beyond_the_grant_wait_for_replies(
+    tmp_path: Path, transport: Transport
+) -> None:
+    with scripted_broker(tmp_path, transport, Limits(grant_requests=4)) as broker:
 
         def answer_ten(broker: ScriptedBroker) -> int:
             broker.greet()
@@ -200,32 +201,24 @@ async def test_a_broker_that_dies_in_the_handshake_is_waited_for(broker: Scripte
     client.close()
 
 
-async def wait_until_lost(client: Client) -> None:
-    """Wait until libzmq has noticed that the broker is gone, without the loop taking notice."""
-    broker_socket = client.connection._socket
-    assert select.select([broker_socket.monitor_fd], [], [], PATIENCE_S)[0]
-    while broker_socket._get(zmq.EVENTS) & zmq.POLLOUT:
-        assert select.select([broker_socket.fd], [], [], PATIENCE_S)[0]
-
-
 async def test_a_loop_that_stood_still_learns_of_a_loss_before_it_sends(
     broker: ScriptedBroker, client: Client
 ) -> None:
     client.connection._checked_at = 0.0
     broker.stop()
-    await wait_until_lost(client)
+    wait_until_lost(client.connection._socket)
     assert not client.connection.check()
 
 
+@pytest.mark.parametrize("transport", ["zmq"], indirect=True)
 async def test_a_loop_that_stood_still_learns_of_a_new_broker_before_it_sends(
     broker: ScriptedBroker, client: Client
 ) -> None:
     client.connection._checked_at = 0.0
     broker.stop()
-    await wait_until_lost(client)
+    wait_until_lost(client.connection._socket)
     began = broker.play(lambda broker: (broker.start(), broker.greet()))
-    while not client.connection._socket.readable():  # its answer to the probe
-        assert select.select([client.connection._socket.fd], [], [], PATIENCE_S)[0]
+    wait_until_greeted(client.connection._socket)
     assert not client.connection.check()
     await client.connection.ready()
     began.result()
@@ -235,7 +228,7 @@ async def test_a_message_that_can_not_be_sent_ends_what_is_in_it(
     broker: ScriptedBroker, client: Client
 ) -> None:
     broker.stop()
-    await wait_until_lost(client)
+    wait_until_lost(client.connection._socket)
     reply = await client.call()
     assert isinstance(reply, Error)
     assert reply.code == "BROKER_LOST"
@@ -289,8 +282,87 @@ async def test_closing_ends_calls_and_says_goodbye(broker: ScriptedBroker, clien
     assert isinstance(await play(broker, ScriptedBroker.take), Goodbye)
     client.connection.cancel(1)  # as tasks do that are cancelled at the same time
     client.connection._on_readable()
-    client.connection._on_monitor()
+    client.connection._on_lost()
     await asyncio.sleep(0)
+
+
+async def test_many_who_wait_share_the_attempts_to_connect(tmp_path: Path) -> None:
+    client = Client(f"ipc://{tmp_path}/none.sock", connect_timeout_s=10 * RETRY_S)
+    attempts = 0
+    connect = client.connection._socket.connect
+
+    def count() -> bool:
+        nonlocal attempts
+        attempts += 1
+        return connect()
+
+    client.connection._socket.connect = count  # type: ignore[method-assign]
+    waiting = [asyncio.create_task(client.connection.ready()) for _ in range(100)]
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(one, BrokerLostError) for one in ended)
+    assert 3 <= attempts <= 12
+    client.close()
+
+
+@pytest.mark.parametrize("transport", ["stream"], indirect=True)
+async def test_what_can_not_be_connected_to_is_told_to_all_who_wait(
+    broker: ScriptedBroker, tmp_path: Path
+) -> None:
+    broker.stop()
+    client = Client(broker.endpoint)
+    waiting = [asyncio.create_task(client.connection.ready()) for _ in range(2)]
+    await asyncio.sleep(0)
+    with descriptors_left(0):
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(one, OverloadedError) for one in ended)
+    assert client.connection.is_closed
+    client.close()
+
+
+@pytest.mark.parametrize("transport", ["stream"], indirect=True)
+async def test_a_connection_lost_right_after_the_welcome_is_made_anew(
+    broker: ScriptedBroker, client: Client
+) -> None:
+    """Who was told of the welcome goes on only when it still holds."""
+
+    def begin_anew(broker: ScriptedBroker) -> None:
+        broker.start()
+        broker.greet()
+        broker.stop()
+        broker.start()
+        broker.greet()
+        broker.answer(3)
+
+    broker.stop()
+    wait_until_lost(client.connection._socket)
+    assert not client.connection.check()
+    began = play(broker, begin_anew)
+    waiting = asyncio.create_task(client.connection.ready())
+    await client.connection._welcomed.wait()  # and hear of it before the one that begins now
+    client.connection._lost("as soon as it was told")
+    async with asyncio.timeout(PATIENCE_S):
+        await waiting
+        assert msgspec.msgpack.decode((await client.call()).value) == 3
+        await began
+
+
+async def test_a_call_whose_time_is_over_before_it_could_be_sent(
+    tmp_path: Path, transport: Transport
+) -> None:
+    with scripted_broker(tmp_path, transport, Limits(grant_requests=4)) as broker:
+        greeting = play(broker, ScriptedBroker.greet)
+        client = Client(broker.endpoint)
+        await client.connection.ready()
+        await greeting
+        sent = [client.call(timeout_ms=5000.0) for _ in range(4)]
+        begun = monotonic()
+        late = [client.call(timeout_ms=1000.0 * after_s) for after_s in (0.1, 0.05)]
+        for future, after_s in zip(reversed(late), (0.05, 0.1), strict=True):
+            reply = await future
+            assert after_s - 0.01 <= monotonic() - begun < after_s + SOON_S
+            assert (reply.code, reply.details.outcome) == ("DEADLINE_EXCEEDED", "not_started")
+        assert not any(future.done() for future in sent)
+        client.close()
 
 
 async def test_closing_ends_who_waits_for_a_welcome(tmp_path: Path) -> None:
@@ -305,15 +377,6 @@ async def test_closing_ends_who_waits_for_a_welcome(tmp_path: Path) -> None:
 async def test_closing_before_the_first_turn(tmp_path: Path) -> None:
     Client(f"ipc://{tmp_path}/none.sock").close()
     await asyncio.sleep(0)
-
-
-async def test_a_malformed_endpoint_is_refused() -> None:
-    context = make_context()
-    with pytest.raises(InvalidArgumentError, match="an endpoint begins with"):
-        AsyncConnection(
-            context, "nonsense", client="test", connect_timeout_s=1.0, deliver=Client.deliver
-        )
-    context.term()
 
 
 def test_closing_when_the_loop_is_closed_already(broker: ScriptedBroker) -> None:
@@ -340,8 +403,7 @@ async def test_many_messages_at_once_leave_room_for_others(
         while len(calls) < 200:
             message = broker.take()
             calls += message if isinstance(message, list) else [message]
-        for call in calls:
-            broker.send(Result(call.id, NIL))
+        broker.send(*(Result(call.id, NIL) for call in calls))
 
     answered = broker.play(answer_all)
     await asyncio.sleep(0)

@@ -1,13 +1,15 @@
 """Mirror of client/core.py: what the program asks and what the broker says in, frames out."""
 
 from collections.abc import Sequence
+from math import inf
+from time import perf_counter
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import Raw
 
-from pronghorn.broker.wire.codec import encode_message
+from pronghorn.broker.wire.codec import decode_bundle, decode_request, encode_message
 from pronghorn.broker.wire.errors import ErrorDetails, InvalidArgumentError, ProtocolError
 from pronghorn.broker.wire.limits import KIB, Limits
 from pronghorn.broker.wire.messages import (
@@ -30,7 +32,13 @@ from pronghorn.broker.wire.messages import (
     bundle_replies,
     bundle_requests,
 )
-from pronghorn.client.core import BUNDLE_REQUESTS, BUNDLED_BYTES_MAX, ClientCore, Completion
+from pronghorn.client.core import (
+    BUNDLE_REQUESTS,
+    BUNDLED_BYTES_MAX,
+    ClientCore,
+    Completion,
+)
+from pronghorn.client.waiting import LEFT_MS_MIN
 
 PARAMS = b"\x92\x01\x02"
 VALUE = Raw(b"\x03")
@@ -52,11 +60,27 @@ def lost(id_: int, outcome: Any, why: str = "gone") -> Error:
     return Error(id_, "BROKER_LOST", why, details)
 
 
+def ended(
+    handle: str, id_: int, code: str = "CANCELLED", why: str = "the call was cancelled"
+) -> Completion[str]:
+    """Make the end of a call that was never sent."""
+    details = ErrorDetails(outcome="not_started", node="add")
+    return Completion(handle, Error(id_, code, f"add: {why}", details), ())
+
+
 class Driver(ClientCore[str]):
     """A core whose handles are texts."""
 
-    def open(self, handle: str, params: bytes = PARAMS, buffers: Sequence[bytes] = ()) -> int:
-        id_ = self.call(handle, "add", (params, buffers), None)
+    def open(
+        self,
+        handle: str,
+        params: bytes = PARAMS,
+        buffers: Sequence[bytes] = (),
+        *,
+        timeout_ms: float | None = None,
+        due: float | None = None,
+    ) -> int:
+        id_ = self.call(handle, "add", (params, buffers), timeout_ms, due)
         self.check_invariants()
         return id_
 
@@ -66,9 +90,9 @@ class Driver(ClientCore[str]):
         self.check_invariants()
         return completions
 
-    def sent(self) -> list[bytes]:
+    def sent(self, now: float = -inf) -> list[bytes]:
         """Return the frames of the next message."""
-        frames = self.outgoing()
+        frames = self.outgoing(now)
         self.check_invariants()
         return [bytes(frame) for frame in frames]
 
@@ -246,7 +270,7 @@ def test_limits_that_were_not_known_are_kept_all_the_same(core: Driver) -> None:
     core.open("b", PARAMS, [b"1", b"2", b"3"])
     core.open("c")
     gone = core.open("d", b"\xc5\x27\x10" + bytes(10_000))
-    assert core.cancel(gone) == "d"
+    assert core.cancel(gone) == ended("d", gone)
     completions = core.hear(welcome())
     assert [(one.handle, one.reply) for one in completions] == [
         (
@@ -255,7 +279,7 @@ def test_limits_that_were_not_known_are_kept_all_the_same(core: Driver) -> None:
                 1,
                 "INVALID_ARGUMENT",
                 "the request has 10011 bytes, the broker's limit is 8192",
-                ErrorDetails(outcome="not_started", limit=8192),
+                ErrorDetails(outcome="not_started", node="add", limit=8192),
             ),
         ),
         (
@@ -264,7 +288,7 @@ def test_limits_that_were_not_known_are_kept_all_the_same(core: Driver) -> None:
                 2,
                 "INVALID_ARGUMENT",
                 "the request has 3 buffers, the broker's limit is 2",
-                ErrorDetails(outcome="not_started", limit=2),
+                ErrorDetails(outcome="not_started", node="add", limit=2),
             ),
         ),
     ]
@@ -299,7 +323,7 @@ def test_a_cancel_follows_its_call(welcomed: Driver) -> None:
 
 def test_a_call_that_waits_is_cancelled_here(core: Driver) -> None:
     first, second = core.open("a"), core.open("b")
-    assert core.cancel(first) == "a"
+    assert core.cancel(first) == ended("a", first)
     assert core.cancel(first) is None
     assert core.open_requests == 1
     core.hear(welcome())
@@ -313,6 +337,95 @@ def test_a_cancel_of_what_has_ended_is_nothing(welcomed: Driver) -> None:
     welcomed.hear(Result(id_, VALUE))
     assert welcomed.cancel(id_) is None
     assert welcomed.sent() == []
+
+
+def test_many_that_wait_are_cancelled_in_any_order(core: Driver) -> None:
+    """Each cancel looked through all that waited: this took a minute."""
+    ids = [core.call(str(number), "add", (PARAMS, ()), None) for number in range(50_000)]
+    begun = perf_counter()
+    for id_ in reversed(ids):
+        assert core.cancel(id_) is not None
+    assert perf_counter() - begun < 10.0
+    assert core.open_requests == 0
+    assert not core.has_waiting
+
+
+# --- deadlines -----------------------------------------------------------------------------------
+
+
+def test_a_call_that_has_waited_has_less_time_left(core: Driver) -> None:
+    """It was sent with all its time, as if it had not waited."""
+    core.open("a", timeout_ms=50.0, due=1000.05)
+    core.chunk("b", "add", PARAMS, 100.0, 1000.1)
+    core.open("c", PARAMS, [b"buffer"], timeout_ms=50.0, due=1000.05)
+    core.hear(welcome())
+    first, buffer, second = core.sent(now=1000.03125), core.sent(), core.sent()
+    assert (buffer, second) == ([], [])
+    bundle, third, buffer = first
+    left = [20.0 - 1.25, 70.0 - 1.25]
+    (call_, chunk) = decode_bundle(bundle)
+    for message, expected in zip(
+        (call_, chunk, decode_request(third)), [*left, left[0]], strict=True
+    ):
+        assert message.options.timeout_ms == pytest.approx(expected)
+    assert buffer == b"buffer"
+    assert decode_request(third).options.buffers == 1
+
+
+def test_a_call_that_has_waited_for_too_long_is_not_sent(core: Driver) -> None:
+    """It was sent after its caller had given up."""
+    core.open("a", timeout_ms=50.0, due=1000.05)
+    core.open("b")
+    core.open("c", timeout_ms=20.0, due=1000.02)
+    assert core.next_due() == 1000.02
+    assert core.expire(1000.019) == []
+    why = "the deadline has passed before it could be sent"
+    assert core.expire(1000.02) == [ended("c", 3, "DEADLINE_EXCEEDED", why)]
+    assert core.next_due() == 1000.05
+    assert core.expire(1001.0) == [ended("a", 1, "DEADLINE_EXCEEDED", why)]
+    assert (core.next_due(), core.expire(1002.0)) == (inf, [])
+    assert core.open_requests == 1
+    core.hear(welcome())
+    assert core.sent(now=1002.0) == [call(2)]
+
+
+def test_what_is_sent_at_once_has_all_its_time(welcomed: Driver) -> None:
+    welcomed.open("a", timeout_ms=50.0, due=1000.05)
+    assert welcomed.next_due() == inf
+    assert welcomed.sent(now=1000.04) == [call(1, options=Options(timeout_ms=50.0))]
+    assert welcomed.expire(2000.0) == []  # it is the broker's to say
+
+
+def test_the_time_of_a_call_without_a_due_time_does_not_run_here(core: Driver) -> None:
+    core.open("a", timeout_ms=50.0)
+    core.open("b", timeout_ms=50.0, due=1000.05)
+    core.hear(welcome())
+    options = Options(timeout_ms=50.0)
+    assert core.sent() == [bundle_requests([call(1, options=options), call(2, options=options)])]
+
+
+def test_the_time_left_is_never_nothing(core: Driver) -> None:
+    """The broker takes no request without any, and would call it malformed."""
+    core.open("a", timeout_ms=50.0, due=1000.05)
+    core.hear(welcome())
+    assert core.sent(now=1000.06) == [call(1, options=Options(timeout_ms=LEFT_MS_MIN))]
+
+
+def test_less_time_takes_no_more_bytes(welcomed: Driver) -> None:
+    """What had 50 ms just fitted, and was too large for the broker with 12.5 of them left."""
+    size = len(call(1, b"", Options(timeout_ms=50)))
+    body = b"\xc5\x1f\x00" + bytes(LIMITS.request_bytes - size - 3)
+    with pytest.raises(InvalidArgumentError):
+        welcomed.open("a", body, timeout_ms=50)
+
+
+def test_what_has_ended_otherwise_does_not_expire(core: Driver) -> None:
+    cancelled = core.open("a", timeout_ms=50.0, due=1000.05)
+    core.open("b", timeout_ms=60.0, due=1000.06)
+    assert core.cancel(cancelled) is not None
+    assert core.next_due() == 1000.06
+    assert len(core.lost("gone")) == 1
+    assert (core.next_due(), core.expire(2000.0)) == (inf, [])
 
 
 # --- buffers -------------------------------------------------------------------------------------
@@ -360,7 +473,7 @@ def test_a_lost_connection_ends_all_that_is_open(welcomed: Driver) -> None:
     for number in range(9):
         welcomed.open(str(number))
     waiting = welcomed.open("given up")
-    assert welcomed.cancel(waiting) == "given up"
+    assert welcomed.cancel(waiting) == ended("given up", waiting)
     welcomed.ping("ping")
     completions = welcomed.lost("gone")
     welcomed.check_invariants()
@@ -393,6 +506,18 @@ def test_the_answer_to_a_probe_tells_of_a_new_connection(welcomed: Driver) -> No
     ]
     assert welcomed.info is None
     assert welcomed.hear(Result(1, VALUE)) == []
+
+
+def test_a_pong_that_nobody_asked_for_changes_nothing(welcomed: Driver) -> None:
+    """The broker sends it to a client of which it has long heard nothing, to see it is there."""
+    welcomed.open("a")
+    welcomed.sent()
+    welcomed.open("b")
+    assert welcomed.hear(Pong(None, "e1")) == []
+    assert welcomed.info is not None
+    assert welcomed.open_requests == 2
+    assert welcomed.sent() == [call(2)]
+    assert welcomed.hear(Result(1, VALUE)) == [Completion("a", Result(1, VALUE), ())]
 
 
 def test_goodbye(welcomed: Driver) -> None:

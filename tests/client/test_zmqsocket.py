@@ -12,7 +12,7 @@ from trees import PATIENCE_S
 
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, OverloadedError
 from pronghorn.broker.wire.limits import KIB
-from pronghorn.client.sockets import BrokerSocket, make_context
+from pronghorn.client.zmqsocket import ZmqSocket, make_context
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def wait_for(descriptor: int) -> None:
     assert select.select([descriptor], [], [], PATIENCE_S)[0]
 
 
-def connected(context: Any, sockets: RawSockets, folder: Path) -> tuple[BrokerSocket, Any, bytes]:
+def connected(context: Any, sockets: RawSockets, folder: Path) -> tuple[ZmqSocket, Any, bytes]:
     """Make a connection; return both ends and the routing id of ours."""
     endpoint = f"ipc://{folder}/router.sock"
     router = sockets.bind(zmq.ROUTER, endpoint)
-    ours = BrokerSocket(context, endpoint)
+    ours = ZmqSocket(context, endpoint, None)
     while not ours._get(zmq.EVENTS) & zmq.POLLOUT:
         wait_for(ours.fd)
     peer, probe = router.recv_multipart()
@@ -77,7 +77,7 @@ def test_a_lost_connection_is_told_once(context: Any, sockets: RawSockets, tmp_p
 
 
 def test_nothing_is_queued_for_a_broker_that_is_not_there(context: Any, tmp_path: Path) -> None:
-    ours = BrokerSocket(context, f"ipc://{tmp_path}/none.sock")
+    ours = ZmqSocket(context, f"ipc://{tmp_path}/none.sock", None)
     for frames in [b"one"], [b"one", b"two"], [b"x" * (600 * KIB)]:
         with pytest.raises(BrokerLostError, match="no connection") as caught:
             ours.send(frames)
@@ -103,7 +103,7 @@ def test_nothing_is_queued_for_a_broker_that_is_not_there(context: Any, tmp_path
 )
 def test_what_is_no_endpoint_is_refused(context: Any, endpoint: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        BrokerSocket(context, endpoint)
+        ZmqSocket(context, endpoint, None)
     assert endpoint in caught.value.message or "bytes" in caught.value.message
 
 
@@ -111,7 +111,7 @@ def test_over_tcp_the_other_side_is_asked_for_signs_of_life(
     context: Any, sockets: RawSockets
 ) -> None:
     router = sockets.bind(zmq.ROUTER, "tcp://127.0.0.1:*")
-    ours = BrokerSocket(context, router.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+    ours = ZmqSocket(context, router.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode(), None)
     assert ours._get(zmq.HEARTBEAT_IVL) > 0
     ours.close()
 
@@ -121,7 +121,7 @@ def test_a_context_without_room_is_told(room: int, tmp_path: Path) -> None:
     context: Any = zmq.Context()
     context.set(zmq.MAX_SOCKETS, room)
     with pytest.raises(OverloadedError, match="can't make a socket"):
-        BrokerSocket(context, f"ipc://{tmp_path}/none.sock")
+        ZmqSocket(context, f"ipc://{tmp_path}/none.sock", None)
     context.term()
 
 
@@ -129,6 +129,6 @@ def test_many_connections_come_and_go(context: Any, sockets: RawSockets, tmp_pat
     endpoint = f"ipc://{tmp_path}/router.sock"
     sockets.bind(zmq.ROUTER, endpoint)
     for _ in range(100):  # descriptors are used again before libzmq has let go of all
-        ours = [BrokerSocket(context, endpoint) for _ in range(3)]
+        ours = [ZmqSocket(context, endpoint, None) for _ in range(3)]
         for one in ours:
             one.close()

@@ -21,18 +21,20 @@ def session(peer: bytes = b"peer", grant: int = 100) -> Session:
 
 
 def request(node: Node = QUICK, of: Session | None = None, **more: Any) -> Request:
-    """Make a request; its number and id are the next ones."""
+    """Make a request; its id is the next one."""
     number = next(_numbers)
     values = {
-        "number": number,
         "key": number,
         "id": number,
         "session": of or session(),
         "node": node,
         "chunk": False,
-        "codec": 0,
         "params": Raw(b"\xc0"),
         "size": 10,
+        "buffers": (),
+        "origin": None,
+        "silent": False,
+        "due": None,
     } | more
     inline = values["chunk"] or not node.concurrent
     return Request(**{"inline": inline} | values)

@@ -1,46 +1,53 @@
 """A broker that does what a test tells it, step by step: for what a real one never does."""
 
-from collections.abc import Callable, Iterator
+import select
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from struct import Struct
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import zmq
-from raw_sockets import RawSockets
+from raw_sockets import WAIT_MS, RawSockets
+from trees import PATIENCE_S
 
 from pronghorn.broker.wire.codec import decode_bundle, decode_request, encode_message, is_bundle
 from pronghorn.broker.wire.limits import Limits
 from pronghorn.broker.wire.messages import Call, Hello, Result, Welcome, WelcomeInfo
+from pronghorn.client.sockets import BrokerSocket
+from pronghorn.client.streamsocket import StreamSocket
+from pronghorn.client.zmqsocket import ZmqSocket
 
 T = TypeVar("T")
+Transport = Literal["stream", "zmq"]
 
+TRANSPORTS: Sequence[Transport] = ("stream", "zmq")
 PROBE = "probe"
+
+_LENGTH = Struct("<I")
 
 
 class ScriptedBroker:
-    """A ROUTER for one client at a time. `stop` ends it like a crash, `start` begins anew."""
+    """A broker for one client at a time. `stop` ends it like a crash, `start` begins anew."""
 
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
-        self.endpoint = f"ipc://{folder}/scripted.sock"
+    def __init__(self, folder: Path, transport: Transport, limits: Limits | None = None) -> None:
+        path = folder / "scripted.sock"
+        self.endpoint = f"ipc://{path}"
         self._limits = limits or Limits()
         self._lives = 0
-        self._peer = b""
-        self._sockets: RawSockets | None = None
-        self._router: Any = None
+        self._ends = _Streams(f"{path}.stream") if transport == "stream" else _Router(self.endpoint)
         self._thread = ThreadPoolExecutor(1, "scripted-broker")
 
     def start(self) -> None:
         self._lives += 1
-        self._sockets = RawSockets()
-        self._router = self._sockets.bind(zmq.ROUTER, self.endpoint)
+        self._ends.start()
 
     def stop(self) -> None:
         """Be gone, with what was sent and not read."""
-        if self._sockets is not None:
-            self._sockets.close()
-            self._sockets = None
+        self._ends.stop()
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -51,22 +58,32 @@ class ScriptedBroker:
         return self._thread.submit(script, self)
 
     def take(self) -> Any:
-        """Take the next message: `PROBE`, or what was sent, buffers as bytes behind it."""
-        self._peer, *frames = self._router.recv_multipart()
-        if frames == [b""]:
+        """Take what comes next: `PROBE` for a new client, or what was sent, buffers behind it."""
+        first, *buffers = self._ends.take()
+        if not first:
             return PROBE
-        if is_bundle(frames[0]):
-            return decode_bundle(frames[0])
-        message = decode_request(frames[0])
-        return [message, *frames[1:]] if frames[1:] else message
+        if is_bundle(first):
+            return decode_bundle(first)
+        message = decode_request(first)
+        return [message, *buffers] if buffers else message
+
+    def wait_for_news(self) -> None:
+        """Wait until something has come, or has begun to, without taking it."""
+        self._ends.wait_for_news()
+
+    def hang_up(self) -> int:
+        """Turn away who comes within a moment; returns how many that were."""
+        assert isinstance(self._ends, _Streams)
+        return self._ends.hang_up()
 
     def send(self, *messages: Any) -> None:
         """Send one message; bytes are frames as they are."""
-        frames = [one if isinstance(one, bytes) else encode_message(one) for one in messages]
-        self._router.send_multipart([self._peer, *frames])
+        self._ends.send(
+            [one if isinstance(one, bytes) else encode_message(one) for one in messages]
+        )
 
     def greet(self) -> None:
-        """Answer the probe of a new connection and the hello that follows."""
+        """Greet a new client and answer the hello that follows."""
         assert self.take() == PROBE
         self.send(self.welcome(None))
         hello = self.take()
@@ -90,11 +107,135 @@ class ScriptedBroker:
 
 
 @contextmanager
-def scripted_broker(folder: Path, limits: Limits | None = None) -> Iterator[ScriptedBroker]:
+def scripted_broker(
+    folder: Path, transport: Transport, limits: Limits | None = None
+) -> Iterator[ScriptedBroker]:
     """Make a broker, started, for the time of a block."""
-    broker = ScriptedBroker(folder, limits)
+    broker = ScriptedBroker(folder, transport, limits)
     broker.start()
     try:
         yield broker
     finally:
         broker.close()
+
+
+def wait_until_lost(ours: BrokerSocket) -> None:
+    """Wait until a client's socket can notice that the broker is gone."""
+    if isinstance(ours, StreamSocket):
+        assert ours._socket is not None
+        _wait_for(ours._socket.fileno())
+        return
+    assert isinstance(ours, ZmqSocket)
+    _wait_for(ours.monitor_fd)
+    while ours._get(zmq.EVENTS) & zmq.POLLOUT:
+        _wait_for(ours.fd)
+
+
+def wait_until_greeted(ours: BrokerSocket) -> None:
+    """Wait until libzmq has found a broker, and that has answered the probe."""
+    assert isinstance(ours, ZmqSocket)
+    while not ours.readable():
+        _wait_for(ours.fd)
+
+
+def _wait_for(descriptor: int) -> None:
+    assert select.select([descriptor], [], [], PATIENCE_S)[0]
+
+
+class _Router:
+    """A ROUTER, for clients that speak ZeroMQ."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._peer = b""
+        self._sockets: RawSockets | None = None
+        self._router: Any = None
+
+    def start(self) -> None:
+        self._sockets = RawSockets()
+        self._router = self._sockets.bind(zmq.ROUTER, self._endpoint)
+
+    def stop(self) -> None:
+        if self._sockets is not None:
+            self._sockets.close()
+            self._sockets = None
+
+    def wait_for_news(self) -> None:
+        assert self._router.poll(WAIT_MS)
+
+    def take(self) -> list[bytes]:
+        self._peer, *frames = self._router.recv_multipart()
+        return frames
+
+    def send(self, frames: list[bytes]) -> None:
+        self._router.send_multipart([self._peer, *frames])
+
+
+class _Streams:
+    """A listening socket beside the endpoint, for clients that use streams."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._listener: socket.socket | None = None
+        self._client: socket.socket | None = None
+
+    def start(self) -> None:
+        Path(self._path).unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.settimeout(WAIT_MS / 1000)
+        self._listener.bind(self._path)
+        self._listener.listen()
+
+    def stop(self) -> None:
+        for each in self._client, self._listener:
+            if each is not None:
+                each.close()
+        self._client = self._listener = None
+
+    def wait_for_news(self) -> None:
+        assert self._client is not None
+        _wait_for(self._client.fileno())
+
+    def hang_up(self) -> int:
+        assert self._listener is not None
+        if not select.select([self._listener], [], [], 0.01)[0]:
+            return 0
+        self._listener.accept()[0].close()
+        return 1
+
+    def take(self) -> list[bytes]:
+        """Take a frame with its buffers, or an empty one for a new client."""
+        if self._client is None:
+            assert self._listener is not None
+            self._client, _ = self._listener.accept()
+            self._client.settimeout(WAIT_MS / 1000)
+            return [b""]
+        try:
+            frame = self._frame(self._client)
+        except EOFError:
+            self._client.close()
+            self._client = None
+            return self.take()
+        message = None if is_bundle(frame) else decode_request(frame)
+        options = getattr(message, "options", None)
+        buffers = options.buffers if options is not None else 0
+        return [frame, *(self._frame(self._client) for _ in range(buffers))]
+
+    def send(self, frames: list[bytes]) -> None:
+        assert self._client is not None
+        self._client.sendall(b"".join(_LENGTH.pack(len(frame)) + frame for frame in frames))
+
+    def _frame(self, client: socket.socket) -> bytes:
+        [length] = _LENGTH.unpack(_read(client, _LENGTH.size))
+        return _read(client, length)
+
+
+def _read(client: socket.socket, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size:
+        part = client.recv(size)
+        if not part:
+            raise EOFError
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

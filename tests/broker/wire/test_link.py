@@ -13,14 +13,19 @@ from msgspec import Raw
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.link import (
     LENGTH,
+    CancelNested,
     CancelRun,
     ChunkDone,
     Done,
     Failed,
     FrameReader,
+    Nested,
+    NestedDone,
+    NestedFailed,
     Ready,
     RunCall,
     RunChunk,
+    RunHere,
     Skipped,
     Stop,
     ToBroker,
@@ -39,6 +44,9 @@ TO_WORKER: list[ToWorker] = [
     RunChunk(token=10, slot=0, node=1, items=Raw(b"\x91\x80")),
     CancelRun(9),
     Stop(),
+    NestedDone(id=4, value=Raw(b"\x03")),
+    NestedFailed(4, "NODE_ERROR", "no", ErrorDetails(exception="ValueError")),
+    RunHere(4),
 ]
 FAILURE = ItemFailure(1, "NODE_ERROR", "no", ErrorDetails(outcome="executed"))
 TO_BROKER: list[ToBroker] = [
@@ -47,6 +55,8 @@ TO_BROKER: list[ToBroker] = [
     ChunkDone(10, Raw(b"\x92\x01\xc0"), run_ns=5, item_count=2, failures=(FAILURE,)),
     Failed(9, "NODE_ERROR", "no", ErrorDetails(exception="ValueError"), run_ns=8),
     Skipped(9),
+    Nested(4, 9, "m.add", Raw(b"\x80"), left_ms=2.5, waits=True, depth=1),
+    CancelNested(4),
 ]
 
 frames = st.lists(st.binary(max_size=40), max_size=20)

@@ -22,7 +22,8 @@ class Action(NamedTuple):
 _WEIGHTS: dict[str, tuple[int, int]] = {
     "call": (400, 300),
     "burst": (25, 25),
-    "map": (8, 8),
+    "hang": (2, 12),
+    "map": (16, 24),
     "cancel": (40, 80),
     "ping": (8, 8),
     "stranger": (60, 80),

@@ -40,6 +40,9 @@ LIMITS = Limits(
 )
 BOUNDS = Bounds(grant_bytes=LIMITS.grant_bytes, queue_requests=100, queue_bytes=100 * KIB)
 
+SESSIONS = 1  # so few that nearly each hello has others looked at
+KILL_GRACE_S = 0.02  # so short that slow nodes overstay it as well as those that hang
+
 BURST_S = 0.000_03  # longest time that events wait for those after them before they are dealt with
 LATE_TICK_S = 0.003
 
@@ -54,6 +57,8 @@ class FakeBroker:
             pid=epoch,
             limits=LIMITS,
             bounds=BOUNDS,
+            sessions=SESSIONS,
+            kill_grace_s=KILL_GRACE_S,
         )
         self.core = BrokerCore(config)
         self.alive = True
@@ -155,7 +160,7 @@ class FakeBroker:
             elif isinstance(command, Send):
                 sends.setdefault(command.peer, []).append(command)
             else:
-                self._world.kill(self._world.workers[command.worker_id])
+                self._world.kill(command.worker_id, command.reason)
         gone: list[PeerGone] = []
         for peer, of_peer in sends.items():
             for frames in self._egress.messages(peer, of_peer):

@@ -1,6 +1,7 @@
 """A client of ours: the real core, and what its shells do around it."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from pronghorn.client.mapping import Chunk, MapPlan
 
 from .connections import Connection
 from .dice import Dice
-from .nodes import NAMES, duration
+from .nodes import INLINE_NAMES, NAMES, duration
 from .oracle import Record
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 _FLUSH_S = 0.000_05  # longest time until what a turn of the loop produced is sent
 _RECONNECT_S = 0.01
 _PAUSE_S = 0.02
+_LATE_S = 0.05  # longest time from a deadline until the caller is told, on a rough day
 _PADS = (0, 0, 0, 0, 0, 0, 40, 1000, 9_000, 15_000, 20_000)  # bytes; the last is over the limit
 _TIMEOUTS_MS = (0.05, 1.0, 5.0, 30.0, 3_600_000.0)
+_HANG_TIMEOUTS_MS = (5.0, 30.0, 100.0)
 _MAP_ITEMS_MAX = 60
 
 
@@ -51,6 +54,7 @@ class OurClient:
         self._mappings: list[_Mapping] = []
         self._gone = False
         self._flush_is_planned = False
+        self._wake_up_at = inf  # when a deadline of what waits is looked at next
         self.connection: Connection | None = None
         self.connect()
 
@@ -74,19 +78,27 @@ class OurClient:
         known = name is not None or not dice.chance(40)
         name = name or (dice.choose(NAMES) if known else "nobody")
         record = self._world.oracle.open(name, duration(name, dice) if known else 0.0, known=known)
+        timeout_ms = dice.choose(_TIMEOUTS_MS) if dice.chance(4) else None
+        self._call(record, timeout_ms, dice)
+
+    def hang(self, dice: Dice) -> None:
+        """Open a call that never returns by itself."""
+        record = self._world.oracle.open(dice.choose(INLINE_NAMES), inf)
+        self._call(record, dice.choose(_HANG_TIMEOUTS_MS), dice)
+
+    def _call(self, record: Record, timeout_ms: float | None, dice: Dice) -> None:
         pad = dice.choose(_PADS)
         buffers: list[bytes] = [b"b" * (pad // 2)] * 2 if pad > 100 and dice.chance(3) else []
         body = {"uid": record.uid, "pad": b"" if buffers else b"p" * pad}
-        timeout_ms = dice.choose(_TIMEOUTS_MS) if dice.chance(4) else None
+        record.due = self._due(timeout_ms)
+        params = msgspec.msgpack.encode(body), buffers
         try:
-            request_id = self.core.call(
-                record, name, (msgspec.msgpack.encode(body), buffers), timeout_ms
-            )
+            request_id = self.core.call(record, record.name, params, timeout_ms, record.due)
         except InvalidArgumentError as error:
             self._world.oracle.tell(record, error)
             return
         self._open[request_id] = record
-        self._world.log("call", self._name, request_id, name, record.uid)
+        self._world.log("call", self._name, request_id, record.name, record.uid)
         self._plan_flush()
 
     def map(self, dice: Dice) -> None:
@@ -111,11 +123,9 @@ class OurClient:
         """Cancel one of the calls, or one that never was."""
         request_id = dice.choose(list(self._open)) if self._open else 10_000_000
         self._world.log("cancel", self._name, request_id)
-        handle = self.core.cancel(request_id)
-        if handle is not None:
-            assert isinstance(handle, Record)
-            self._world.oracle.tell_ended(handle)
-            del self._open[request_id]
+        completion = self.core.cancel(request_id)
+        if completion is not None:
+            self._deliver([completion])
         self._plan_flush()
 
     def ping(self, dice: Dice) -> None:
@@ -195,7 +205,8 @@ class OurClient:
     def _go_on(self, mapping: _Mapping) -> None:
         for chunk in mapping.plan.next_chunks():
             timeout_ms = self._dice.choose(_TIMEOUTS_MS) if self._dice.chance(20) else None
-            self.core.chunk((mapping, chunk), mapping.plan.node, chunk.body, timeout_ms)
+            handle, due = (mapping, chunk), self._due(timeout_ms)
+            self.core.chunk(handle, mapping.plan.node, chunk.body, timeout_ms, due)
         self._plan_flush()
 
     def _deliver(self, completions: list[Completion[Handle]]) -> None:
@@ -204,6 +215,7 @@ class OurClient:
             handle, reply = completion.handle, completion.reply
             if isinstance(handle, Record):
                 assert not isinstance(reply, MapResult)
+                assert handle.due is None or self._agenda.now < handle.due + _LATE_S, "told late"
                 _check_refusal(reply)
                 oracle.tell(handle, reply)
             else:
@@ -228,6 +240,9 @@ class OurClient:
                 else:
                     oracle.tell_value(record, result)
 
+    def _due(self, timeout_ms: float | None) -> float | None:
+        return None if timeout_ms is None else self._agenda.now + timeout_ms / 1000
+
     def _plan_flush(self) -> None:
         if not self._flush_is_planned:
             self._flush_is_planned = True
@@ -235,11 +250,21 @@ class OurClient:
 
     def _flush(self) -> None:
         self._flush_is_planned = False
-        while frames := self.core.outgoing():
+        now = self._agenda.now
+        self._deliver(self.core.expire(now))
+        while frames := self.core.outgoing(now):
             if self.connection is None:
                 self._deliver(self.core.lost("there is no connection"))
                 return
             self.connection.to_broker.send([bytes(frame) for frame in frames])
+        due = self.core.next_due()
+        if due < self._wake_up_at:
+            self._wake_up_at = due
+            self._agenda.at(due, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._wake_up_at = inf
+        self._flush()
 
 
 def _check_refusal(reply: object) -> None:

@@ -15,6 +15,7 @@ TABLE = NodeTable(
     "digest",
 )
 FAILING = ("fail", "m.fail")
+INLINE_NAMES = ("quick", "slow", "m.fail")
 NAMES = ("quick",) * 8 + ("slow", "fail", "sleep", "sleep", "thread", "m.quick")
 
 _RANGES_S = {

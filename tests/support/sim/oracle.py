@@ -15,13 +15,14 @@ from .nodes import FAILING
 class Record:
     """One call, or one item of a map."""
 
-    __slots__ = ("claimed", "duration_s", "fails", "known", "name", "runs", "told", "uid")
+    __slots__ = ("claimed", "due", "duration_s", "fails", "known", "name", "runs", "told", "uid")
 
     def __init__(self, uid: int, name: str, duration_s: float, known: bool) -> None:
         self.uid = uid
         self.name = name
         self.known = known  # whether there is a node of that name
         self.duration_s = duration_s
+        self.due: float | None = None  # its caller's deadline
         self.fails = name in FAILING
         self.claimed = False  # whether a worker has claimed it, alone or with others
         self.runs = 0  # how often its node began
@@ -90,11 +91,6 @@ class Oracle:
             assert not record.known, f"call {record.uid} names a node, told {what}"
         assert code not in ("INTERNAL", "PROTOCOL_ERROR"), what
         self._end(record, outcome)
-
-    def tell_ended(self, record: Record) -> None:
-        """Judge that a caller was told that its call was taken back before it was sent."""
-        assert record.runs == 0
-        self._end(record, "not_started")
 
     def untold(self) -> list[int]:
         """Give the calls whose callers still wait."""

@@ -3,10 +3,12 @@
 Looks into the core, which has no other way to tell.
 """
 
+from math import inf
+
 from pronghorn.broker.core import BrokerCore
 from pronghorn.broker.deadlines import ROOM_MIN
 from pronghorn.broker.events import Assign
-from pronghorn.broker.placement import Worker
+from pronghorn.broker.placement import Worker, WorkerState
 from pronghorn.broker.requests import Request
 from pronghorn.broker.window import BUDGET_NS, STALL_S, WINDOW_BYTES
 from pronghorn.broker.wire.link import RunCall, RunChunk
@@ -30,7 +32,8 @@ class Watch:
     """Watches one core."""
 
     def __init__(self, core: BrokerCore) -> None:
-        self._core = core
+        self._life = core._life
+        self._sessions = core._sessions.by_peer
         self._given_at: dict[int, float] = {}  # token -> when it was given to a worker
         # id of a session, rotation -> the first of its requests there, and who was served since
         self._turns: dict[tuple[int, bool], _Turn] = {}
@@ -43,20 +46,20 @@ class Watch:
         token = command.message.token
         assert token not in self._given_at, "a request given out again has a new token"
         self._given_at[token] = now
-        worker = self._core._placement.workers.get(command.worker_id)
+        worker = self._life.placement.workers.get(command.worker_id)
         if worker is not None and token in worker.held:
             self._check_turn(worker.held[token])
 
     def settled(self) -> None:
         """Check what has to hold after a burst was dealt with."""
-        core = self._core
-        idle = [one for one in core._placement.workers.values() if one.idle]
+        life = self._life
+        idle = [one for one in life.placement.workers.values() if one.idle]
         self._someone_is_idle = bool(idle)
         if idle:
-            waiting = [request for request in core._queue.waiting() if request.inline]
+            waiting = [request for request in life.queue.waiting() if request.inline]
             assert not waiting, f"worker {idle[0].id} is idle, {len(waiting)} requests wait"
         before, self._turns = self._turns, {}
-        for rotation in core._queue.rotations:
+        for rotation in life.queue.rotations:
             first: dict[int, Request] = {}
             for request in rotation.waiting():
                 first.setdefault(id(request.session), request)
@@ -68,29 +71,27 @@ class Watch:
 
     def check(self, now: float) -> None:
         """Check what has to hold between any two events."""
-        core = self._core
-        for worker in core._placement.workers.values():
+        life = self._life
+        for worker in life.placement.workers.values():
             self._check_window(worker)
+            self._check_not_stuck(worker, now)
             if self._someone_is_idle and worker.held:
                 self._check_not_blocked(worker, now)
-        for session in core._sessions.values():
+        for session in self._sessions.values():
             assert len(session.open) <= session.grant
-            assert session.known or session.open, (
-                "a stranger of whom nothing is open holds no state"
-            )
             for request in session.open.values():
                 assert request.due is None or now <= request.due + _LATE_S, "a deadline is missed"
-        assert len(core._deadlines) <= ROOM_MIN, "the deadlines grow without bound"
-        open_requests = sum(len(session.open) for session in core._sessions.values())
-        count = core._count
-        assert core._numbers == count.completed + count.failed + open_requests, "each is counted"
+        assert len(life.deadlines) <= ROOM_MIN, "the deadlines grow without bound"
+        open_requests = sum(len(session.open) for session in self._sessions.values())
+        count = life.count
+        assert life.accepted == count.completed + count.failed + open_requests, "each is counted"
 
     def check_drained(self) -> None:
         """Check that no request is left anywhere."""
-        core = self._core
-        assert core._queue.length == 0
-        assert not any(session.open for session in core._sessions.values())
-        for worker in core._placement.workers.values():
+        life = self._life
+        assert life.queue.length == 0
+        assert not any(session.open for session in self._sessions.values())
+        for worker in life.placement.workers.values():
             assert not worker.held
             assert not worker.revoked
             assert worker.idle
@@ -113,11 +114,19 @@ class Watch:
         held: list[Request] = [request for request in worker.held.values() if request.inline]
         assert len(worker.held) + len(worker.revoked) <= SLOTS_PER_WORKER
         if len(held) > 1:
-            quick = [request.quick and not request.chunk for request in held]
+            quick = [request.cost_ns < inf and not request.chunk for request in held]
             assert all(quick), "a slow request has a worker for itself"
             assert worker.load_ns <= BUDGET_NS + 1
             if not worker.concurrent_count:
                 assert worker.held_bytes <= WINDOW_BYTES
+
+    @staticmethod
+    def _check_not_stuck(worker: Worker, now: float) -> None:
+        """Check that a worker which goes on with what was given up is killed in time."""
+        for request in worker.held.values():
+            if request.ended and request.inline and worker.state is WorkerState.READY:
+                assert request.due is not None
+                assert now <= request.due + _LATE_S, "a stuck worker is not killed"
 
     def _check_not_blocked(self, worker: Worker, now: float) -> None:
         for token, request in worker.held.items():

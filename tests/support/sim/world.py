@@ -25,6 +25,7 @@ _CLIENTS_MAX = 5
 _STREAMS = 1_000_003  # of dice for workers, by their ids
 _STRANGERS_MAX = 3
 _EXIT_S = 0.003  # longest time from a worker's death to the report of it
+_KILLED_S = 0.002  # longest time from the broker's wish to a worker's death
 _REPLACED_S = 0.01
 _BROKER_AWAY_S = 0.02
 _NOTICED_S = 0.01  # longest time until a client notices that the broker is gone
@@ -45,7 +46,7 @@ class World:
         self.worker_type = worker_type
         self.agenda = Agenda()
         self.oracle = Oracle()
-        self.done: list[Action] = []  # that were done to it
+        self.done: list[Action] = []  # that were done to it, the last one perhaps only waited for
         self.events = 0
         self.digest = 0  # of all events so far
         self.story: deque[tuple[Any, ...]] = deque(maxlen=STORY_EVENTS)
@@ -70,11 +71,11 @@ class World:
     def run(self, actions: Iterable[Action], events_max: float = float("inf")) -> None:
         """Do things to the world, and let happen what happens in between."""
         for action in actions:
+            self.done.append(action)
             until = self.agenda.now + action.gap_s
             while self.agenda.next_at <= until:
                 self._step()
             self.agenda.now = until
-            self.done.append(action)
             self._act(action)
             if self.events >= events_max:
                 return
@@ -167,9 +168,12 @@ class World:
         if self.broker is not None:
             self.agenda.after(worker.dice.between(0.0, _EXIT_S), self._report_exit, worker)
 
-    def kill(self, worker: FakeWorker) -> None:
-        """Have the supervisor kill a worker."""
-        worker.die()
+    def kill(self, worker_id: int, reason: str) -> None:
+        """Have the supervisor kill a worker, unless it has ended by itself."""
+        self.log("kill", worker_id, reason)
+        worker = self.workers.get(worker_id)
+        if worker is not None:
+            self.agenda.after(worker.dice.between(0.0, _KILLED_S), worker.die)
 
     def _on_frames(self, peer: bytes, frames: Frames) -> None:
         if self.broker is not None:
@@ -217,6 +221,9 @@ class World:
         name = dice.choose(NAMES) if dice.chance(2) else None
         for _ in range(2 + dice.below(40)):
             client.call(dice, name)
+
+    def _hang(self, dice: Dice) -> None:
+        self._client(dice).hang(dice)
 
     def _map(self, dice: Dice) -> None:
         self._client(dice).map(dice)
@@ -300,6 +307,7 @@ class World:
 _ACTS: dict[str, Callable[[World, Dice], None]] = {
     "call": World._call,
     "burst": World._burst,
+    "hang": World._hang,
     "map": World._map,
     "cancel": World._cancel,
     "ping": World._ping,

@@ -1,0 +1,308 @@
+"""What clients say: requests are accepted or refused, the rest is answered at once. Pure.
+
+Mirror: tests/broker/test_clients.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from .events import Malformed, Origin, PeerGone, Probed, Received, ReceivedJson, Send
+from .lifecycle import Lifecycle
+from .requests import Key, Node, Request, Session
+from .sessions import Sessions
+from .statistics import BrokerStatistics
+from .verdicts import Bounds, full_details, in_quarantine, refusal
+from .wire.codec import DECODE_ERRORS
+from .wire.errors import (
+    CancelledError,
+    InvalidArgumentError,
+    PronghornError,
+    UnimplementedError,
+)
+from .wire.link import CODEC_JSON
+from .wire.messages import (
+    NO_OPTIONS,
+    Ack,
+    Call,
+    Cancel,
+    ClientMessage,
+    Credit,
+    Error,
+    Goodbye,
+    Hello,
+    MapChunk,
+    Ping,
+    Pong,
+    RequestId,
+    Result,
+    Run,
+    Subscribe,
+    Welcome,
+    WelcomeInfo,
+)
+from .wire.table import NodeTable
+
+STATUS = "pronghorn.status"
+
+
+class Clients:
+    """Turns messages of clients into accepted requests and answers."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        life: Lifecycle,
+        *,
+        welcome: WelcomeInfo,
+        bounds: Bounds,
+        statistics: Callable[[], BrokerStatistics],
+    ) -> None:
+        self._welcome = welcome
+        self._bounds = bounds
+        self._statistics = statistics
+        self._table: NodeTable | None = None
+        self._by_name: dict[str, Node] = {}  # every name a caller may use -> node
+        self._sessions = sessions
+        self._by_peer = sessions.by_peer
+        self._life = life
+        self._queue = life.queue
+        self._count = life.count
+        self._nameless = 0  # requests without a usable id so far
+        self._on_message: dict[type[Any], Callable[[Session, Any, Received, float], None]] = {
+            Ack: self._on_ack,
+            Cancel: self._on_cancel,
+            Hello: self._on_hello,
+            Goodbye: self._on_goodbye,
+            Ping: self._on_ping,
+            Credit: self._on_reserved,
+            Run: self._on_reserved,
+            Subscribe: self._on_reserved,
+        }
+
+    def serve(self, table: NodeTable, by_name: dict[str, Node]) -> None:
+        """Serve these nodes."""
+        self._table = table
+        self._by_name = by_name
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def on_received(self, event: Received, now: float) -> None:
+        """Take in one message. Guarded by ``scripts/bench guard``."""
+        session = self._by_peer.get(event.peer)
+        if session is None:
+            session = self._sessions.open(event.peer)
+            if session is None:  # it is banned
+                return
+        message = event.message
+        if type(message) is Call:
+            self._on_request(session, message, event, message.params, now)
+        elif type(message) is MapChunk:
+            self._on_request(session, message, event, message.items, now)
+        else:
+            self._on_message[type(message)](session, message, event, now)
+        if not (session.known or session.open):
+            self._sessions.forget(session)
+
+    def on_received_json(self, event: ReceivedJson, now: float) -> None:
+        """Take in one JSON-RPC request."""
+        request = event.request
+        id_ = None if request.id is msgspec.UNSET else request.id
+        message: ClientMessage
+        if request.method == "pronghorn.ping":
+            message = Ping(id_)
+        elif request.method == "pronghorn.cancel":
+            self._cancel_json(event, id_, now)
+            return
+        else:
+            message = Call(id_, request.method, request.params, request.options)
+        self.on_received(Received(event.peer, message, event.size, event.origin), now)
+
+    def on_malformed(self, event: Malformed, now: float) -> None:
+        """Answer what can't be processed."""
+        self._count.malformed += 1
+        if not self._sessions.is_banned(event.peer):
+            self._send(event.peer, event.error, event.origin)
+
+    def on_probed(self, event: Probed, now: float) -> None:
+        """Welcome a new connection."""
+        self._sessions.pardon(event.peer)
+        self._life.commands.append(Send(event.peer, Welcome(None, self._welcome)))
+
+    def on_peer_gone(self, event: PeerGone, now: float) -> None:
+        """Cancel all that a client has open which is gone or broke its grant."""
+        session = self._sessions.gone(event.peer)
+        if event.banned:
+            self._count.banned += 1
+            self._sessions.ban(event.peer)
+        if session is not None:
+            self._cancel_all(session, now, gone=True)
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _on_request(
+        self,
+        session: Session,
+        message: Call | MapChunk,
+        event: Received,
+        params: Raw,
+        now: float,
+    ) -> None:
+        """Accept a request or refuse it. Guarded by ``scripts/bench guard``."""
+        node = self._by_name.get(message.node)
+        if node is None:
+            self._without_node(session, message, event)
+            return
+        id_, options, origin, size = message.id, message.options, event.origin, event.size
+        if node.refused_until and now < node.refused_until:
+            self._refuse(session.peer, id_, in_quarantine(node, now), origin)
+            return
+        queue = self._queue
+        key: Key = id_
+        silent, due = False, None
+        if (
+            options is not None
+            or type(id_) is not int
+            or id_ in session.open
+            or len(session.open) + session.unacknowledged >= session.grant
+            or session.open_bytes + size > self._bounds.grant_bytes
+            or (queue.length and self._is_full(size))
+        ):
+            error = refusal(
+                session, queue, self._bounds, id_=id_, options=options or NO_OPTIONS, size=size
+            )
+            if error is not None:
+                self._refuse(session.peer, id_, error, origin)
+                return
+            if id_ is None:
+                self._nameless += 1
+                key = (self._nameless,)
+                silent = origin is None or origin.silent
+            if options is not None and options.timeout_ms is not None:
+                due = now + options.timeout_ms / 1000
+        chunk = type(message) is MapChunk
+        inline = chunk or not node.concurrent
+        self._life.admit(
+            Request(
+                key,
+                id_,
+                session,
+                node,
+                chunk,
+                inline,
+                params,
+                size,
+                event.buffers,
+                origin,
+                silent,
+                due,
+            ),
+            now,
+        )
+
+    def _is_full(self, size: int) -> bool:
+        queue, bounds = self._queue, self._bounds
+        return queue.length >= bounds.queue_requests or queue.bytes + size > bounds.queue_bytes
+
+    def _without_node(self, session: Session, message: Call | MapChunk, event: Received) -> None:
+        """Answer a call of a name that no node has: one of our own, or unknown."""
+        if message.node != STATUS:
+            assert self._table is not None, "the shell reads clients only once the table is known"
+            error: PronghornError = self._table.not_found(message.node)
+            self._refuse(session.peer, message.id, error, event.origin)
+        elif type(message) is MapChunk:
+            error = InvalidArgumentError(f"{STATUS} can be called, not mapped")
+            self._refuse(session.peer, message.id, error, event.origin)
+        elif message.id is not None or event.origin is not None:
+            as_json = event.origin is not None and event.origin.codec == CODEC_JSON
+            encode = msgspec.json.encode if as_json else msgspec.msgpack.encode
+            result = Result(message.id, Raw(encode(self._statistics())))
+            self._send(session.peer, result, event.origin)
+
+    def _refuse(
+        self, peer: bytes, id_: RequestId, error: PronghornError, origin: Origin | None
+    ) -> None:
+        self._count.refused += 1
+        if id_ is not None or origin is not None:
+            message = Error(id_, error.code, error.message, full_details(error))
+            self._send(peer, message, origin)
+
+    def _send(
+        self,
+        peer: bytes,
+        message: Welcome | Result | Error | Pong,
+        origin: Origin | None,
+    ) -> None:
+        """Send what is no answer to an accepted request."""
+        if (type(message) is Result or type(message) is Error) and not (origin and origin.silent):
+            session = self._by_peer.get(peer)
+            if session is not None and session.known:
+                session.unacknowledged += 1  # the client counts, and acknowledges, all alike
+        self._life.commands.append(Send(peer, message, origin))
+
+    # --- all else -------------------------------------------------------------------------------
+
+    def _on_hello(self, session: Session, message: Hello, event: Received, now: float) -> None:
+        suspects = self._sessions.hello(session)
+        self._send(session.peer, Welcome(message.id, self._welcome), event.origin)
+        for suspect in suspects:
+            self._send(suspect.peer, Pong(None, self._welcome.epoch), None)
+
+    def _on_goodbye(self, session: Session, message: Goodbye, event: Received, now: float) -> None:
+        self._sessions.goodbye(session)
+        self._cancel_all(session, now, gone=False)
+
+    def _on_ping(self, session: Session, message: Ping, event: Received, now: float) -> None:
+        self._send(session.peer, Pong(message.id, self._welcome.epoch), event.origin)
+
+    def _on_ack(self, session: Session, message: Ack, event: Received, now: float) -> None:
+        if session.acknowledged <= message.replies <= session.replies:
+            session.unacknowledged -= message.replies - session.acknowledged
+            session.acknowledged = message.replies
+        elif session.known:
+            self._count.malformed += 1
+
+    def _on_reserved(
+        self, session: Session, message: Credit | Run | Subscribe, event: Received, now: float
+    ) -> None:
+        name = type(message).__name__.lower()
+        error = UnimplementedError(f"messages of kind {name!r} are reserved, not served yet")
+        self._refuse(session.peer, message.id, error, event.origin)
+
+    def _on_cancel(
+        self, session: Session, message: Cancel, event: Received | None, now: float
+    ) -> None:
+        request = session.open.get(message.id)
+        if request is not None:  # else it has ended, and its terminal reply is on its way
+            self._life.give_up(request, CancelledError, "the call was cancelled", now)
+
+    def _cancel_json(self, event: ReceivedJson, id_: RequestId, now: float) -> None:
+        target: Any = None
+        try:
+            params = msgspec.json.decode(event.request.params, type=dict[str, RequestId])
+            target = params.get("id")
+        except DECODE_ERRORS:
+            target = None
+        if self._sessions.is_banned(event.peer):
+            return
+        session = self._by_peer.get(event.peer)
+        found = session is not None and target in session.open
+        if session is not None and found:
+            self._on_cancel(session, Cancel(target), None, now)
+        value = Raw(b"true" if found else b"false")
+        self._send(event.peer, Result(id_, value), event.origin)
+
+    def _cancel_all(self, session: Session, now: float, *, gone: bool) -> None:
+        """Cancel all that a client has open, without replies.
+
+        To one that is still there an empty reply is sent where it came in an envelope, and what was
+        collected of a JSON-RPC batch, which would be kept for ever otherwise.
+        """
+        for request in list(session.open.values()):
+            request.silent = True
+            if request.origin is not None:
+                quiet = msgspec.structs.replace(request.origin, silent=True)
+                request.origin = None if gone else quiet
+            self._life.give_up(request, CancelledError, "the client is gone", now)

@@ -1,0 +1,319 @@
+"""What becomes of an accepted request: queued, given to a worker, given up, ended. Pure.
+
+A request's states and what moves it::
+
+    received ──admit──► queued ──assign──► held ──claim (by the worker)──► begun ──► ended
+       │                  ▲ │                │                               │
+       └─refuse: ended    │ └─cancel, expire │                               ├─result, failure
+                          │        : ended   ├─cancel, expire: revoke, ended ├─cancel, expire
+                          └──────────────────┴─take back, worker lost        └─worker lost
+
+Rules, cited by number where they are kept and checked:
+
+I1. Each accepted request gets exactly one terminal reply, unless its session is gone.
+I2. A request is in exactly one place: in the queue, held by one worker, waiting for its next
+    attempt, or ended.
+I3. A request that is reported as ``not_started`` was never begun, and is never given out again.
+I4. An ended request stays in its worker's `held` until the worker's last word on it.
+I5. A call that a node has made is open only as long as that node runs (nested.py).
+I6. A worker that goes on with what was given up, and can do nothing else meanwhile, is killed.
+
+Mirror: tests/broker/test_lifecycle.py.
+"""
+
+from collections.abc import Sequence
+
+from .deadlines import Deadlines
+from .events import Assign, Command, Kill, Send
+from .placement import Placement, Worker, WorkerState
+from .requests import Key, ReadyQueue, Request
+from .retries import retry_delay_s
+from .sessions import Sessions
+from .statistics import Counters
+from .verdicts import full_details
+from .wire.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    ErrorDetails,
+    Outcome,
+    PronghornError,
+)
+from .wire.link import (
+    CODEC_JSON,
+    CODEC_MSGPACK,
+    CancelRun,
+    NestedDone,
+    NestedFailed,
+    RunCall,
+    RunChunk,
+    RunHere,
+    ToWorker,
+    wrap_json,
+)
+from .wire.messages import NIL, Error, MapResult, Result
+
+_NEVER = float("inf")
+_NO_REPLY = Result(0, NIL)  # of a request that ends without one
+
+
+class Lifecycle:
+    """All accepted requests, and the commands that come of them."""
+
+    def __init__(self, sessions: Sessions, kill_grace_s: float) -> None:
+        self._sessions = sessions
+        self._kill_grace_s = kill_grace_s
+        self.commands: list[Command] = []  # since the last `settle`, in order
+        self.queue = ReadyQueue()
+        self.placement = Placement()
+        # Deadlines of requests, and of workers that run what was given up.
+        self.deadlines: Deadlines[Request] = Deadlines(self._is_over)
+        # Requests that wait for their next attempt, by when that is due.
+        self.delayed: Deadlines[Request] = Deadlines(_is_not_delayed)
+        # token of a request -> the calls that its node has open, by their keys; never empty
+        self.children: dict[int, dict[Key, Request]] = {}
+        self._orphans: list[Request] = []  # calls whose callers have ended since the last `settle`
+        self.accepted = 0  # requests since the start
+        self.count = Counters()
+
+    def admit(self, request: Request, now: float) -> None:
+        """Take in an accepted request: it goes to a worker at once or into the queue."""
+        self._open(request)
+        queue = self.queue
+        somebody_is_before_it = queue.length and queue.rotation(request).length
+        if somebody_is_before_it or not self._assign(request, now):
+            queue.append(request)
+
+    def admit_at_once(self, request: Request, now: float) -> bool:
+        """Take in a request if a worker has room for it, before all that wait."""
+        if not self._assign_at_once(request, now):
+            return False
+        self._open(request)
+        return True
+
+    def tell(self, worker: Worker, message: ToWorker) -> None:
+        """Have a message written to a worker's link."""
+        self.commands.append(Assign(worker.id, message))
+
+    def settle(self, now: float) -> list[Command]:
+        """Give ready requests to workers and return what is to be done, in order."""
+        queue, placement = self.queue, self.placement
+        while self._orphans:
+            orphan = self._orphans.pop()
+            if not orphan.ended:
+                self.give_up(orphan, CancelledError, "its caller has ended", now)
+        if placement.stalled:
+            taken = placement.take_back()
+            self.count.taken_back += len(taken)
+            self.put_back(taken, now)
+        if queue.length:
+            for rotation in queue.rotations:
+                while rotation.length and (head := rotation.head()) is not None:
+                    if not self._assign(head, now):
+                        break
+                    queue.pop_head(rotation)
+        commands, self.commands = self.commands, []
+        return commands
+
+    def put_back(self, requests: Sequence[Request], now: float) -> None:
+        """Queue requests that had been given to a worker, which has not begun them, in order."""
+        for request in reversed(requests):
+            if request.here:
+                self._place_or_return(request, now)
+            else:
+                self.queue.put_back(request)
+
+    def retry(self, request: Request, now: float) -> bool:
+        """Have a request run again that was begun, if its node says that it may; else `False`."""
+        policy = request.node.retry
+        if policy is None:
+            return False
+        delay_s = retry_delay_s(policy, request.attempts, request.token)
+        if delay_s is None or (request.due is not None and now + delay_s >= request.due):
+            return False
+        if not request.node.budget.take():
+            return False
+        self.count.retried += 1
+        if self.children:
+            self._orphan(request)
+        request.attempts += 1
+        request.worker_id = 0
+        request.delayed = True
+        self.delayed.push(now + delay_s, request)
+        return True
+
+    def give_up(self, request: Request, cause: type[PronghornError], why: str, now: float) -> None:
+        """End a request that is cancelled or late: take it back, or cancel it where it runs."""
+        # An earlier attempt has begun it.
+        outcome: Outcome = "not_started" if request.attempts == 1 else "maybe_executed"
+        worker = self.placement.workers.get(request.worker_id)
+        if request.delayed:
+            request.delayed = False
+        elif worker is None:
+            self.queue.drop(request)
+        elif not self.placement.revoke(worker, request):
+            outcome = "maybe_executed"
+            self.commands.append(Assign(worker.id, CancelRun(request.token)))
+            request.due = now + self._kill_grace_s
+            self.deadlines.push(request.due, request)
+        request.params, request.buffers = NIL, ()  # the rest of it may stay for a while
+        details = ErrorDetails(outcome=outcome, node=request.node.name)
+        self.fail(request, cause(f"{request.node.name}: {why}", details))
+
+    def fail(self, request: Request, error: PronghornError) -> None:
+        """End a request with an error."""
+        id_, details = request.id, full_details(error)
+        self.finish(request, Error(id_, error.code, error.message, details))
+        self.count.failed += 1
+
+    def finish(
+        self,
+        request: Request,
+        message: Result | MapResult | Error,
+        buffers: Sequence[bytes] = (),
+    ) -> None:
+        """Send the one terminal reply of a request (I1). Guarded by ``scripts/bench guard``."""
+        assert not request.ended, "I1: one terminal reply"
+        request.ended = True
+        session = request.session
+        del session.open[request.key]
+        session.open_bytes -= request.size
+        if request.due is not None:
+            request.params, request.buffers = NIL, ()  # the rest of it may stay until then
+        if request.silent:
+            if request.origin is not None:
+                self.commands.append(Send(session.peer, message, request.origin))
+        elif session.worker_id:
+            self.commands.append(Assign(session.worker_id, _nested(message), buffers))
+        elif session.known:
+            session.unacknowledged += 1
+            self.commands.append(Send(session.peer, message, request.origin, buffers, True))
+        else:
+            self.commands.append(Send(session.peer, message, request.origin, buffers))
+        if not (session.known or session.open):
+            self._sessions.forget(session)
+        if self.children:
+            self._orphan(request)
+            siblings = self.children.get(request.parent)
+            if siblings is not None:
+                del siblings[request.key]
+                if not siblings:
+                    del self.children[request.parent]
+
+    def on_tick(self, now: float) -> None:
+        """Deal with all whose time has come."""
+        for request in self.deadlines.pop_due(now):
+            if not request.ended:
+                self.give_up(request, DeadlineExceededError, "the deadline has passed", now)
+            elif request.due is not None and request.due <= now:  # else a later one is to come
+                request.due = _NEVER
+                self._on_stuck(request, now)
+        for request in self.delayed.pop_due(now):
+            request.delayed = False
+            if request.here:
+                self._place_or_return(request, now)
+            else:
+                self.queue.append(request)
+        if self.placement.check_at <= now:
+            self.placement.check(now)
+
+    def check_invariants(self) -> None:
+        """Check what is known of the calls of nodes; for tests, after the other indexes' checks."""
+        held = {token: r for w in self.placement.workers.values() for token, r in w.held.items()}
+        for token, children in self.children.items():
+            assert children, "nobody is kept as the parent of nothing"
+            assert not held[token].ended, "I5: what an ended node has open is in _orphans"
+            assert all(child.parent == token for child in children.values())
+            assert all(child.session.open[key] is child for key, child in children.items())
+        assert not any(request.here for request in self.queue.waiting())
+
+    def _open(self, request: Request) -> None:
+        self.accepted += 1
+        session = request.session
+        session.open[request.key] = request
+        session.open_bytes += request.size
+        if request.due is not None:
+            self.deadlines.push(request.due, request)
+
+    def _assign(self, request: Request, now: float) -> bool:
+        """Give a request to a worker; `False` when none has room for it."""
+        worker = self.placement.place(request, now)
+        if worker is None:
+            return False
+        params, origin, due = request.params, request.origin, request.due
+        left_ms = None if due is None else max(0.0, (due - now) * 1000)
+        message: RunCall | RunChunk
+        if request.chunk:
+            message = RunChunk(request.token, request.slot, request.node.index, params, left_ms)
+        else:
+            codec = CODEC_MSGPACK
+            if origin is not None and origin.codec == CODEC_JSON:
+                codec, params = CODEC_JSON, wrap_json(params)
+            message = RunCall(
+                request.token,
+                request.slot,
+                request.node.index,
+                codec,
+                params,
+                left_ms,
+                len(request.buffers),
+                request.depth,
+            )
+        self.commands.append(Assign(worker.id, message, request.buffers))
+        return True
+
+    def _assign_at_once(self, request: Request, now: float) -> bool:
+        """Give a request to a worker that is free for it; `False` when there is none.
+
+        What its caller can run itself gets a place behind nothing that runs alone: however quick
+        that is thought to be, the caller is quicker.
+        """
+        if request.here and request.inline and not self.placement.has_idle:
+            return False
+        return self._assign(request, now)
+
+    def _place_or_return(self, request: Request, now: float) -> None:
+        """Give a request that may not wait to another worker, or back to its caller."""
+        request.worker_id = 0
+        if not self._assign_at_once(request, now):
+            assert isinstance(request.id, int), "ids of nested calls are numbers"
+            self.commands.append(Assign(request.session.worker_id, RunHere(request.id)))
+            self.count.returned += 1
+            request.silent = True
+            self.finish(request, _NO_REPLY)
+
+    def _orphan(self, request: Request) -> None:
+        """Have the calls given up that the node of a request has open."""
+        children = self.children.pop(request.token, None)
+        if children is not None:
+            self._orphans += children.values()
+
+    def _on_stuck(self, request: Request, now: float) -> None:
+        """Have a worker killed that does not let go of what was given up (I6).
+
+        What runs beside others keeps nobody from anything, and goes on.
+        """
+        self.count.stuck += 1
+        worker = self.placement.workers[request.worker_id]
+        if request.inline and worker.state is WorkerState.READY:
+            self.kill(worker, f"{request.node.name} went on after it was given up", now)
+
+    def kill(self, worker: Worker, reason: str, now: float) -> None:
+        """Have a worker killed; what it has not begun goes to others now, not at its end."""
+        self.commands.append(Kill(worker.id, reason))
+        self.put_back(self.placement.condemn(worker), now)
+
+    def _is_over(self, request: Request) -> bool:
+        return request.ended and not self.placement.holds(request)
+
+
+def _is_not_delayed(request: Request) -> bool:
+    return not request.delayed
+
+
+def _nested(message: Result | MapResult | Error) -> NestedDone | NestedFailed:
+    """Make the reply to a call that a node has made."""
+    assert isinstance(message.id, int), "ids of nested calls are numbers"
+    if isinstance(message, Error):
+        return NestedFailed(message.id, message.code, message.message, message.details)
+    assert isinstance(message, Result), "nodes make calls, no chunks"
+    return NestedDone(message.id, message.value, message.buffers)

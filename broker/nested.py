@@ -1,0 +1,135 @@
+"""Calls that nodes make (`Context.call`), placed so that no chain of them waits for itself. Pure.
+
+A worker is a client here, with a session that has no grant: what it may ask for is bounded by the
+queue. The rules that keep a chain of calls from a deadlock, however many workers there are:
+
+1. A node that holds up its worker while it waits (`call_sync` in a plain ``def``) never waits in a
+   queue: if no other worker has room at once, it runs the call itself.
+2. Nor does a call of a node that runs beside others, for callers may hold all room there is.
+3. So a worker's loop is held up only by what runs; and what is queued, calls of plain ``def`` nodes
+   by callers that hold nothing up, waits for nothing else.
+
+What 1 and 2 name (`Request.here`) goes back to its caller too when it was given to a worker and
+comes back from it: taken back from one that is blocked, or before its next attempt.
+
+A call inherits what is left of its caller's deadline, and ends with it.
+
+Mirror: tests/broker/test_nested.py.
+"""
+
+from collections.abc import Sequence
+
+from .lifecycle import Lifecycle
+from .placement import Worker
+from .requests import Node, Request, Session
+from .verdicts import Bounds, full_details, queue_refusal, size_refusal
+from .wire.errors import CancelledError, ErrorDetails, PronghornError
+from .wire.limits import Limits
+from .wire.link import CancelNested, Nested, NestedFailed, RunHere
+from .wire.table import NodeTable
+
+
+class NestedCalls:
+    """What is open of the calls that nodes have made."""
+
+    def __init__(self, life: Lifecycle, limits: Limits, bounds: Bounds) -> None:
+        self._life = life
+        self._limits = limits
+        self._bounds = bounds
+        self._table = NodeTable((), "")
+        self._by_name: dict[str, Node] = {}
+        # worker id -> session, of workers that have made calls
+        self.sessions: dict[int, Session] = {}
+
+    def serve(self, table: NodeTable, by_name: dict[str, Node]) -> None:
+        """Serve these nodes."""
+        self._table = table
+        self._by_name = by_name
+
+    def on_call(self, worker: Worker, message: Nested, buffers: Sequence[bytes]) -> None:
+        """Take in a call that a node makes; `worker.progress_at` is now."""
+        if message.waits:
+            self._life.placement.block(worker)
+        error = self._take_in(worker, message, buffers)
+        if error is not None:
+            self._life.count.refused += 1
+            details = full_details(error)
+            failed = NestedFailed(message.id, error.code, error.message, details)
+            self._life.tell(worker, failed)
+
+    def on_cancel(self, worker: Worker, message: CancelNested) -> None:
+        """Cancel a call whose caller does not wait any more."""
+        session = self.sessions.get(worker.id)
+        request = None if session is None else session.open.get(message.id)
+        if request is not None:
+            why = "the call was cancelled"
+            self._life.give_up(request, CancelledError, why, worker.progress_at)
+
+    def on_worker_gone(self, worker: Worker, now: float) -> None:
+        """Give up what the nodes of a worker waited for that is gone."""
+        session = self.sessions.pop(worker.id, None)
+        if session is None:
+            return
+        why = "its caller's worker is gone"
+        for request in list(session.open.values()):
+            request.silent = True
+            if request.worker_id == worker.id:  # gone with it, so there is nothing to take back
+                self._life.fail(request, CancelledError(f"{request.node.name}: {why}"))
+            else:
+                self._life.give_up(request, CancelledError, why, now)
+        assert not session.open
+
+    def _take_in(
+        self, worker: Worker, message: Nested, buffers: Sequence[bytes]
+    ) -> PronghornError | None:
+        """Give a call to a worker, into the queue, or back to its caller; or tell why not."""
+        life, now = self._life, worker.progress_at
+        parent = worker.held.get(message.parent)
+        if parent is None or parent.ended:
+            why = "the node that makes the call has ended or was given up"
+            details = ErrorDetails(outcome="not_started", node=message.node)
+            return CancelledError(f"{message.node}: {why}", details)
+        node = self._by_name.get(message.node)
+        if node is None:
+            return self._table.not_found(message.node)
+        size = len(message.params) + sum(map(len, buffers))
+        error = size_refusal(self._limits, size=size, buffers=len(buffers))
+        if error is not None:
+            return error
+        session = self.sessions.get(worker.id)
+        if session is None:
+            session = self.sessions[worker.id] = Session(b"", 0, worker_id=worker.id)
+        request = Request(
+            message.id,
+            message.id,
+            session,
+            node,
+            False,
+            not node.concurrent,
+            message.params,
+            size,
+            buffers,
+            None,
+            False,
+            _earlier(parent.due, message.left_ms, now),
+            depth=message.depth,
+            parent=parent.token,
+            here=message.waits or node.concurrent,  # rules 1 and 2
+        )
+        if not life.admit_at_once(request, now):
+            if request.here:
+                life.tell(worker, RunHere(message.id))
+                return None
+            error = queue_refusal(life.queue, self._bounds, size)
+            if error is not None:
+                return error
+            life.admit(request, now)
+        life.children.setdefault(parent.token, {})[request.key] = request
+        return None
+
+
+def _earlier(due: float | None, left_ms: float | None, now: float) -> float | None:
+    if left_ms is None:
+        return due
+    own = now + left_ms / 1000
+    return own if due is None else min(due, own)

@@ -1,0 +1,262 @@
+"""The broker's streams: plain AF_UNIX connections of clients on this host. An IO shell.
+
+A stream stands beside each ipc endpoint and carries the same frames without ZeroMQ in between,
+which spares two threads and their wake-ups at each end (half of a call's time: ``scripts/bench
+rtt``), and tells at once when its client is gone.
+
+Mirror: tests/broker/test_streams.py.
+"""
+
+import errno
+import os
+import secrets
+import select
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+from .events import Event
+from .ingress import Ingress, StreamParser
+from .poller import Poller
+from .wire.errors import InvalidArgumentError
+from .wire.limits import MIB, Limits
+from .wire.link import READ_BYTES_MIN, FrameReader, StreamError, next_stream_bytes
+from .wire.stream import FrameWriter
+
+UNREAD_BYTES_MAX = 1024 * MIB
+"""Of replies that a client does not read, beside those that its socket holds. A client may be busy
+with many large results, or see to other things for a while; but not at the cost of all others."""
+
+_BACKLOG = 4096  # connects of that many clients at once do not have to wait
+_ACCEPTS_PER_TURN = 64
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_LINGER_S = 0.1  # what was not written at shutdown gets so long to leave
+
+
+class Stream(FrameWriter):
+    """One client's connection."""
+
+    __slots__ = ("_ask", "_parser", "_reader", "_recv", "alive", "peer", "waits_to_write")
+
+    def __init__(self, sock: socket.socket, peer: bytes, ingress: Ingress, limits: Limits) -> None:
+        super().__init__(sock)
+        self.peer = peer  # stands for it where a ZeroMQ client's routing id would
+        self.alive = True  # until it was read to its end, has to go, or was dropped
+        self.waits_to_write = False  # whether the poll tells when it can be written to
+        self._recv = sock.recv
+        self._reader = FrameReader(limits.socket_message_bytes)
+        self._parser = StreamParser(ingress, peer, limits)
+        self._ask = READ_BYTES_MIN  # how much is read at once: little, unless frames are large
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._socket.fileno()
+
+    def receive(self) -> Sequence[Event]:
+        """Read once and parse; `alive` tells whether there can be more."""
+        if not self.alive:
+            return ()
+        try:
+            data = self._recv(self._ask)
+        except BlockingIOError:
+            return ()
+        except OSError:
+            data = b""
+        if not data:
+            self.alive = False
+            return ()
+        try:
+            frames = self._reader.feed(data)
+            self._ask = next_stream_bytes(self._ask, len(data), self._reader.missing, frames)
+            return self._parser.parse(frames)
+        except StreamError:
+            self.alive = False
+            return ()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+class Listener:
+    """Accepts streams at one path.
+
+    Raises:
+        InvalidArgumentError: The path can't be bound.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        umask = os.umask(0o177)  # the file gets its rights from it
+        try:
+            # Of an earlier broker that was killed: whoever starts one holds the lock of the place.
+            if self._path.is_socket():
+                self._path.unlink()
+            self._socket.bind(path)
+            self._socket.listen(_BACKLOG)
+        except OSError as error:
+            self._socket.close()
+            raise InvalidArgumentError(f"can't listen at {path}: {error}") from error
+        finally:
+            os.umask(umask)
+        # Given up for a moment when there are no descriptors left, to turn a client away.
+        self._reserve: int | None = _open_reserve()
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._socket.fileno()
+
+    def accept(self) -> list[socket.socket]:
+        """Accept those who wait, some at a time; without descriptors left they are turned away."""
+        accepted: list[socket.socket] = []
+        while len(accepted) < _ACCEPTS_PER_TURN:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError as error:  # most likely there is nobody else
+                if error.errno in _NO_DESCRIPTORS:
+                    self._turn_away()
+                break
+            connection.setblocking(False)
+            accepted.append(connection)
+        return accepted
+
+    def close(self) -> None:
+        """Stop listening and remove the file."""
+        self._socket.close()
+        if self._reserve is not None:
+            os.close(self._reserve)
+        self._path.unlink(missing_ok=True)
+
+    def _turn_away(self) -> None:
+        """Close the connection of one who waits, who would wait for ever otherwise."""
+        if self._reserve is not None:
+            os.close(self._reserve)
+        with suppress(OSError):  # somebody else took the descriptor
+            self._socket.accept()[0].close()
+        self._reserve = _open_reserve()
+
+
+class Streams:
+    """All streams of a broker: accepted, written to, dropped.
+
+    Args:
+        paths: Where to listen.
+        limits: Towards clients.
+        ingress: Parses what they send.
+        poller: Told of all descriptors.
+        accepted: Called with each new stream.
+        read: Called with a stream that may be readable, or is not `alive` any more.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str],
+        *,
+        limits: Limits,
+        ingress: Ingress,
+        poller: Poller,
+        accepted: Callable[[Stream], None],
+        read: Callable[[Stream], None],
+    ) -> None:
+        self._limits = limits
+        self._ingress = ingress
+        self._poller = poller
+        self._on_accepted = accepted
+        self._read = read
+        # What stands for clients must not be guessed by one that gives itself a routing id.
+        self._prefix = secrets.token_bytes(8)
+        self._accepted = 0
+        self.by_peer: dict[bytes, Stream] = {}  # what the core knows it by -> stream, until dropped
+        self._listeners: list[Listener] = []
+        try:
+            for path in paths:
+                self._listeners.append(Listener(path))
+        except InvalidArgumentError:
+            self.close()
+            raise
+
+    def open(self) -> None:
+        """Begin to accept clients."""
+        for listener in self._listeners:
+            self._poller.watch(listener.fileno(), partial(self._accept, listener))
+
+    def write(self, stream: Stream, frame: bytes) -> bool:
+        """Write one frame; as `flush`. Guarded by ``scripts/bench guard``."""
+        return stream.write(frame) or self._keep(stream)
+
+    def flush(self, stream: Stream) -> bool:
+        """Write what is pending; `False` if the client is gone or has to go."""
+        if stream.flush():
+            if stream.waits_to_write:
+                stream.waits_to_write = False
+                self._poller.watch_reads(stream.fileno(), partial(self._read, stream))
+            return True
+        return self._keep(stream)
+
+    def drop(self, stream: Stream) -> None:
+        """Close a stream that is gone or has to go."""
+        if self.by_peer.pop(stream.peer, None) is not None:
+            stream.alive = False
+            self._poller.unwatch(stream.fileno())
+            stream.close()
+
+    def close_all(self) -> None:
+        """Close all streams; what their clients have not read gets a moment to leave."""
+        unsent = {
+            stream.fileno(): stream
+            for stream in self.by_peer.values()
+            if not stream.flush() and not stream.is_broken
+        }
+        poll = select.poll()
+        for fd in unsent:
+            poll.register(fd, select.POLLOUT)
+        until = monotonic() + _LINGER_S
+        while unsent and (left := until - monotonic()) > 0:
+            for fd, _ in poll.poll(left * 1000):
+                if unsent[fd].flush() or unsent[fd].is_broken:
+                    poll.unregister(fd)
+                    del unsent[fd]
+        for stream in self.by_peer.values():
+            stream.close()
+        self.by_peer.clear()
+
+    def close(self) -> None:
+        """Stop listening and remove the files."""
+        for listener in self._listeners:
+            listener.close()
+
+    def _accept(self, listener: Listener) -> None:
+        for connection in listener.accept():
+            self._accepted += 1
+            peer = self._prefix + self._accepted.to_bytes(8, "big")
+            stream = Stream(connection, peer, self._ingress, self._limits)
+            self.by_peer[peer] = stream
+            self._poller.watch(stream.fileno(), partial(self._read, stream))
+            self._on_accepted(stream)
+
+    def _keep(self, stream: Stream) -> bool:
+        """Have the poll tell when there is room for what is pending."""
+        if stream.is_broken:
+            return False
+        if not stream.waits_to_write:
+            stream.waits_to_write = True
+            self._poller.watch_both(stream.fileno(), partial(self._write_and_read, stream))
+        return (
+            stream.pending_frames <= self._limits.socket_high_water_mark
+            and stream.pending_bytes <= UNREAD_BYTES_MAX
+        )
+
+    def _write_and_read(self, stream: Stream) -> None:
+        if not self.flush(stream):
+            stream.alive = False
+        self._read(stream)
+
+
+def _open_reserve() -> int | None:
+    with suppress(OSError):
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    return None

@@ -1,0 +1,113 @@
+"""Frames over AF_UNIX stream sockets: writes that never block. An IO shell.
+
+Shared by the links to workers and by the streams that stand beside the ipc endpoints.
+
+Mirror: tests/broker/wire/test_stream.py.
+"""
+
+import socket
+from collections.abc import Sequence
+
+from .link import LENGTH, Buffer
+
+_VECTOR_MAX = 512  # buffers of one sendmsg, below the system's IOV_MAX of 1024
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+_pack_length = LENGTH.pack
+
+
+class FrameWriter:
+    """The writing half of a stream: never blocks, keeps what does not fit, in order.
+
+    How much is kept is for the owner to bound, by `pending_bytes` and `pending_frames`.
+    """
+
+    __slots__ = ("_pending", "_send", "_socket", "is_broken", "pending_bytes")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._send = sock.send
+        self._pending: list[Buffer] = []  # to be written, oldest first
+        self.pending_bytes = 0
+        self.is_broken = False  # whether a write failed: the other end is gone, or reads no more
+
+    @property
+    def pending_frames(self) -> int:
+        """How many frames are to be written, at most: a length is kept beside each."""
+        return (len(self._pending) + 1) // 2
+
+    def write(self, frame: bytes) -> bool:
+        """Write one small frame at once, behind what is pending; returns as `flush` does."""
+        if self._pending:
+            self.put((frame,))
+            return self.flush()
+        data = _pack_length(len(frame)) + frame
+        try:
+            sent = self._send(data, _DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.is_broken = True
+            return False
+        if sent == len(data):
+            return True
+        self._pending.append(memoryview(data)[sent:])
+        self.pending_bytes = len(data) - sent
+        return False
+
+    def put(self, frames: Sequence[Buffer]) -> None:
+        """Add frames to what the next `flush` writes; what that does not is kept as a copy."""
+        pending = self._pending
+        for frame in frames:
+            if not isinstance(frame, bytes):
+                frame = memoryview(frame).cast("B")
+            length = len(frame)
+            pending.append(_pack_length(length))
+            pending.append(frame)
+            self.pending_bytes += length + LENGTH.size
+
+    def flush(self) -> bool:
+        """Write what is pending.
+
+        Returns:
+            `False` if something was not written: because the socket is full, so that the rest has
+            to wait, or because `is_broken`, so that nothing is kept.
+        """
+        pending = self._pending
+        while pending and not self.is_broken:
+            try:
+                if len(pending) == 1:
+                    sent = self._send(pending[0], _DONTWAIT)
+                else:
+                    sent = self._socket.sendmsg(pending[:_VECTOR_MAX], (), _DONTWAIT)
+            except BlockingIOError:
+                self._own()
+                return False
+            except OSError:
+                self.is_broken = True
+                break
+            self._drop(sent)
+        if not self.is_broken:
+            return True
+        pending.clear()
+        self.pending_bytes = 0
+        return False
+
+    def _drop(self, sent: int) -> None:
+        """Take out the bytes that were written."""
+        pending = self._pending
+        self.pending_bytes -= sent
+        done = 0
+        while done < len(pending) and sent >= len(pending[done]):
+            sent -= len(pending[done])
+            done += 1
+        del pending[:done]
+        if sent:
+            pending[0] = memoryview(pending[0])[sent:]
+
+    def _own(self) -> None:
+        """Copy what others may write to before it is sent."""
+        pending = self._pending
+        for index, rest in enumerate(pending):
+            # A view that is read-only says nothing of what it is a view of.
+            if isinstance(rest, memoryview) and not isinstance(rest.obj, bytes):
+                pending[index] = bytes(rest)

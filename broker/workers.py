@@ -1,0 +1,177 @@
+"""What workers say, and what their end means for the requests they held. Pure.
+
+Mirror: tests/broker/test_workers.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Raw
+
+from .events import WorkerGone, WorkerSent, WorkerStarting
+from .lifecycle import Lifecycle
+from .nested import NestedCalls
+from .placement import Worker, WorkerState
+from .requests import Request
+from .verdicts import running_in, worker_lost
+from .window import estimate
+from .wire.link import (
+    CODEC_JSON,
+    CancelNested,
+    ChunkDone,
+    Done,
+    Failed,
+    Nested,
+    Ready,
+    Skipped,
+    unwrap_json,
+)
+from .wire.messages import Error, MapResult, Result
+from .wire.slots import SlotState
+
+
+class Workers:
+    """Turns the words of workers into ends of requests."""
+
+    def __init__(self, life: Lifecycle, nested: NestedCalls) -> None:
+        self.table_digest = ""  # of the nodes that are served
+        self._life = life
+        self._nested = nested
+        self._count = life.count
+        self._placement = life.placement
+        self._workers = life.placement.workers
+        self._on_word: dict[type[Any], Callable[[Worker, Any, WorkerSent], None]] = {
+            Done: self._on_done,
+            ChunkDone: self._on_chunk_done,
+            Failed: self._on_failed,
+            Skipped: self._on_skipped,
+            Nested: self._on_nested,
+            CancelNested: self._on_cancel_nested,
+            Ready: self._on_ready,
+        }
+
+    def on_starting(self, event: WorkerStarting, now: float) -> None:
+        """Take in that a worker was started."""
+        self._placement.add(event.worker_id, event.page)
+
+    def on_sent(self, event: WorkerSent, now: float) -> None:
+        """Take in one message of a worker."""
+        worker = self._workers.get(event.worker_id)
+        if worker is None:
+            return
+        worker.progress_at = now
+        if worker.stalled:
+            self._placement.unblock(worker)
+        self._on_word[type(event.message)](worker, event.message, event)
+
+    def on_gone(self, event: WorkerGone, now: float) -> None:
+        """Take in the end of a worker: what it has not begun runs elsewhere, the rest is lost."""
+        worker = self._workers.get(event.worker_id)
+        if worker is None:
+            return
+        self._count.workers_lost += 1
+        self._placement.remove(worker)
+        self._nested.on_worker_gone(worker, now)
+        self._blame(worker, event.cause, now)
+        not_begun: list[Request] = []
+        running = running_in(worker, now)
+        for request in worker.held.values():
+            if request.ended:
+                continue
+            state = worker.page.state(request.slot, request.token)
+            if state is SlotState.HELD:
+                not_begun.append(request)
+            elif not self._life.retry(request, now):
+                request.node.failures += 1
+                error = worker_lost(
+                    worker, request, state, event.cause, stack=event.stack, running=running
+                )
+                self._life.fail(request, error)
+        self._life.put_back(not_begun, now)
+
+    def _blame(self, worker: Worker, cause: str, now: float) -> None:
+        """Put a node into quarantine that ends one worker after the other."""
+        begun = [
+            request
+            for request in worker.held.values()
+            if worker.page.state(request.slot, request.token) is SlotState.STARTED
+        ]
+        if len(begun) != 1 or worker.state is WorkerState.CONDEMNED:
+            return
+        node = begun[0].node
+        if node.record.died(cause, node.calls, now):
+            self._count.quarantined += 1
+            node.refused_until = node.record.until
+
+    def _on_nested(self, worker: Worker, message: Nested, event: WorkerSent) -> None:
+        self._nested.on_call(worker, message, event.buffers)
+
+    def _on_cancel_nested(self, worker: Worker, message: CancelNested, event: WorkerSent) -> None:
+        self._nested.on_cancel(worker, message)
+
+    def _on_ready(self, worker: Worker, message: Ready, event: WorkerSent) -> None:
+        if message.table_digest != self.table_digest:
+            why = "its nodes differ from those of the template"
+            self._life.kill(worker, why, worker.progress_at)
+            return
+        self._placement.ready(worker, message.pid)
+
+    def _on_done(self, worker: Worker, message: Done, event: WorkerSent) -> None:
+        """Take in a result. Guarded by ``scripts/bench guard``."""
+        request = self._placement.take(worker, message.token)
+        if request is None:
+            return
+        node = request.node
+        node.estimate_ns = estimate(node.estimate_ns, message.run_ns)
+        if request.ended:
+            self._count.late_results += 1
+            return
+        node.calls += 1
+        if node.retry is not None:
+            node.budget.succeeded()
+        self._count.completed += 1
+        value, origin = message.value, request.origin
+        if origin is not None and origin.codec == CODEC_JSON:
+            value = Raw(unwrap_json(value))
+        self._life.finish(request, Result(request.id, value, message.buffers), event.buffers)
+
+    def _on_chunk_done(self, worker: Worker, message: ChunkDone, event: WorkerSent) -> None:
+        request = self._placement.take(worker, message.token)
+        if request is None:
+            return
+        node = request.node
+        if message.item_count:
+            sample_ns = message.run_ns // message.item_count
+            node.estimate_ns = estimate(node.estimate_ns, sample_ns)
+        if request.ended:
+            self._count.late_results += 1
+            return
+        node.calls += message.item_count
+        if node.retry is not None:
+            node.budget.succeeded()
+        self._count.completed += 1
+        run_ms = message.run_ns / 1e6
+        self._life.finish(request, MapResult(request.id, message.values, message.failures, run_ms))
+
+    def _on_failed(self, worker: Worker, message: Failed, event: WorkerSent) -> None:
+        request = self._placement.take(worker, message.token)
+        if request is None:
+            return
+        if request.ended:
+            self._count.late_results += 1
+            return
+        if message.details.retryable and self._life.retry(request, worker.progress_at):
+            return
+        request.node.failures += 1
+        self._count.failed += 1
+        error = Error(request.id, message.code, message.message, message.details)
+        self._life.finish(request, error)
+
+    def _on_skipped(self, worker: Worker, message: Skipped, event: WorkerSent) -> None:
+        """Queue a request again when both sides saw each other at the claim, so that none ran it.
+
+        What was revoked in time is no longer held, and `take` only frees its slot.
+        """
+        request = self._placement.take(worker, message.token)
+        if request is not None and not request.ended:
+            self._life.put_back([request], worker.progress_at)
