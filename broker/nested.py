@@ -116,14 +116,14 @@ class NestedCalls:
             parent=parent.token,
             here=message.waits or node.concurrent,  # rules 1 and 2
         )
-        if not life.admit_at_once(request, now):
-            if request.here:
-                life.tell(worker, RunHere(message.id))
-                return None
+        if not request.here:
             error = queue_refusal(life.queue, self._bounds, size)
             if error is not None:
                 return error
             life.admit(request, now)
+        elif not life.admit_at_once(request, now):
+            life.tell(worker, RunHere(message.id))
+            return None
         life.children.setdefault(parent.token, {})[request.key] = request
         return None
 

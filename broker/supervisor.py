@@ -31,6 +31,7 @@ from .program import Program
 from .watcher import Watcher
 from .wire.channel import ControlChannel
 from .wire.control import (
+    HOOKS_GRACE_S,
     BrokerBound,
     BrokerConfig,
     BrokerFailed,
@@ -147,7 +148,9 @@ class Supervisor:
         """Let the broker and running nodes finish within the grace time, then kill what is left."""
         self._broker.send(Shutdown())
         self._template.close()
-        self._watcher.wait_for_children(self._config.grace_s)
+        hooks = self._loaded is not None and self._loaded.stop_hooks
+        grace_s = HOOKS_GRACE_S if hooks else self._config.grace_s
+        self._watcher.wait_for_children(grace_s)
         self._watcher.kill_children()
         self._watcher.wait_for_children(_REAP_WAIT_S)
         self._watcher.close()  # what is to be done yet takes descriptors, of which none may be left

@@ -138,7 +138,9 @@ def worker_lost(
     outcome: Outcome = "maybe_executed"
     item: int | None = None
     if request.chunk:
-        item = worker.page.item(request.slot) if request.node.marks_items else None
+        # An earlier attempt may have come further: then nobody knows what did not run.
+        if request.node.marks_items and request.attempts == 1:
+            item = worker.page.item(request.slot)
     elif state is SlotState.FINISHED:
         outcome = "executed"
     details = ErrorDetails(

@@ -17,6 +17,7 @@ import msgspec
 
 from pronghorn.broker.wire.channel import GONE, ControlChannel
 from pronghorn.broker.wire.control import (
+    HOOKS_GRACE_S,
     ModuleFailure,
     PoolConfig,
     PoolFailed,
@@ -33,7 +34,7 @@ from pronghorn.broker.wire.shortage import explained
 
 from .supervisor import StartedSupervisor, start_supervisor
 
-_END_WAIT_S = 5.0  # the tree's own grace time and kills take less than a second
+_END_WAIT_S = HOOKS_GRACE_S + 4.0  # less than a second where there are no stop hooks
 
 
 class PoolStartError(PronghornError):

@@ -57,6 +57,7 @@ class Context:
         "_caller",
         "_cancelled",
         "_log",
+        "_revoked",
         "_within",
         "deadline",
         "depth",
@@ -77,6 +78,7 @@ class Context:
         depth: int = 0,
         caller: Caller | None = None,
         within: Context | None = None,
+        revoked: Callable[[], bool] | None = None,
     ) -> None:
         self.request_id = request_id
         self.node = node
@@ -86,6 +88,7 @@ class Context:
         self.depth = depth
         self._caller = caller
         self._within = within  # the context of its caller, if it runs as a part of that
+        self._revoked = revoked  # looks on the worker's page whether the broker has given it up
         self._cancelled = False
         self._log: LoggerAdapter[Logger] | None = None  # made when first asked for
 
@@ -157,10 +160,12 @@ class Context:
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more; a long ``def`` looks here now and then.
 
-        True once the deadline has passed, and for nodes that run beside others (``async def``,
-        ``thread=True``) once the call was cancelled. Never false again.
+        True once the deadline has passed or the call was cancelled, and until the node has ended. A
+        ``def`` that does not end within half a second from then loses its worker.
         """
         if self._cancelled or (self.deadline is not None and monotonic() >= self.deadline):
+            return True
+        if self._revoked is not None and self._revoked():
             return True
         return self._within is not None and self._within.cancelled
 

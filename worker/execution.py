@@ -10,6 +10,7 @@ Mirror: tests/worker/test_execution.py.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from time import monotonic, monotonic_ns
 from types import GeneratorType
 from typing import Any
@@ -29,6 +30,7 @@ from pronghorn.broker.wire.link import (
     wrap_json,
 )
 from pronghorn.broker.wire.messages import ItemFailure
+from pronghorn.broker.wire.slots import SlotsPage
 
 from .context import Caller, Context
 from .dispatch import Entry
@@ -49,12 +51,13 @@ _NO_BUFFERS: Sequence[Buffer] = ()
 class Execution:
     """Runs requests for one worker."""
 
-    __slots__ = ("_result_bytes", "_worker_id", "caller")
+    __slots__ = ("_result_bytes", "_worker_id", "caller", "page")
 
     def __init__(self, worker_id: int, result_bytes: int) -> None:
         self._worker_id = worker_id
         self._result_bytes = result_bytes
         self.caller: Caller | None = None  # makes the calls of nodes
+        self.page: SlotsPage | None = None  # where the broker tells what it has given up
 
     def call(
         self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
@@ -175,7 +178,13 @@ class Execution:
             depth=message.depth if isinstance(message, RunCall) else 0,
             caller=self.caller,
             within=within,
+            revoked=self._revoked(message) if within is None else None,
         )
+
+    def _revoked(self, message: RunCall | RunChunk) -> Callable[[], bool] | None:
+        if self.page is None:
+            return None
+        return partial(self.page.revoked, message.slot, message.token)
 
     def _done(self, entry: Entry, message: RunCall, value: Any, run_ns: int) -> Word:
         try:

@@ -108,6 +108,7 @@ class WorkerRuntime:
             use_loop=self._use_loop,
         )
         self._execution.caller = self._nested
+        self._execution.page = self._page
         # Whether asyncio's mark of the running loop is taken away, as inline nodes need it. It is
         # put back when they are over, but only where somebody may look for it: twice 0.2 us.
         self._loop_hidden = False

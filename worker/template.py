@@ -44,7 +44,14 @@ class Template:
             ModuleFailure(one.subject, f"{one.message}\n{one.traceback}".rstrip())
             for one in loaded.failures
         )
-        channel.send(Loaded(self._table.node_table, failures, loaded.unsafe_to_fork))
+        channel.send(
+            Loaded(
+                self._table.node_table,
+                failures,
+                loaded.unsafe_to_fork,
+                stop_hooks=bool(loaded.hooks.stop),
+            )
+        )
         # What lives now lives as long as every worker: a collection in a worker must not touch it,
         # or the pages that are shared by the fork are copied.
         gc.collect()

@@ -11,6 +11,9 @@ import msgspec
 from .limits import Limits
 from .table import NodeTable
 
+HOOKS_GRACE_S = 9.0
+"""What workers with stop hooks get to end: they end themselves in time (worker/process.py)."""
+
 
 class ModuleFailure(msgspec.Struct, frozen=True):
     """A module, or one node of it, that can't be served, and why (a formatted traceback)."""
@@ -32,7 +35,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         cpus: CPUs that all processes of the tree may use; all when empty.
         limits: Limits towards clients.
         host_pid: The host's process, whose end ends the tree.
-        grace_s: Seconds that running nodes get to finish at shutdown before they are killed.
+        grace_s: Seconds that running nodes get to finish at shutdown before they are killed, unless
+            there are stop hooks.
         start_timeout_s: Seconds that a worker gets from its start until it is ready; where workers
             are spawned, what their imports take comes on top.
         log_level: Name of the level for all processes of the tree.
@@ -146,11 +150,16 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """Template to supervisor: what the modules hold; `unsafe` says why it must not be forked."""
+    """Template to supervisor: what the modules hold.
+
+    `unsafe` says why it must not be forked; `stop_hooks` whether workers have some, which get
+    `HOOKS_GRACE_S` at their end.
+    """
 
     table: NodeTable
     failures: tuple[ModuleFailure, ...]
     unsafe: tuple[str, ...]
+    stop_hooks: bool = False
 
 
 class StartWorker(msgspec.Struct, frozen=True, tag=True):

@@ -82,6 +82,10 @@ class SlotsPage:
         self._release()
         return words[base + _REVOKED] != token
 
+    def revoked(self, slot: int, token: int) -> bool:
+        """Worker: whether the request has been given up while it runs."""
+        return self._words[slot * _WORDS_PER_SLOT + _REVOKED] == token
+
     def finish(self, slot: int, token: int) -> None:
         """Worker: the node has ended; to be called before the result is sent."""
         self._words[slot * _WORDS_PER_SLOT + _FINISHED] = token

@@ -1,5 +1,6 @@
 """The ZeroMQ socket of a connection, against a bare ROUTER."""
 
+import asyncio
 import select
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from trees import PATIENCE_S
 
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, OverloadedError
 from pronghorn.broker.wire.limits import KIB
+from pronghorn.client.sockets import Attached
 from pronghorn.client.zmqsocket import ZmqSocket, make_context
 
 
@@ -85,26 +87,16 @@ def test_nothing_is_queued_for_a_broker_that_is_not_there(context: Any, tmp_path
     ours.close()
 
 
-@pytest.mark.parametrize(
-    "endpoint",
-    [
-        "",
-        "nonsense",
-        "http://localhost:80",
-        "inproc://here",
-        "local:",
-        "ipc://relative.sock",
-        "tcp://127.0.0.1",
-        "tcp://127.0.0.1:port",
-        "tcp://127.0.0.1:123456",
-        "tcp://[::1",
-        f"ipc:///{'long' * 30}.sock",
-    ],
-)
-def test_what_is_no_endpoint_is_refused(context: Any, endpoint: str) -> None:
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1", "tcp://127.0.0.1:123456", "tcp://:80"])
+def test_what_libzmq_can_not_connect_to_is_refused(context: Any, endpoint: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         ZmqSocket(context, endpoint, None)
-    assert endpoint in caught.value.message or "bytes" in caught.value.message
+    assert endpoint in caught.value.message
+
+
+def test_what_else_strikes_while_it_is_made_leaves_nothing_open(context: Any) -> None:
+    with pytest.raises(UnicodeEncodeError):  # as an interrupt would
+        ZmqSocket(context, "tcp://\udcff:80", None)
 
 
 def test_over_tcp_the_other_side_is_asked_for_signs_of_life(
@@ -123,6 +115,39 @@ def test_a_context_without_room_is_told(room: int, tmp_path: Path) -> None:
     with pytest.raises(OverloadedError, match="can't make a socket"):
         ZmqSocket(context, f"ipc://{tmp_path}/none.sock", None)
     context.term()
+
+
+def test_a_loop_calls_back_as_long_as_it_is_attached(
+    context: Any, sockets: RawSockets, tmp_path: Path
+) -> None:
+    ours, router, peer = connected(context, sockets, tmp_path)
+    loop = asyncio.new_event_loop()
+    told: list[str] = []
+
+    def on_readable() -> None:
+        while ours.receive() is not None:
+            told.append("readable")
+        loop.stop()
+
+    def on_lost() -> None:
+        assert ours.disconnected()
+        told.append("lost")
+        loop.stop()
+
+    ours.attach(Attached(loop, on_readable, on_lost))
+    router.send_multipart([peer, b"one"])
+    while "readable" not in told:
+        loop.run_forever()
+    router.close(linger=0)
+    while "lost" not in told:
+        loop.run_forever()
+    assert told == ["readable", "lost"]
+    ours.detach()
+    assert not loop._selector.get_map().keys() & {ours.fd, ours.monitor_fd}  # type: ignore[attr-defined]
+    ours.attach(Attached(loop, on_readable, on_lost))
+    loop.close()
+    ours.detach()
+    ours.close()
 
 
 def test_many_connections_come_and_go(context: Any, sockets: RawSockets, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """The nodes that are served, and how long each of their calls runs."""
 
-from pronghorn.broker.wire.table import NodeInfo, NodeTable
+from pronghorn.broker.wire.table import NodeInfo, NodeTable, RetryPolicy
 
 from .dice import Dice
 
+RETRY = RetryPolicy(3, 0.001, 0.004)
 TABLE = NodeTable(
     (
         NodeInfo("m.quick", "inline"),
@@ -11,12 +12,23 @@ TABLE = NodeTable(
         NodeInfo("m.fail", "inline"),
         NodeInfo("m.sleep", "async"),
         NodeInfo("m.thread", "thread"),
+        NodeInfo("m.again", "inline", RETRY),
+        NodeInfo("m.retry", "async", RETRY),
+        NodeInfo("m.caller", "inline"),
+        NodeInfo("m.acaller", "async"),
     ),
     "digest",
 )
 FAILING = ("fail", "m.fail")
 INLINE_NAMES = ("quick", "slow", "m.fail")
-NAMES = ("quick",) * 8 + ("slow", "fail", "sleep", "sleep", "thread", "m.quick")
+NAMES = (
+    *("quick",) * 8,
+    *("slow", "fail", "sleep", "sleep", "thread", "m.quick"),
+    *("again", "retry", "caller", "acaller"),
+)
+RETRIED = ("again", "retry")
+CALLERS = ("caller", "acaller")
+DEPTH_MAX = 4
 
 _RANGES_S = {
     "quick": (0.000_005, 0.000_1),
@@ -24,6 +36,10 @@ _RANGES_S = {
     "fail": (0.000_005, 0.000_5),
     "sleep": (0.0, 0.02),
     "thread": (0.0, 0.01),
+    "again": (0.0, 0.001),
+    "retry": (0.0, 0.005),
+    "caller": (0.0, 0.000_2),
+    "acaller": (0.0, 0.002),
 }
 _FOR_ONCE_S = (0.005, 0.05)  # any node, once in a while
 

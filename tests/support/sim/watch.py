@@ -25,7 +25,7 @@ class _Turn:
 
     def __init__(self, first: Request) -> None:
         self.first = first
-        self.served: dict[tuple[int, bool], int] = {}  # the same of others -> their turns since
+        self.served: dict[tuple[bytes, bool], int] = {}  # the same of others -> their turns since
 
 
 class Watch:
@@ -34,9 +34,11 @@ class Watch:
     def __init__(self, core: BrokerCore) -> None:
         self._life = core._life
         self._sessions = core._sessions.by_peer
+        self._nested = core._nested.sessions
         self._given_at: dict[int, float] = {}  # token -> when it was given to a worker
-        # id of a session, rotation -> the first of its requests there, and who was served since
-        self._turns: dict[tuple[int, bool], _Turn] = {}
+        # peer, rotation -> the first of its requests there, and who was served since; calls of
+        # nodes take turns as one peer
+        self._turns: dict[tuple[bytes, bool], _Turn] = {}
         self._someone_is_idle = False  # after the last burst
 
     def assigned(self, command: Assign, now: float) -> None:
@@ -60,14 +62,14 @@ class Watch:
             assert not waiting, f"worker {idle[0].id} is idle, {len(waiting)} requests wait"
         before, self._turns = self._turns, {}
         for rotation in life.queue.rotations:
-            first: dict[int, Request] = {}
+            first: dict[bytes, Request] = {}
             for request in rotation.waiting():
-                first.setdefault(id(request.session), request)
-            for session, request in first.items():
-                turn = before.get((session, request.inline))
+                first.setdefault(request.session.peer, request)
+            for peer, request in first.items():
+                turn = before.get((peer, request.inline))
                 if turn is None or turn.first is not request:
                     turn = _Turn(request)
-                self._turns[session, request.inline] = turn
+                self._turns[peer, request.inline] = turn
 
     def check(self, now: float) -> None:
         """Check what has to hold between any two events."""
@@ -79,18 +81,26 @@ class Watch:
                 self._check_not_blocked(worker, now)
         for session in self._sessions.values():
             assert len(session.open) <= session.grant
+        sessions = (*self._sessions.values(), *self._nested.values())
+        for session in sessions:
             for request in session.open.values():
                 assert request.due is None or now <= request.due + _LATE_S, "a deadline is missed"
         assert len(life.deadlines) <= ROOM_MIN, "the deadlines grow without bound"
-        open_requests = sum(len(session.open) for session in self._sessions.values())
+        open_requests = sum(len(session.open) for session in sessions)
         count = life.count
-        assert life.accepted == count.completed + count.failed + open_requests, "each is counted"
+        ended = count.completed + count.failed + count.returned
+        assert life.accepted == ended + open_requests, "each is counted"
 
     def check_drained(self) -> None:
         """Check that no request is left anywhere."""
         life = self._life
         assert life.queue.length == 0
         assert not any(session.open for session in self._sessions.values())
+        assert not any(session.open for session in self._nested.values())
+        assert not (life.children)
+        assert not (life._orphans)
+        assert not (life.delayed.items())
+        assert self._nested.keys() <= life.placement.workers.keys()
         for worker in life.placement.workers.values():
             assert not worker.held
             assert not worker.revoked
@@ -98,7 +108,9 @@ class Watch:
 
     def _check_turn(self, served: Request) -> None:
         """Check that no session is served twice while another one waits."""
-        me = id(served.session), served.inline
+        if served.here:  # it can't wait for a turn
+            return
+        me = served.session.peer, served.inline
         for waiting, turn in self._turns.items():
             if waiting == me:
                 turn.served.clear()

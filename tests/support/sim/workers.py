@@ -7,6 +7,7 @@ the process could die or others could act in between.
 from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,25 +16,30 @@ from msgspec import Raw
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
+    CancelNested,
     CancelRun,
     ChunkDone,
     Done,
     Failed,
+    Nested,
+    NestedDone,
+    NestedFailed,
     Ready,
     RunCall,
     RunChunk,
+    RunHere,
     Skipped,
     ToBroker,
     ToWorker,
     unwrap_json,
     wrap_json,
 )
-from pronghorn.broker.wire.messages import ItemFailure
+from pronghorn.broker.wire.messages import Error, ItemFailure, Result
 from pronghorn.worker.core import WorkerCore
 
 from .dice import Dice
 from .network import Channel
-from .nodes import TABLE
+from .nodes import CALLERS, DEPTH_MAX, NAMES, TABLE, duration
 from .oracle import Record
 from .pages import InterleavedPage, make_memory
 
@@ -53,6 +59,31 @@ class Doom(Enum):
     AFTER_CLAIM = 3
     BEFORE_SEND = 4
     AFTER_SEND = 5
+
+
+class _Body:
+    """A node that runs, and makes calls one after the other."""
+
+    __slots__ = ("depth", "left", "record", "running", "then", "token", "waits")
+
+    def __init__(
+        self,
+        record: Record,
+        token: int,
+        depth: int,
+        running: "_Running | None",
+        then: Callable[[], None],
+        *,
+        calls: int,
+        waits: bool,
+    ) -> None:
+        self.record = record
+        self.token = token
+        self.depth = depth
+        self.running = running  # what can be cancelled; None for what holds up the worker
+        self.then = then  # what to do at its end
+        self.left = calls  # that it has still to make
+        self.waits = waits  # whether it holds up the worker meanwhile
 
 
 class _Running:
@@ -81,6 +112,11 @@ class FakeWorker:
         self._agenda = world.agenda
         self._inbox: deque[ToWorker] = deque()  # read from the link, not yet begun
         self._blocked = False  # in an inline node, or in the middle of a claim
+        self._waiting = False  # whether the inline node that blocks it waits for another
+        self._calls = 0  # made so far
+        # id -> call of a node whose reply has not come, and its caller
+        self._open: dict[int, tuple[Record, _Body]] = {}
+        self._here: list[tuple[Record, _Body]] = []  # those that run right here, and their callers
         self._turn_planned = False
         self._when_free: list[tuple[Callable[..., None], tuple[Any, ...]]] = []  # if blocked
         self.to_worker = Channel(world.agenda, dice, self._receive)
@@ -95,6 +131,8 @@ class FakeWorker:
         """End at once: what it has sent can still be read, what it has not read is lost."""
         if self.alive:
             self.alive = False
+            for record, _ in (*self._open.values(), *self._here):
+                self._world.oracle.abandon(record)
             self.to_worker.close(lose=True)
             self.to_broker.close(lose=False)
             self._world.on_worker_died(self)
@@ -106,8 +144,11 @@ class FakeWorker:
             self.say(Ready(self.id, 10_000 + self.id, digest))
 
     def _receive(self, message: ToWorker) -> None:
-        self._inbox.append(message)
-        self._plan_turn()
+        if self._waiting and not isinstance(message, RunCall | RunChunk):
+            self._handle(message)
+        else:
+            self._inbox.append(message)
+            self._plan_turn()
 
     def _plan_turn(self) -> None:
         if self._inbox and not (self._turn_planned or self._blocked):
@@ -125,6 +166,9 @@ class FakeWorker:
             running = self.core.cancelled(message.token)
             if running is not None:
                 self._cancel(running)
+            return
+        if isinstance(message, NestedDone | NestedFailed | RunHere):
+            self._replied(message)
             return
         assert isinstance(message, RunCall | RunChunk)
         if self._dies(Doom.BEFORE_CLAIM):
@@ -147,8 +191,93 @@ class FakeWorker:
         else:
             self._blocked = True
             (record,) = self._records(message)
-            self._world.oracle.ran(record)
-            self._agenda.after(record.duration_s, self._end, message, record)
+            end = partial(self._end, message, record)
+            self._run_body(record, message.token, message.depth, None, end, waits=True)
+
+    # --- nodes that call nodes ------------------------------------------------------------------
+
+    def _run_body(
+        self,
+        record: Record,
+        token: int,
+        depth: int,
+        running: "_Running | None",
+        then: Callable[[], None],
+        *,
+        waits: bool,
+    ) -> None:
+        """Run a node: its own time, then its calls."""
+        self._world.oracle.ran(record)
+        calls = 0
+        if record.name in CALLERS and depth < DEPTH_MAX and not self._world.draining:
+            calls = self.dice.below(4)
+        body = _Body(record, token, depth, running, then, calls=calls, waits=waits)
+        self._agenda.after(record.duration_s, self._go_on, body)
+
+    def _go_on(self, body: _Body) -> None:
+        """Make the next call of a node, or end it."""
+        if not self.alive or (body.running is not None and body.running.cancelled):
+            return
+        if not body.waits and self._blocked:
+            self._when_free.append((self._go_on, (body,)))
+            return
+        if not body.left:
+            body.then()
+            return
+        body.left -= 1
+        dice = self.dice
+        name = dice.choose((*NAMES, *CALLERS, *CALLERS))
+        record = self._world.oracle.open(name, duration(name, dice))
+        self._calls += 1
+        self._open[self._calls] = (record, body)
+        self._waiting = self._waiting or body.waits
+        params = Raw(msgspec.msgpack.encode({"uid": record.uid}))
+        left_ms = dice.between(0.05, 20.0) if dice.chance(10) else None
+        depth = body.depth + 1
+        self.say(Nested(self._calls, body.token, name, params, left_ms, body.waits, depth))
+
+    def _replied(self, reply: NestedDone | NestedFailed | RunHere) -> None:
+        record, body = self._open.pop(reply.id, (None, None))
+        if record is None or body is None:  # it was cancelled, and this was under way
+            return
+        if body.waits:
+            self._waiting = False
+        oracle = self._world.oracle
+        if isinstance(reply, RunHere):
+            record.claimed = True
+            self._here.append((record, body))
+            end = partial(self._end_here, record, body)
+            depth = body.depth + 1
+            self._run_body(record, body.token, depth, body.running, end, waits=body.waits)
+            return
+        if isinstance(reply, NestedDone):
+            oracle.tell(record, Result(0, reply.value))
+        else:
+            oracle.tell(record, Error(0, reply.code, reply.message, reply.details))
+        self._agenda.after(self.dice.between(0.0, _TURN_S), self._go_on, body)
+
+    def _end_here(self, record: Record, body: _Body) -> None:
+        """End a call that ran right here, and go on with its caller."""
+        self._here.remove((record, body))
+        if record.fails:
+            self._world.oracle.tell_error(record, "NODE_ERROR", "executed", "fails")
+        else:
+            self._world.oracle.tell_value(record, record.value)
+        self._go_on(body)
+
+    def _abandon_calls(self, running: "_Running") -> None:
+        """Give up what a cancelled node waits for."""
+        for id_, (record, body) in list(self._open.items()):
+            if body.running is running:
+                del self._open[id_]
+                self._world.oracle.abandon(record)
+                self.say(CancelNested(id_))
+        for record, body in list(self._here):
+            if body.running is running:
+                self._here.remove((record, body))
+                self._world.oracle.abandon(record)
+
+    # --- requests -------------------------------------------------------------------------------
 
     def _records(self, message: RunCall | RunChunk) -> list[Record]:
         records = self._world.oracle.records
@@ -183,7 +312,13 @@ class FakeWorker:
 
     def _end(self, message: RunCall, record: Record) -> None:
         if self.alive:
-            self._finish(message, _done(message, record))
+            self._finish(message, self._word(message, record))
+
+    def _word(self, message: RunCall, record: Record) -> ToBroker:
+        if record.retried and self.dice.chance(3):
+            details = ErrorDetails(outcome="executed", retryable=True)
+            return Failed(message.token, "NODE_ERROR", "for once", details, 1000)
+        return _done(message, record)
 
     def _finish(self, message: RunCall | RunChunk, word: ToBroker) -> None:
         """Note the end of a node, and send its last word if there is time for it."""
@@ -225,8 +360,8 @@ class FakeWorker:
         running.begun = True
         if isinstance(message, RunCall):
             (record,) = self._records(message)
-            self._world.oracle.ran(record)
-            self._agenda.after(record.duration_s, self._last_step, running, _done(message, record))
+            end = partial(self._last_step, running, self._word(message, record))
+            self._run_body(record, message.token, message.depth, running, end, waits=False)
             return
         if TABLE.nodes[message.node].kind == "thread":
             self._run_items(message, self._marked(message), [], running)
@@ -253,6 +388,7 @@ class FakeWorker:
         if running.cancelled or (is_thread and running.begun):
             return
         running.cancelled = True
+        self._abandon_calls(running)
         if running.begun:
             details = ErrorDetails(outcome="maybe_executed")
             self._finish(message, Failed(message.token, "CANCELLED", "cancelled", details))
