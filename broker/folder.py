@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .wire.errors import InvalidArgumentError
+from .wire.places import STREAM_SUFFIX
 
 LOCK_NAME = "lock"
 
@@ -33,7 +34,8 @@ class RuntimeFolder:
             InvalidArgumentError: It belongs to somebody else, or another broker holds it.
         """
         self.path = path
-        self._sockets: list[Path] = []  # of ipc endpoints outside of the folder
+        # Of ipc endpoints outside of the folder, those of the streams beside them included.
+        self._sockets: list[Path] = []
         self._locks: list[tuple[Path, int]] = []  # lock files and their descriptors, own one first
         for attempt in range(_ATTEMPTS):
             try:
@@ -48,7 +50,7 @@ class RuntimeFolder:
                 raise _unusable(path, error) from error
 
     def claim_socket(self, path: Path) -> None:
-        """Lock the path of a socket outside of the folder, by a lock file beside it.
+        """Lock the path of an endpoint's socket outside of the folder, by a lock file beside it.
 
         Raises:
             InvalidArgumentError: Another broker holds it, or no file can be made there.
@@ -57,7 +59,7 @@ class RuntimeFolder:
             self._lock(path.with_name(f"{path.name}.lock"))
         except OSError as error:
             raise InvalidArgumentError(f"can't make the lock file of {path}: {error}") from error
-        self._sockets.append(path)
+        self._sockets += [path, path.with_name(path.name + STREAM_SUFFIX)]
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -83,7 +83,11 @@ class WorkerLink(FrameWriter):
         if buffers:
             self.hold(message, buffers)
             return self.flush()
-        return self.write(encode_link(message))
+        return self.write(encode_link(message)) or self.is_broken
+
+    def flush(self) -> bool:
+        """Write what is pending; `False` if the socket is full and the rest has to wait."""
+        return super().flush() or self.is_broken
 
     def hold(self, message: ToWorker, buffers: Sequence[bytes]) -> None:
         """Add a message to what the next `flush` writes."""

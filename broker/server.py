@@ -46,7 +46,7 @@ from .links import LinkError, WorkerLink
 from .poller import Poller, nothing
 from .processes import allow_all_descriptors
 from .streams import Stream, Streams
-from .wire.channel import ControlChannel
+from .wire.channel import GONE, ControlChannel
 from .wire.codec import encode_message
 from .wire.control import (
     BrokerBound,
@@ -234,7 +234,7 @@ class BrokerServer:
                 self._poller.watch(self._front_fd, nothing)
                 self._streams.open()
             case WorkerStarted(worker_id):
-                self._add_worker(worker_id, *descriptors)
+                self._add_worker(worker_id, descriptors)
             case WorkerExited(worker_id, cause, stack):
                 self._remove_worker(worker_id, cause, stack)
             case Shutdown():
@@ -242,9 +242,20 @@ class BrokerServer:
             case _:
                 raise AssertionError(f"not for the broker: {message!r}")
 
-    def _add_worker(self, worker_id: int, link_fd: int, page_fd: int) -> None:
-        memory = mmap.mmap(page_fd, PAGE_BYTES)
-        os.close(page_fd)
+    def _add_worker(self, worker_id: int, descriptors: tuple[int, ...]) -> None:
+        """Take in a worker; one that can't be had, for want of descriptors or memory, is killed."""
+        if not descriptors:  # they did not arrive
+            self._tell_supervisor(KillWorker(worker_id, "the broker has too many files open"))
+            return
+        link_fd, page_fd = descriptors
+        try:
+            memory = mmap.mmap(page_fd, PAGE_BYTES)
+        except OSError as error:
+            os.close(link_fd)
+            self._tell_supervisor(KillWorker(worker_id, f"the broker can't map its page: {error}"))
+            return
+        finally:
+            os.close(page_fd)
         page = SlotsPage(memoryview(memory))
         worker = _Worker(WorkerLink(worker_id, socket.socket(fileno=link_fd)), page, memory)
         self._workers[worker_id] = worker
@@ -360,7 +371,7 @@ class BrokerServer:
     def _tell_supervisor(self, message: BrokerBound | KillWorker | WorkerReady) -> None:
         try:
             self._channel.send(message)
-        except OSError:
+        except GONE:
             self._on_orphaned()
 
 

@@ -226,8 +226,8 @@ class Streams:
 
     def close(self) -> None:
         """Stop listening and remove the files."""
-        for listener in self._listeners:
-            listener.close()
+        while self._listeners:
+            self._listeners.pop().close()
 
     def _accept(self, listener: Listener) -> None:
         for connection in listener.accept():

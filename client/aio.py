@@ -6,6 +6,7 @@ Mirror: tests/client/test_aio.py.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from copy import copy
+from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
@@ -18,8 +19,11 @@ from pronghorn.broker.wire.values import NodeDescription
 from .aioremote import AsyncRemoteTransport
 from .invocation import (
     LIST_NODES,
+    REPEATS_MAX,
     NodeLike,
     encode_arguments,
+    is_worth_repeating,
+    left_of,
     result_of,
     take_options,
     target_of,
@@ -92,7 +96,14 @@ class AsyncClient:
         target = target_of(node)
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         encoded = encode_arguments(target, args, kwargs, params)
-        reply, buffers = await self._transport.call(target.name, encoded, timeout_ms_of(timeout_s))
+        timeout_ms = timeout_ms_of(timeout_s)
+        begun = 0.0 if timeout_ms is None else monotonic()
+        reply, buffers = await self._transport.call(target.name, encoded, timeout_ms)
+        repeats = 0
+        while is_worth_repeating(target, reply) and repeats < REPEATS_MAX:
+            repeats += 1
+            left_ms = left_of(timeout_ms, begun)
+            reply, buffers = await self._transport.call(target.name, encoded, left_ms)
         return result_of(target, reply, buffers)
 
     def map(

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
@@ -21,7 +22,7 @@ from pronghorn.broker.wire.version import CLIENT_NAME
 from .aioconnection import AsyncConnection
 from .connection import LATE_S, closed_error, late
 from .core import Completion
-from .invocation import Target, result_of
+from .invocation import REPEATS_MAX, Target, is_worth_repeating, left_of, result_of
 from .sockets import Sockets
 
 _JOIN_S = 5.0
@@ -42,7 +43,9 @@ class _Submitted(Future[Any]):
         self.target = target
         self.encoded = encoded
         self.timeout_ms = timeout_ms
+        self.begun = 0.0 if timeout_ms is None else monotonic()
         self.request_id = 0  # 0 until it was opened on the connection
+        self.repeats = 0  # how often it was made again
         self.has_ended = False  # whether those who wait for it were told of its end
         self.timer: asyncio.TimerHandle | None = None
 
@@ -68,6 +71,7 @@ class Background:
         self._loop = _new_loop()
         self._connection: AsyncConnection[_Submitted] | None = None
         self._connecting: asyncio.Task[None] | None = None  # waits for a welcome, if one does
+        self._has_given_up = False  # whether calls end because no broker answers
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="pronghorn-client", daemon=True)
         self._thread.start()
@@ -155,15 +159,18 @@ class Background:
                 _begin_end(submitted)
                 continue
             try:
+                left_ms = submitted.timeout_ms
+                if submitted.repeats:
+                    left_ms = left_of(left_ms, submitted.begun)
                 submitted.request_id = connection.call(
-                    submitted, submitted.target.name, submitted.encoded, submitted.timeout_ms
+                    submitted, submitted.target.name, submitted.encoded, left_ms
                 )
             except PronghornError as error:
                 _fail(submitted, error)
                 continue
-            if submitted.timeout_ms is not None:
+            if left_ms is not None:
                 submitted.timer = self._loop.call_later(
-                    submitted.timeout_ms / 1000 + LATE_S, self._on_late, submitted
+                    left_ms / 1000 + LATE_S, self._on_late, submitted
                 )
 
     async def _wait_for_welcome(self, connection: AsyncConnection[_Submitted]) -> None:
@@ -171,7 +178,9 @@ class Background:
         try:
             await connection.ready()
         except PronghornError as error:
+            self._has_given_up = True
             connection.give_up(error.message)
+            self._has_given_up = False
         finally:
             if connection is self._connection:
                 self._connecting = None
@@ -181,7 +190,7 @@ class Background:
         if submitted.timer is not None:
             submitted.timer.cancel()
         submitted.request_id = 0
-        if not _begin_end(submitted):
+        if self._repeat(submitted, completion.reply) or not _begin_end(submitted):
             return
         try:
             result = result_of(submitted.target, completion.reply, completion.buffers)
@@ -189,6 +198,20 @@ class Background:
             submitted.set_exception(error)
         else:
             submitted.set_result(result)
+
+    def _repeat(self, submitted: _Submitted, reply: object) -> bool:
+        """Make a call again whose broker was lost, where that does no harm."""
+        if (
+            self._has_given_up
+            or self._end is not None
+            or submitted.repeats >= REPEATS_MAX
+            or not is_worth_repeating(submitted.target, reply)
+        ):
+            return False
+        submitted.repeats += 1
+        self._inbox.append(submitted)
+        self._loop.call_soon(self._take_in)
+        return True
 
     def _on_late(self, submitted: _Submitted) -> None:
         _fail(submitted, late(submitted.timeout_ms))

@@ -262,14 +262,14 @@ class Connection:
                 if not core.has_waiting:
                     break
         except BrokerLostError as error:
-            self._read()  # what came before the end
+            self._read_rest()  # what came before the end
             self._lost(error.message)
             return False
         return True
 
     def _refresh(self) -> None:
         """Take in what has come meanwhile; shake hands again if the connection was lost."""
-        self._read()
+        self._read_rest()
         if self._socket.disconnected() and self.core.info is not None:
             self._lost("the connection to the broker was lost")
         if self.core.info is None:
@@ -315,7 +315,7 @@ class Connection:
             return until != due  # else what waits here has come to its end
         self._read()
         if self._socket.disconnected():
-            self._read()  # what came before the end
+            self._read_rest()  # what came before the end
             if self.core.info is not None:
                 self._lost("the broker closed the connection or is gone")
         return True
@@ -336,6 +336,11 @@ class Connection:
             self._take_in((frame,))
             if not self._socket.readable():
                 return
+
+    def _read_rest(self) -> None:
+        """Take in all that has come, and hear of the end if that has."""
+        while (frame := self._socket.receive()) is not None:
+            self._take_in((frame,))
 
     def _take_in(self, frames: Sequence[bytes]) -> None:
         was_welcome = self.core.info is not None

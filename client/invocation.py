@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
 from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import (
+    BrokerLostError,
+    DeadlineExceededError,
+    ErrorDetails,
     InvalidArgumentError,
     PronghornError,
     ProtocolError,
@@ -31,18 +35,23 @@ NodeLike = str | Callable[..., Any]
 
 LIST_NODES = "pronghorn.nodes"
 
+REPEATS_MAX = 3
+"""How often a call is made again whose broker was lost."""
+
 _CONTEXT = "pronghorn.worker.context.Context"
 
 
 class Target(NamedTuple):
     """A node as a caller names it, and the type its results are decoded to.
 
-    Of a node given by its function `signature` is what a caller may give it: no injected context.
+    Of a node given by its function `signature` is what a caller may give it, no injected context,
+    and `may_repeat` whether it says that a second run does no harm (``@node(retry=...)``).
     """
 
     name: str
     result_type: Any
     signature: inspect.Signature | None
+    may_repeat: bool = False
 
 
 def target_of(node: NodeLike) -> Target:
@@ -77,7 +86,8 @@ def _target_of_function(function: Callable[..., Any]) -> Target:
     result_type = hints.get("return", Any)
     if result_type is not Any and not _can_decode(result_type):
         result_type = Any
-    return Target(f"{module}.{spec.name}", result_type, _signature(function, hints))
+    signature = _signature(function, hints)
+    return Target(f"{module}.{spec.name}", result_type, signature, spec.retry is not None)
 
 
 def _no_node(node: object) -> InvalidArgumentError:
@@ -181,6 +191,14 @@ def result_of(target: Target, reply: object, buffers: Sequence[bytes]) -> Any:
     raise ProtocolError(f"{target.name}: unexpected reply {type(reply).__name__}")
 
 
+def is_worth_repeating(target: Target, reply: object) -> bool:
+    """Whether a call that ended so is made again: its broker was lost, and that does no harm."""
+    if type(reply) is not Error or reply.code != BrokerLostError.code:
+        return False
+    outcome = reply.details.outcome
+    return outcome == "not_started" or (target.may_repeat and outcome == "maybe_executed")
+
+
 def check_pong(reply: object) -> None:
     """Raise the error that a reply to a ping is, if it is one."""
     if isinstance(reply, Error):
@@ -195,6 +213,27 @@ def refused(error: PronghornError) -> Error:
 def error_of(reply: Error) -> PronghornError:
     """Make the exception for an error reply."""
     return error_from_wire(reply.code, reply.message, reply.details)
+
+
+def left_of(timeout_ms: float | None, begun: float) -> float | None:
+    """Tell how much of a timeout is left for a call that is made again.
+
+    Args:
+        timeout_ms: The timeout of the first, milliseconds.
+        begun: When that was made, `time.monotonic`.
+
+    Raises:
+        DeadlineExceededError: Nothing is.
+    """
+    if timeout_ms is None:
+        return None
+    left_ms = timeout_ms - (monotonic() - begun) * 1000
+    if left_ms <= 0:
+        raise DeadlineExceededError(
+            "the deadline has passed before the call could be made again",
+            ErrorDetails(outcome="maybe_executed"),
+        )
+    return left_ms
 
 
 def timeout_ms_of(timeout_s: float | None) -> float | None:

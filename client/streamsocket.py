@@ -20,7 +20,7 @@ from pronghorn.broker.wire.link import (
     FrameReader,
     next_stream_bytes,
 )
-from pronghorn.broker.wire.stream import FrameWriter
+from pronghorn.broker.wire.stream import FrameWriter, is_foreign
 
 from .sockets import SOON_MS, Attached, not_connected
 
@@ -57,16 +57,19 @@ class StreamSocket:
         try:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
+            if is_foreign(error):
+                raise
             raise OverloadedError(f"can't make a socket to the broker: {error}") from error
         try:
             sock.setblocking(False)  # or it would wait for room among those who connect
             sock.connect(self._path)
             sock.setblocking(True)
-        except PermissionError as error:
+        except BaseException as error:
             sock.close()
-            raise InvalidArgumentError(f"can't connect to {self._path}: {error}") from error
-        except OSError:
-            sock.close()
+            if is_foreign(error):
+                raise
+            if isinstance(error, PermissionError):
+                raise InvalidArgumentError(f"can't connect to {self._path}: {error}") from error
             return False
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SOON)
         self._socket, self._writer = sock, FrameWriter(sock)
@@ -83,7 +86,8 @@ class StreamSocket:
             BrokerLostError: There is no connection at the moment; nothing was sent.
         """
         writer = self._writer
-        if writer is None:
+        if writer is None or writer.is_broken:
+            self._read_to_end()
             raise not_connected()
         frame = frames[0]
         if len(frames) == 1 and type(frame) is bytes and len(frame) <= _SMALL_BYTES:
@@ -114,7 +118,9 @@ class StreamSocket:
             return self._take_in(self._socket.recv(self._ask, _DONTWAIT))
         except BlockingIOError:
             return None
-        except OSError:
+        except OSError as error:
+            if is_foreign(error):
+                raise
             return self._take_in(b"")
 
     def receive_soon(self) -> bytes | None:
@@ -127,7 +133,9 @@ class StreamSocket:
             return self._take_in(self._socket.recv(self._ask))
         except BlockingIOError:
             return None
-        except OSError:
+        except OSError as error:
+            if is_foreign(error):
+                raise
             return self._take_in(b"")
 
     def wait(self, timeout_ms: int) -> bool:
@@ -208,7 +216,9 @@ class StreamSocket:
         while self._socket is not None:
             try:
                 data = self._socket.recv(READ_BYTES_MAX, _DONTWAIT)
-            except OSError:
+            except OSError as error:
+                if is_foreign(error):
+                    raise
                 data = b""
             if not data:
                 self._lose()

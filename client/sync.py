@@ -6,6 +6,7 @@ Mirror: tests/client/test_sync.py.
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from copy import copy
+from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
@@ -18,8 +19,11 @@ from pronghorn.broker.wire.values import NodeDescription
 from .executor import NodeExecutor
 from .invocation import (
     LIST_NODES,
+    REPEATS_MAX,
     NodeLike,
     encode_arguments,
+    is_worth_repeating,
+    left_of,
     result_of,
     take_options,
     target_of,
@@ -94,7 +98,14 @@ class Client:
         target = target_of(node)
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         encoded = encode_arguments(target, args, kwargs, params)
-        reply, buffers = self._transport.call(target.name, encoded, timeout_ms_of(timeout_s))
+        timeout_ms = timeout_ms_of(timeout_s)
+        begun = 0.0 if timeout_ms is None else monotonic()
+        reply, buffers = self._transport.call(target.name, encoded, timeout_ms)
+        repeats = 0
+        while is_worth_repeating(target, reply) and repeats < REPEATS_MAX:
+            repeats += 1
+            left_ms = left_of(timeout_ms, begun)
+            reply, buffers = self._transport.call(target.name, encoded, left_ms)
         return result_of(target, reply, buffers)
 
     @overload

@@ -69,6 +69,7 @@ class ZmqSocket:
         self._get = BackendSocket.get.__get__(socket)
         self._get_of_monitor = BackendSocket.get.__get__(self._monitor)
         self.monitor_fd = cast(int, self._monitor.getsockopt(zmq.FD))
+        self.disconnected()  # what happens before it is asked once does not wake the descriptor
         self.fd = cast(int, socket.getsockopt(zmq.FD))
         self._loop: asyncio.AbstractEventLoop | None = None
         # For zmq_poll. A plain descriptor stands for the monitor: its events are all alike, and

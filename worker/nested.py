@@ -109,7 +109,7 @@ class NestedCalls:
         self._table = table
         self._execution = execution
         self._loop = loop
-        self._thread = threading.get_ident()
+        self._thread = 0  # which runs the loop
         self._send = send
         self._pump = pump
         self._use_loop = use_loop
@@ -117,6 +117,10 @@ class NestedCalls:
         self._ids = 0  # given out last
         # id -> who waits; a key is here iff its reply has not come
         self._open: dict[int, asyncio.Future[Any] | _Waiter] = {}
+
+    def run_here(self) -> None:
+        """Note that this thread is going to run the loop."""
+        self._thread = threading.get_ident()
 
     def leave_to_parent(self) -> None:
         """In a forked child: refuse calls, for the link is the parent's."""

@@ -123,6 +123,7 @@ class WorkerRuntime:
 
     def run(self) -> None:
         """Serve until the broker says stop or is gone."""
+        self._nested.run_here()
         self._loop.add_reader(self._link.fileno(), self._read)
         self._send(Ready(self._worker_id, os.getpid(), self._table.digest))
         self._loop.run_until_complete(self._ended)

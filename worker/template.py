@@ -7,6 +7,7 @@ template's own end harms no worker.
 Mirror: tests/worker/test_template.py.
 """
 
+import errno
 import gc
 import logging
 import os
@@ -62,6 +63,8 @@ class Template:
         while (received := self._channel.receive()) is not None:
             for message, descriptors in received:
                 assert isinstance(message, StartWorker)
+                if not descriptors:
+                    raise OSError(errno.EMFILE, "no descriptors left for the link of a worker")
                 self._fork(message.worker_id, *descriptors)
 
     def _fork(self, worker_id: int, link_fd: int, page_fd: int) -> None:

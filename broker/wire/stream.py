@@ -45,8 +45,10 @@ class FrameWriter:
             sent = self._send(data, _DONTWAIT)
         except BlockingIOError:
             sent = 0
-        except OSError:
+        except BaseException as error:
             self.is_broken = True
+            if is_foreign(error):
+                raise
             return False
         if sent == len(data):
             return True
@@ -73,24 +75,25 @@ class FrameWriter:
             to wait, or because `is_broken`, so that nothing is kept.
         """
         pending = self._pending
-        while pending and not self.is_broken:
-            try:
+        try:
+            while pending and not self.is_broken:
                 if len(pending) == 1:
                     sent = self._send(pending[0], _DONTWAIT)
                 else:
                     sent = self._socket.sendmsg(pending[:_VECTOR_MAX], (), _DONTWAIT)
-            except BlockingIOError:
-                self._own()
-                return False
-            except OSError:
-                self.is_broken = True
-                break
-            self._drop(sent)
-        if not self.is_broken:
-            return True
-        pending.clear()
-        self.pending_bytes = 0
-        return False
+                self._drop(sent)
+        except BlockingIOError:
+            self._own()
+            return False
+        except BaseException as error:  # an interrupt too: how much was written is not known then
+            self.is_broken = True
+            if is_foreign(error):
+                raise
+        finally:
+            if self.is_broken:
+                pending.clear()
+                self.pending_bytes = 0
+        return not self.is_broken
 
     def _drop(self, sent: int) -> None:
         """Take out the bytes that were written."""
@@ -111,3 +114,8 @@ class FrameWriter:
             # A view that is read-only says nothing of what it is a view of.
             if isinstance(rest, memoryview) and not isinstance(rest.obj, bytes):
                 pending[index] = bytes(rest)
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Whether an error is none of the system's: a signal handler may raise one, of any type."""
+    return not isinstance(error, OSError) or error.errno is None

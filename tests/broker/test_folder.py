@@ -164,11 +164,13 @@ def test_a_root_that_can_not_be_made_is_named() -> None:
 
 def test_a_socket_outside_is_locked_and_removed_with_its_lock(path: Path, tmp_path: Path) -> None:
     socket, lock = tmp_path / "x.sock", tmp_path / "x.sock.lock"
+    stream = tmp_path / "x.sock.stream"
     folder = RuntimeFolder(path)
     folder.claim_socket(socket)
     socket.touch()
+    stream.touch()
     assert mode(lock) == 0o600
-    assert folder.files == (str(socket), str(lock), str(path))
+    assert folder.files == (str(socket), str(stream), str(lock), str(path))
     assert len(folder.descriptors) == 2
     other = RuntimeFolder(path.with_name("other"))
     with pytest.raises(InvalidArgumentError, match=rf"another broker .* serves in {tmp_path}"):
@@ -176,8 +178,7 @@ def test_a_socket_outside_is_locked_and_removed_with_its_lock(path: Path, tmp_pa
     other.remove()
     assert socket.exists()
     folder.remove()
-    assert not socket.exists()
-    assert not lock.exists()
+    assert list(tmp_path.iterdir()) == [path.parent]
 
 
 def test_a_socket_where_no_file_can_be_is_named(folder: RuntimeFolder) -> None:

@@ -5,8 +5,10 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 import pytest
+from trees import PATIENCE_S
 
 from pronghorn.broker.processes import children
 from pronghorn.broker.program import Program
@@ -71,9 +73,11 @@ class Owner:
             self.program.start_again()
 
     def until(self, happened: Callable[[], object]) -> None:
-        """Turn the loop until something has happened; a hang is shown by pytest's own limit."""
+        """Turn the loop until something has happened."""
+        deadline = monotonic() + PATIENCE_S
         while not happened():
-            self.watcher.turn()
+            assert monotonic() < deadline, "it does not happen"
+            self.watcher.turn(deadline)
 
 
 @pytest.fixture

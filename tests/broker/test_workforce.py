@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 import pytest
-from trees import Fifo, is_alive
+from trees import PATIENCE_S, is_alive
 
 from pronghorn.broker.processes import children
 from pronghorn.broker.program import Program
@@ -88,14 +89,13 @@ class Tree:
             result_bytes=1000,
         )
 
-    def turn(self) -> None:
-        self.workforce.tend()
-        self.watcher.turn(self.workforce.next_due)
-
     def until(self, happened: Callable[[], object]) -> None:
-        """Turn the loop until something has happened; a hang is shown by pytest's own limit."""
+        """Turn the loop until something has happened."""
+        deadline = monotonic() + PATIENCE_S
         while not happened():
-            self.turn()
+            assert monotonic() < deadline, "it does not happen"
+            self.workforce.tend()
+            self.watcher.turn(min(self.workforce.next_due, deadline))
 
     def until_loaded(self) -> None:
         """Turn the loop until workers can be started, without starting any."""
@@ -180,13 +180,6 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     for tree in trees:
         tree.close()
     assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Fifo]:
-    fifo = Fifo(tmp_path / "fifo")
-    yield fifo
-    fifo.close()
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_a_stream_is_used_unless_only_the_other_socket_is_there(
     assert opener.sockets.is_outdated() is (kind is ZmqSocket)
 
 
-def test_a_proxy_that_comes_later_is_found(opener: Opener, path: str, tmp_path: Path) -> None:
+def test_a_proxy_that_comes_later_is_found(opener: Opener, path: str) -> None:
     ours = opener.open()
     assert not ours.connect()
     assert not opener.sockets.is_outdated()
@@ -110,7 +110,6 @@ def test_a_proxy_that_comes_later_is_found(opener: Opener, path: str, tmp_path: 
     sockets.bind(zmq.ROUTER, f"ipc://{path}")
     assert opener.sockets.is_outdated()
     assert isinstance(opener.open(), ZmqSocket)
-    opener.close()
     sockets.close()
 
 

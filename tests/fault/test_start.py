@@ -291,7 +291,11 @@ def test_folder_and_socket_are_for_their_user_alone(start: Start, runtime: Path)
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (runtime / "shop").iterdir()}
-    assert modes == {"broker.sock": 0o600, "lock": 0o600}
+    assert modes == {
+        "broker.sock": 0o600,
+        "broker.sock.stream": 0o600,
+        "lock": 0o600,
+    }
     assert runtime.stat().st_mode & 0o777 == 0o700
     assert (runtime / "shop").stat().st_mode & 0o777 == 0o700
     assert running.client.call("add", 1, 2) == 3

@@ -45,7 +45,8 @@ def test_no_process_of_the_tree_has_a_descriptor_of_another(
     assert [one for one, count in ends.items() if count > 1] == []
     for pid in tree.workers:
         files = [one for fd, one in links(pid).items() if fd > 2 and one.startswith("/")]
-        assert files == ["/memfd:pronghorn-slots (deleted)"]
+        # The page, and where the stacks of a crash are written, which is behind it.
+        assert set(files) == {"/memfd:pronghorn-slots (deleted)"}
     lock = f"{Path(running.pool.endpoint.removeprefix('ipc://')).parent}/lock"
     holders = [pid for pid in tree.pids if lock in links(pid).values()]
     assert holders == [tree.supervisor, tree.broker]

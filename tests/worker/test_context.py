@@ -50,3 +50,19 @@ def test_log_records_carry_the_ids(caplog: pytest.LogCaptureFixture) -> None:
     assert (record.name, record.getMessage()) == ("nodes.add", "adding 5")
     carried = vars(record)
     assert (carried["request_id"], carried["node"], carried["worker_id"]) == ("17", "nodes.add", 3)
+
+
+def test_what_runs_within_a_cancelled_call_is_cancelled() -> None:
+    outer = Context(request_id="7", node="m.outer", worker_id=1)
+    inner = Context(request_id="7", node="m.inner", worker_id=1, within=outer)
+    assert not inner.cancelled
+    outer.mark_cancelled()
+    assert inner.cancelled
+
+
+async def test_a_context_made_by_hand_calls_nobody() -> None:
+    context = Context(request_id="7", node="m.add", worker_id=1)
+    with pytest.raises(RuntimeError, match="made by hand"):
+        context.call_sync("m.other")
+    with pytest.raises(RuntimeError, match="made by hand"):
+        await context.call("m.other")

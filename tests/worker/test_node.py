@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 import pronghorn.worker
-from pronghorn.worker import NodeDefinitionError, node
+from pronghorn.worker import NodeDefinitionError, Retry, node
 from pronghorn.worker.node import NodeSpec, innermost, spec_of
 
 
@@ -129,3 +129,39 @@ def test_importing_the_decorator_is_cheap() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_a_policy_of_retries_is_kept() -> None:
+    policy = Retry(attempts=2, backoff_s=0.0, on=(ConnectionError, OSError))
+
+    @node(retry=policy)
+    def again() -> None: ...
+
+    spec = spec_of(again)
+    assert spec is not None
+    assert spec.retry is policy
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        3,
+        Retry(attempts=1),
+        Retry(attempts=101),
+        Retry(attempts=2.5),  # type: ignore[arg-type]
+        Retry(backoff_s=-1.0),
+        Retry(backoff_s=6.0),
+        Retry(backoff_s="1"),  # type: ignore[arg-type]
+        Retry(backoff_s=float("nan")),
+        Retry(backoff_max_s=3601.0),
+        Retry(on=ConnectionError),  # type: ignore[arg-type]
+        Retry(on=[ConnectionError]),  # type: ignore[arg-type]
+        Retry(on=("ConnectionError",)),  # type: ignore[arg-type]
+        Retry(on=(KeyboardInterrupt,)),  # type: ignore[arg-type]
+    ],
+)
+def test_senseless_policies_are_refused(policy: Any) -> None:
+    def again() -> None: ...
+
+    with pytest.raises(NodeDefinitionError, match=r"again: retry"):
+        node(retry=policy)(again)

@@ -13,6 +13,8 @@ from msgspec import Raw
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.link import (
     LENGTH,
+    READ_BYTES_MAX,
+    READ_BYTES_MIN,
     CancelNested,
     CancelRun,
     ChunkDone,
@@ -28,10 +30,12 @@ from pronghorn.broker.wire.link import (
     RunHere,
     Skipped,
     Stop,
+    StreamError,
     ToBroker,
     ToWorker,
     broker_end,
     encode_link,
+    next_stream_bytes,
     pack,
     unwrap_json,
     worker_end,
@@ -179,3 +183,43 @@ def test_a_large_frame_in_small_pieces_costs_its_length_not_its_square() -> None
 def test_a_link_that_is_out_of_step_raises(reader: object) -> None:
     with pytest.raises(ValueError, match=r"Invalid value|Expected"):
         reader.feed(LENGTH.pack(2) + b"\x91\x63")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("cut_at", [4, 5, 50], ids=["the length", "a byte more", "a half"])
+def test_a_frame_beyond_the_limit_is_not_waited_for(cut_at: int) -> None:
+    reader = FrameReader(frame_bytes_max=100)
+    assert reader.feed(stream_of([b"x" * 100])) == [b"x" * 100]
+    long = stream_of([b"y" * 101])
+    assert reader.feed(long[:3]) == []
+    with pytest.raises(StreamError, match="a frame of 101 bytes is announced"):
+        reader.feed(long[3:cut_at])
+    reader = FrameReader(frame_bytes_max=100)
+    with pytest.raises(StreamError, match="a frame of 101 bytes is announced"):
+        reader.feed(stream_of([b"before"]) + long[:cut_at])
+
+
+def test_a_reader_tells_how_much_is_missing() -> None:
+    reader = FrameReader()
+    assert reader.missing == 0
+    reader.feed(LENGTH.pack(1000)[:1])
+    assert reader.missing == 3, "of the length"
+    reader.feed(LENGTH.pack(1000)[1:] + b"x")
+    assert reader.missing == 999
+    reader.feed(b"x" * 99)
+    assert reader.missing == 900
+    assert reader.feed(b"x" * 900) == [b"x" * 1000]
+    assert reader.missing == 0
+
+
+def test_little_is_read_of_a_stream_unless_its_frames_are_large() -> None:
+    least, most = READ_BYTES_MIN, READ_BYTES_MAX
+    small = [b"x" * 100] * 50
+    assert next_stream_bytes(least, 100, 0, small[:1]) == least, "one call at a time"
+    assert next_stream_bytes(least, least, 60, small) < 2 * least, "a flood of small ones"
+    assert next_stream_bytes(least, least, 100_000, []) == 100_000, "the rest of a large one"
+    assert next_stream_bytes(least, least, 10 * most, []) == most
+    large = [b"x" * 100_000]
+    assert next_stream_bytes(100_000, 100_000, 0, large) == 100_000 + least, "the next like it"
+    assert next_stream_bytes(100_000 + least, 100_004, 0, large) == 100_000 + least
+    assert next_stream_bytes(most, 50, 0, small[:1]) < 2 * least, "small ones again"
+    assert next_stream_bytes(most, 50, 60, []) == least
