@@ -189,13 +189,10 @@ class Streams:
         return stream.write(frame) or self._keep(stream)
 
     def flush(self, stream: Stream) -> bool:
-        """Write what is pending; `False` if the client is gone or has to go."""
-        if stream.flush():
-            if stream.waits_to_write:
-                stream.waits_to_write = False
-                self._poller.watch_reads(stream.fileno(), partial(self._read, stream))
-            return True
-        return self._keep(stream)
+        """Write what was put; `False` if the client is gone or has to go."""
+        if stream.waits_to_write:  # behind all that does: to try each time would cost too much
+            return self._keep(stream)
+        return stream.flush() or self._keep(stream)
 
     def drop(self, stream: Stream) -> None:
         """Close a stream that is gone or has to go."""
@@ -251,7 +248,10 @@ class Streams:
         )
 
     def _write_and_read(self, stream: Stream) -> None:
-        if not self.flush(stream):
+        if stream.flush():
+            stream.waits_to_write = False
+            self._poller.watch_reads(stream.fileno(), partial(self._read, stream))
+        elif stream.is_broken:
             stream.alive = False
         self._read(stream)
 

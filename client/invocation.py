@@ -58,7 +58,7 @@ def target_of(node: NodeLike) -> Target:
     """Find the name of a node given by name or as the decorated function.
 
     Raises:
-        InvalidArgumentError: It is neither.
+        InvalidArgumentError: It is neither, or a name that is no text.
     """
     try:
         return _target(node)
@@ -68,7 +68,13 @@ def target_of(node: NodeLike) -> Target:
 
 @lru_cache(maxsize=1024)
 def _target(node: NodeLike) -> Target:
-    return Target(node, Any, None) if isinstance(node, str) else _target_of_function(node)
+    if not isinstance(node, str):
+        return _target_of_function(node)
+    try:
+        node.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(f"{node!r} is no node's name: {error}") from error
+    return Target(node, Any, None)
 
 
 def _target_of_function(function: Callable[..., Any]) -> Target:

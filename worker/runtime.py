@@ -30,7 +30,6 @@ from typing import Any, NoReturn, cast
 from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails
 from pronghorn.broker.wire.link import (
-    LENGTH,
     READ_BYTES_MIN,
     Buffer,
     CancelRun,
@@ -49,6 +48,7 @@ from pronghorn.broker.wire.link import (
     worker_end,
 )
 from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage
+from pronghorn.broker.wire.stream import FrameWriter
 
 from .context import Context
 from .core import WorkerCore
@@ -117,7 +117,7 @@ class WorkerRuntime:
         self._read_bytes = READ_BYTES_MIN
         self._queue: deque[tuple[ToWorker, Sequence[bytes]]] = deque()  # read, not yet begun
         self._queue_is_scheduled = False
-        self._unsent: deque[Buffer] = deque()  # what the full link did not take yet
+        self._writer = FrameWriter(link)
         self._executor: ThreadPoolExecutor | None = None
         self._ended = loop.create_future()
 
@@ -217,11 +217,13 @@ class WorkerRuntime:
             BaseException: What a handler of the node's for a signal raises while it waits.
         """
         poll = select.poll()
-        poll.register(self._link, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        poll.register(
+            self._link, select.POLLIN | (select.POLLOUT if self._writer.pending_bytes else 0)
+        )
         poll.poll()  # what a handler raises it raises here, mostly: nothing is half done
         try:
-            if self._unsent:
-                self._write_unsent()
+            if self._writer.pending_bytes:
+                self._write_rest()
             try:
                 data = self._link.recv(self._read_bytes)
             except BlockingIOError:
@@ -343,52 +345,33 @@ class WorkerRuntime:
 
     def _send(self, message: ToBroker, buffers: Sequence[Buffer] = ()) -> None:
         """Write a message at once; what a full link does not take waits until it does."""
-        body = encode_link(message)
-        data: Buffer = LENGTH.pack(len(body)) + body
-        if self._unsent or buffers:
-            self._unsent.append(data)
-            for buffer in buffers:
-                view = memoryview(buffer).cast("B")
-                self._unsent.append(LENGTH.pack(view.nbytes))
-                self._unsent.append(view)
-            self._write_unsent()
-            return
-        try:
-            sent = self._link.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
+        writer = self._writer
+        if buffers:
+            writer.put((encode_link(message), *buffers))
+            done = writer.flush()
+        else:
+            done = writer.write(encode_link(message))
+        if not done:
+            self._not_written()
+
+    def _not_written(self) -> None:
+        if self._writer.is_broken:
             self._end()
-            return
-        if sent < len(data):
-            self._unsent.append(memoryview(data)[sent:])
+        else:
             self._loop.add_writer(self._link.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
         try:
-            self._write_unsent()
+            self._write_rest()
         except BaseException:
             self._leave()
 
-    def _write_unsent(self) -> None:
-        unsent = self._unsent
-        while unsent:
-            try:
-                sent = self._link.send(unsent[0])
-            except BlockingIOError:
-                # What waits must not change with the memory of the node that returned it.
-                for index, rest in enumerate(unsent):
-                    if isinstance(rest, memoryview):
-                        unsent[index] = bytes(rest)
-                self._loop.add_writer(self._link.fileno(), self._on_writable)
-                return
-            except OSError:
-                self._end()
-                return
-            first = unsent.popleft()
-            if sent < len(first):
-                unsent.appendleft(memoryview(first)[sent:])
-        self._loop.remove_writer(self._link.fileno())
+    def _write_rest(self) -> None:
+        """Write what the full link did not take before."""
+        if self._writer.flush():
+            self._loop.remove_writer(self._link.fileno())
+        else:
+            self._not_written()
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -21,12 +21,13 @@ class FrameWriter:
     How much is kept is for the owner to bound, by `pending_bytes` and `pending_frames`.
     """
 
-    __slots__ = ("_pending", "_send", "_socket", "is_broken", "pending_bytes")
+    __slots__ = ("_own_count", "_pending", "_send", "_socket", "is_broken", "pending_bytes")
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._send = sock.send
         self._pending: list[Buffer] = []  # to be written, oldest first
+        self._own_count = 0  # of these, so many from the first on nobody else can write to
         self.pending_bytes = 0
         self.is_broken = False  # whether a write failed: the other end is gone, or reads no more
 
@@ -36,10 +37,13 @@ class FrameWriter:
         return (len(self._pending) + 1) // 2
 
     def write(self, frame: bytes) -> bool:
-        """Write one small frame at once, behind what is pending; returns as `flush` does."""
+        """Write one small frame at once; returns as `flush` does.
+
+        Behind what is pending it waits for the next `flush`.
+        """
         if self._pending:
             self.put((frame,))
-            return self.flush()
+            return False
         data = _pack_length(len(frame)) + frame
         try:
             sent = self._send(data, _DONTWAIT)
@@ -92,7 +96,7 @@ class FrameWriter:
         finally:
             if self.is_broken:
                 pending.clear()
-                self.pending_bytes = 0
+                self.pending_bytes = self._own_count = 0
         return not self.is_broken
 
     def _drop(self, sent: int) -> None:
@@ -104,16 +108,19 @@ class FrameWriter:
             sent -= len(pending[done])
             done += 1
         del pending[:done]
+        self._own_count = max(0, self._own_count - done)
         if sent:
             pending[0] = memoryview(pending[0])[sent:]
 
     def _own(self) -> None:
         """Copy what others may write to before it is sent."""
         pending = self._pending
-        for index, rest in enumerate(pending):
+        for index in range(self._own_count, len(pending)):
+            rest = pending[index]
             # A view that is read-only says nothing of what it is a view of.
             if isinstance(rest, memoryview) and not isinstance(rest.obj, bytes):
                 pending[index] = bytes(rest)
+        self._own_count = len(pending)
 
 
 def is_foreign(error: BaseException) -> bool:

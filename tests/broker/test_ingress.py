@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pronghorn.broker.events import Event, Malformed, Origin, Probed, Received, ReceivedJson
-from pronghorn.broker.ingress import Ingress
+from pronghorn.broker.ingress import Ingress, StreamParser
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.limits import KIB, Limits
-from pronghorn.broker.wire.link import CODEC_JSON, CODEC_MSGPACK
+from pronghorn.broker.wire.link import CODEC_JSON, CODEC_MSGPACK, StreamError
 from pronghorn.broker.wire.messages import (
     Ack,
     Call,
@@ -503,3 +503,125 @@ def test_examples_of_what_else_may_come() -> None:
         )
         if isinstance(event, Received)
     ] == [Hello, Goodbye, Ping, MapChunk]
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+def stream_parser() -> StreamParser:
+    return StreamParser(Ingress(LIMITS), PEER, LIMITS)
+
+
+def in_bursts(frames: list[bytes], length: int) -> list[Event]:
+    """What comes of frames that are read from a stream so many at a time."""
+    parser = stream_parser()
+    events: list[Event] = []
+    for start in range(0, len(frames), length):
+        events += parser.parse(frames[start : start + length])
+    return events
+
+
+def call(id_: int, buffers: int) -> bytes:
+    return encode([35, id_, "echo", {}, {"buffers": buffers}])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 100])
+def test_of_a_stream_each_frame_is_a_message_of_its_own(length: int) -> None:
+    frames = [CALL, b"", b"garbage", bundle_requests([CALL, PING]), PING, b'{"jsonrpc":"2.0"']
+    events = in_bursts(frames, length)
+    assert [type(event) for event in events] == [
+        Received,
+        Probed,
+        Malformed,
+        Received,
+        Received,
+        Received,
+        Malformed,
+    ]
+    assert [event for frame in frames for event in parse(frame)] == events
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 100])
+def test_buffers_are_collected_as_they_come(length: int) -> None:
+    events = in_bursts([call(1, 2), b"one", b"{two", CALL, call(2, 1), b"[three", PING], length)
+    assert plain(events) == [1, 1, 2, 3]
+    assert [list(event.buffers) for event in events if isinstance(event, Received)] == [
+        [b"one", b"{two"],
+        [],
+        [b"[three"],
+        [],
+    ]
+    assert events[:1] == Ingress(LIMITS).parse(PEER, [call(1, 2), b"one", b"{two"])
+
+
+def test_nothing_comes_of_a_request_before_its_last_buffer() -> None:
+    parser = stream_parser()
+    assert list(parser.parse([WITH_BUFFERS])) == []
+    assert list(parser.parse([b"one"])) == []
+    assert plain(list(parser.parse([b"two"]))) == [2]
+
+
+@pytest.mark.parametrize("length", [1, 3, 100])
+@pytest.mark.parametrize(
+    ("frames", "code", "part", "limit"),
+    [
+        ([call(7, 4), *[b"x"] * 4], "PROTOCOL_ERROR", "buffers is 4; a call has 0 to 3", 3),
+        ([call(7, 20), *[b"x"] * 20], "PROTOCOL_ERROR", "buffers is 20", 3),
+        ([call(7, -1)], "PROTOCOL_ERROR", "buffers is -1", 3),
+        ([call(7, 2), b"x", b""], "PROTOCOL_ERROR", "buffer 1 is empty", None),
+        ([call(7, 1), b"x" * 5000], "INVALID_ARGUMENT", "the limit is 4096", 4096),
+        ([call(7, 2), b"x" * 5000, b"y"], "INVALID_ARGUMENT", "the limit is 4096", 4096),
+        ([call(7, 3), *[b"x" * 2000] * 3], "INVALID_ARGUMENT", "has 6019 bytes", 4096),
+        (
+            [encode([36, 7, "echo", [], {"buffers": 1}]), b"x"],
+            "PROTOCOL_ERROR",
+            "only calls have any",
+            None,
+        ),
+        # What can't be read takes with it what it claims as buffers.
+        ([encode([35, 7, 5, {}, {"buffers": 2}]), b"x", b"y"], "PROTOCOL_ERROR", "$[2]", None),
+        ([encode([35, 7, 5, {}, {"buffers": 1}]), b""], "PROTOCOL_ERROR", "$[2]", None),
+        ([encode([35, 7, 5, {}, {"buffers": 5}]), *[CALL] * 5], "PROTOCOL_ERROR", "$[2]", None),
+    ],
+)
+def test_a_wrong_request_of_a_stream_takes_its_buffers_with_it(
+    frames: list[bytes], code: str, part: str, limit: int | None, length: int
+) -> None:
+    """Whatever those look like; and what follows them is read."""
+    first, *rest = in_bursts([*frames, CALL, b""], length)
+    error = an_error(first)
+    assert (error.id, error.code, error.details.limit) == (7, code, limit)
+    assert part in error.message
+    assert first.origin is None  # type: ignore[union-attr]
+    assert plain(rest[:1]) == [1]
+    assert [type(event) for event in rest] == [Received, Probed]
+
+
+def test_of_a_request_that_is_too_large_little_is_kept() -> None:
+    parser = stream_parser()
+    parser.parse([call(7, 3), b"x" * 3000])
+    assert len(parser._request) == 2
+    parser.parse([b"x" * 3000])
+    assert len(parser._request) == 1
+
+
+def test_more_buffers_than_a_message_has_frames_are_not_passed_over() -> None:
+    with pytest.raises(StreamError, match="a request announces 21 buffers"):
+        stream_parser().parse([CALL, call(7, LIMITS.frames + 1)])
+
+
+@given(any_frames, st.integers(1, 5))
+def test_whatever_comes_of_a_stream_the_cuts_make_no_difference(
+    frames: list[bytes], length: int
+) -> None:
+    try:
+        events = in_bursts(frames, length)
+    except StreamError:
+        with pytest.raises(StreamError):
+            in_bursts(frames, 100)
+        return
+    assert events == in_bursts(frames, 100)
+    for event in events:
+        if isinstance(event, Malformed):
+            an_error(event)
+            assert event.origin is None or not event.origin.envelope

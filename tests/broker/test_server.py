@@ -8,13 +8,14 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import Raw
 from msgspec.msgpack import decode, encode
-from raw_client import CALL, ERROR, GOODBYE, RESULT, RawClient
+from raw_client import CALL, ERROR, GOODBYE, PING, RESULT, RawClient, RawStreamClient
 from raw_sockets import RawSockets
 from trees import PATIENCE_S
 
@@ -184,11 +185,35 @@ def broker(folder: Path) -> Iterator[Broker]:
     assert list(folder.iterdir()) == []
 
 
-@pytest.fixture
-def client(broker: Broker, sockets: RawSockets) -> RawClient:
+@pytest.fixture(params=["zmq", "stream"])
+def client(
+    request: pytest.FixtureRequest, broker: Broker, sockets: RawSockets
+) -> Iterator[RawClient]:
+    """A client over ZeroMQ, and one over a stream."""
+    if request.param == "stream":
+        streaming = RawStreamClient(broker.endpoint)
+        streaming.hello()
+        yield streaming
+        streaming.close()
+        return
     client = RawClient(sockets, broker.endpoint)
     client.hello()
-    return client
+    yield client
+
+
+@pytest.fixture
+def connect(broker: Broker) -> Iterator[Callable[[], RawStreamClient]]:
+    """Make clients over streams, closed at the end."""
+    clients: list[RawStreamClient] = []
+
+    def make() -> RawStreamClient:
+        clients.append(RawStreamClient(broker.endpoint))
+        clients[-1].hello()
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
 
 
 @pytest.fixture
@@ -212,7 +237,8 @@ def test_it_tells_where_it_is_bound(folder: Path) -> None:
     ipc, tcp = bound.endpoints
     assert ipc == broker.endpoint
     assert int(tcp.rpartition(":")[2]) > 0
-    assert (folder / "broker.sock").stat().st_mode & 0o777 == 0o600
+    for name in "broker.sock", "broker.sock.stream":
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
     assert broker.close() == "exit status 0"
 
 
@@ -225,6 +251,18 @@ def test_it_tells_why_it_can_not_serve(folder: Path) -> None:
         assert failed.message.startswith(f"can't bind {address}: Address already in use")
         assert reap(broker.pid) == "exit status 1"
         broker.channel.close()
+    assert not (folder / "broker.sock.stream").exists()
+
+
+def test_it_tells_why_it_can_not_listen_for_streams(folder: Path) -> None:
+    (folder / "broker.sock.stream").mkdir()
+    broker = Broker(folder)
+    failed = broker.message()
+    assert isinstance(failed, BrokerFailed)
+    assert failed.message.startswith(f"can't listen at {folder}/broker.sock.stream: ")
+    assert reap(broker.pid) == "exit status 1"
+    broker.channel.close()
+    assert [path.name for path in folder.iterdir()] == ["broker.sock.stream"]
 
 
 def test_clients_wait_until_the_nodes_are_known(folder: Path, sockets: RawSockets) -> None:
@@ -395,6 +433,76 @@ def test_a_deadline_passes_without_anybody_saying_a_word(
     assert worker.receive() == CancelRun(call.token)
 
 
+# --- streams ------------------------------------------------------------------------------------
+
+
+def test_who_connects_over_a_stream_waits_until_the_nodes_are_known(folder: Path) -> None:
+    broker = Broker(folder)
+    assert isinstance(broker.message(), BrokerBound)
+    with socket.socket(socket.AF_UNIX) as early:
+        early.connect(f"{folder}/broker.sock.stream")
+        assert not select.select([early], [], [], 0.05)[0]
+        broker.channel.send(ServeTable(TABLE))
+        assert select.select([early], [], [], PATIENCE_S)[0]
+    assert broker.close() == "exit status 0"
+
+
+def test_what_a_client_has_open_is_cancelled_as_soon_as_its_stream_ends(
+    connect: Callable[[], RawStreamClient], employ: Callable[..., Worker]
+) -> None:
+    worker, client, other = employ(1), connect(), connect()
+    client.send([CALL, 7, "add", [1, 2]])
+    call = worker.begin()
+    client.send([CALL, 8, "add", [1, 2]])
+    client.close()
+    assert worker.receive() == CancelRun(call.token)
+    assert other.ask([CALL, "s", "pronghorn.status"])[2]["queued"] == 0
+    worker.answer(call, 3)
+    other.send([CALL, 7, "add", [1, 2]])
+    worker.answer(worker.begin(), 4)
+    assert other.receive()[:3] == [RESULT, 7, 4], "and not what the other one had asked for"
+
+
+def test_many_requests_over_a_stream_are_answered_in_order(
+    connect: Callable[[], RawStreamClient],
+) -> None:
+    client = connect()
+    client.send(*([PING, id_] for id_ in range(500)))
+    assert [client.receive()[1] for _ in range(500)] == list(range(500))
+
+
+def test_a_client_over_a_stream_that_does_not_read_hinders_nobody(
+    connect: Callable[[], RawStreamClient], employ: Callable[..., Worker]
+) -> None:
+    worker, idle, other = employ(1), connect(), connect()
+    large = "x" * 5_000_000
+    for id_ in range(3):
+        idle.send([CALL, id_, "add", [1, 2]])
+        worker.answer(worker.begin(), large)
+    other.send([CALL, 7, "add", [1, 2]])
+    worker.answer(worker.begin(), 3)
+    assert other.receive()[:3] == [RESULT, 7, 3]
+    assert [idle.receive()[:3] for _ in range(3)] == [[RESULT, id_, large] for id_ in range(3)]
+
+
+def test_a_client_over_a_stream_that_breaks_its_grant_is_dropped(
+    connect: Callable[[], RawStreamClient], employ: Callable[..., Worker]
+) -> None:
+    worker, idle, other = employ(1), connect(), connect()
+    idle.send([CALL, 7, "add", [1, 2]])
+    call = worker.begin()
+
+    def flood() -> None:
+        while True:
+            idle.send(*([PING, "x" * 10_000] for _ in range(100)))
+
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        flood()
+    assert worker.receive() == CancelRun(call.token)
+    assert other.nothing_more_comes()
+    assert other.ask([CALL, "s", "pronghorn.status"])[2]["sessions"] == 1
+
+
 # --- the end -----------------------------------------------------------------------------------
 
 
@@ -415,18 +523,37 @@ def test_told_to_end_it_sends_what_is_there_and_lets_the_workers_go(
     worker.close()
 
 
+def test_told_to_end_it_lets_a_client_over_a_stream_read_what_it_has_for_it(folder: Path) -> None:
+    broker = Broker(folder)
+    broker.serve()
+    worker = broker.worker(1)
+    client = RawStreamClient(broker.endpoint)
+    client.send([CALL, 7, "add", [1, 2]])
+    large = "x" * 5_000_000
+    worker.answer(worker.begin(), large)
+    assert select.select([client.socket], [], [], PATIENCE_S)[0]  # the first of it has come
+    with ThreadPoolExecutor(1) as thread:
+        reply = thread.submit(client.receive)
+        assert broker.close() == "exit status 0"
+        assert reply.result()[:3] == [RESULT, 7, large]
+    assert client.is_closed()
+    client.close()
+    worker.close()
+
+
 def test_without_its_supervisor_it_removes_all_files_and_ends(
     folder: Path, sockets: RawSockets, capfd: pytest.CaptureFixture[str]
 ) -> None:
     runtime, outside = folder / "shop", folder / "outside.sock"
     runtime.mkdir()
     (runtime / LOCK_NAME).touch()
-    files = (str(outside), f"{outside}.lock", str(runtime))
+    files = (str(outside), f"{outside}.stream", f"{outside}.lock", str(runtime))
     broker = Broker(runtime, f"ipc://{outside}", files=files)
     Path(f"{outside}.lock").touch()
     broker.serve()
     worker = broker.worker(1)
     assert outside.exists()
+    assert Path(f"{outside}.stream").exists()
     broker.channel.close()
     assert reap(broker.pid) == "exit status 0"
     assert worker.is_told_to_end()

@@ -375,8 +375,10 @@ def test_who_reads_no_more_while_something_waits_has_to_go(broker: Broker) -> No
     assert stream.waits_to_write
     client.socket.shutdown(socket.SHUT_RD)
     broker.turn()  # the system does not tell
-    assert not broker.streams.write(stream, b"reply")
-    assert not stream.pending_bytes
+    given = 0
+    while broker.streams.write(stream, b"reply"):
+        given += 1
+    assert given < LIMITS.socket_high_water_mark
 
 
 def test_who_goes_while_something_waits_is_told(broker: Broker) -> None:

@@ -213,7 +213,7 @@ def test_logs_of_several_writers_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_shorter_runs_have_fewer_faults_of_each_kind() -> None:
-    assert plan(10.0) == plan(60.0) == {name: kind.count for name, kind in KINDS.items()}
+    assert plan(10.0) == plan(60.0) == {name: kind.number for name, kind in KINDS.items()}
     assert plan(1.0)["kill"] == 100
     assert min(plan(0.001).values()) == 1
 

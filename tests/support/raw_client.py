@@ -1,9 +1,11 @@
-"""A client of the wire without anything of ours: a DEALER that speaks msgpack, for tests."""
+"""Clients of the wire without anything of ours, for tests: a DEALER, and a plain stream."""
 
+import socket
+from struct import Struct
 from typing import Any
 
 from msgspec.msgpack import decode, encode
-from raw_sockets import RawSockets
+from raw_sockets import WAIT_MS, RawSockets
 
 (
     HELLO,
@@ -41,13 +43,17 @@ class RawClient:
     def receive_with_buffers(self) -> tuple[list[Any], list[bytes]]:
         """Receive the next reply."""
         if not self._ready:
-            frame, *buffers = self.socket.recv_multipart()
+            frame, *buffers = self._next()
             message = decode(frame)
             if message[0] == REPLY_BUNDLE:
                 self._ready = [(reply, []) for reply in message[1]]
             else:
                 self._ready = [(message, buffers)]
         return self._ready.pop(0)
+
+    def _next(self) -> list[bytes]:
+        frames: list[bytes] = self.socket.recv_multipart()
+        return frames
 
     def ask(self, *frames: bytes | list[Any]) -> list[Any]:
         """Send one message and receive the next reply."""
@@ -70,3 +76,55 @@ class RawClient:
         kind, id_, status, _ = self.ask([CALL, "status", "pronghorn.status"])
         assert (kind, id_) == (RESULT, "status")
         return status["counters"]
+
+
+class RawStreamClient(RawClient):
+    """The same over the stream beside an ipc endpoint; the greeting is taken in by itself."""
+
+    _length = Struct("<I")
+
+    def __init__(self, endpoint: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(WAIT_MS / 1000)
+        self.socket.connect(endpoint.removeprefix("ipc://") + ".stream")
+        self._ready = []
+        self._pings = 0
+        kind, id_, self.info = self.receive()
+        assert (kind, id_) == (WELCOME, None)
+
+    def send(self, *frames: bytes | list[Any]) -> None:
+        """Send frames; those given as lists are encoded."""
+        encoded = [frame if isinstance(frame, bytes) else encode(frame) for frame in frames]
+        self.socket.sendall(b"".join(self._length.pack(len(one)) + one for one in encoded))
+
+    def receive_frame(self) -> bytes:
+        """Receive one frame."""
+        [length] = self._length.unpack(self._read(self._length.size))
+        return self._read(length)
+
+    def is_closed(self) -> bool:
+        """Whether nothing comes any more but the end of the stream."""
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionResetError:  # something was not read
+            return True
+
+    def close(self) -> None:
+        """Hang up."""
+        self.socket.close()
+
+    def _next(self) -> list[bytes]:
+        frame = self.receive_frame()
+        message = decode(frame)
+        buffers = message[3] if message[0] == RESULT and len(message) > 3 else 0
+        return [frame, *(self.receive_frame() for _ in range(buffers))]
+
+    def _read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size:
+            part = self.socket.recv(size)
+            if not part:
+                raise EOFError("the broker has closed the stream")
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)

@@ -24,6 +24,7 @@ Start = Callable[[BrokerEnd, str], int]
 
 NODES = """
 import asyncio, os, signal, socket, sys, time
+from pronghorn.broker.wire.stream import FrameWriter
 from pronghorn.worker import Context, node, on_start, on_stop
 
 def note(text):
@@ -48,8 +49,8 @@ async def linger() -> None:
 
 @node
 def break_the_link() -> None:
-    def send(*_): raise RuntimeError("no way")
-    socket.socket.send = send
+    def write(*_): raise RuntimeError("no way")
+    FrameWriter.write = write
 
 @node
 async def break_the_link_later() -> None:
@@ -64,12 +65,14 @@ def break_the_link_and_wait(ctx: Context) -> int:
 
 @node
 def fill_the_link() -> bytes:
-    real = socket.socket.send
-    def send(self, data):
-        socket.socket.send = fail
-        return real(self, data[:1000])
+    real = FrameWriter.write
+    def write(self, frame):
+        send = self._send
+        self._send = lambda data, flags: send(data[:1000], flags)
+        FrameWriter.flush = fail
+        return real(self, frame)
     def fail(*_): raise RuntimeError("no way")
-    socket.socket.send = send
+    FrameWriter.write = write
     return bytes(60_000)
 
 @node

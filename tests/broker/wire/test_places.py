@@ -15,6 +15,7 @@ from pronghorn.broker.wire.places import (
     endpoint_in,
     runtime_folder,
     runtime_root,
+    stream_path,
 )
 
 USER_ROOT = Path(f"/tmp/pronghorn-{os.getuid()}")
@@ -128,9 +129,29 @@ def test_what_the_network_can_reach_needs_a_word(endpoint: str) -> None:
         ("tcp://127.0.0.1:99999", "Port out of range"),
         ("tcp://127.0.0.1:port", "Port could not be cast"),
         ("tcp://[::1:5000", "Invalid IPv6"),
+        ("ipc:///run/broker.sock.stream", r"ends in \.stream is for the stream beside"),
+        ("ipc:///run/zero\0.sock", r"'ipc:///run/zero\\x00\.sock' is no endpoint: .* UTF-8"),
+        ("ipc:///run/\udcff.sock", r"'ipc:///run/\\udcff\.sock' is no endpoint: .* UTF-8"),
+        ("tcp://\ud800:80", "is no endpoint: .* UTF-8"),
     ],
 )
 def test_what_is_no_endpoint_says_why(endpoint: str, message: str) -> None:
     for insecure in (False, True):
         with pytest.raises(InvalidArgumentError, match=message):
             check_endpoint(endpoint, insecure=insecure)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path"),
+    [
+        ("ipc:///run/shop/broker.sock", "/run/shop/broker.sock.stream"),
+        ("ipc:///" + "x" * 99, "/" + "x" * 99 + ".stream"),
+        ("ipc:///" + "x" * 100, None),
+        ("ipc:///" + "ä" * 50, None),
+        ("ipc://relative", None),
+        ("ipc://@abstract", None),
+        ("tcp://127.0.0.1:5000", None),
+    ],
+)
+def test_a_stream_is_beside_an_ipc_endpoint(endpoint: str, path: str | None) -> None:
+    assert stream_path(endpoint) == path

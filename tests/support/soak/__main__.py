@@ -10,6 +10,7 @@ were kept; 1 one was broken, or a figure missed what it must reach; 2 wrong usag
 
 import argparse
 import secrets
+import signal
 import sys
 from random import Random
 
@@ -49,6 +50,7 @@ def main() -> int:
     for parser_ in (faults, loads):
         parser_.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleaned up
     if arguments.soak == "overload":
         return overload.soak(arguments.seconds, arguments.only, as_json=arguments.json)
     seed = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed

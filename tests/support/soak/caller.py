@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -173,7 +174,7 @@ class Caller:
             for _ in range(ENDLESS):
                 call = self.ledger.open()
                 future = self.client.submit("endless", call)
-                future.add_done_callback(lambda future, call=call: self._tell_future(call, future))
+                future.add_done_callback(partial(self._tell_future, call))
                 open_.append(future)
             while not self.stopping.wait(0.05) and not all(future.done() for future in open_):
                 pass

@@ -118,7 +118,7 @@ def run(kind: str, *, seed: int, faults: int, seconds: float = float("inf")) -> 
 def plan(minutes: float) -> dict[str, int]:
     """Tell how many faults of each kind there are when everything at once takes so many minutes."""
     share = min(1.0, minutes / FULL_MINUTES)
-    return {name: max(1, round(kind.count * share)) for name, kind in KINDS.items()}
+    return {name: max(1, round(kind.number * share)) for name, kind in KINDS.items()}
 
 
 def _run(findings: Findings, faults: int, seconds: float, folder: Path) -> None:

@@ -35,25 +35,25 @@ class Kind(NamedTuple):
     """A kind of fault.
 
     Attributes:
-        count: How many there are in a full run.
+        number: How many there are in a full run.
         per_second: How many there are a second, on average.
         share: How often it is chosen where everything happens at once.
     """
 
-    count: int
+    number: int
     per_second: float
     share: int
 
 
 KINDS = {
-    "kill": Kind(count=1000, per_second=15.0, share=40),  # SIGKILL of a worker
-    "stop": Kind(count=200, per_second=4.0, share=12),  # SIGSTOP of one; then it goes on, or dies
-    "hang": Kind(count=200, per_second=3.0, share=8),  # a node that holds the GIL past its deadline
-    "exit": Kind(count=200, per_second=8.0, share=12),  # a node that calls os._exit
-    "hog": Kind(count=200, per_second=8.0, share=12),  # a node that takes all memory
-    "broker": Kind(count=100, per_second=1.0, share=4),  # SIGKILL of the broker
-    "client": Kind(count=200, per_second=3.0, share=10),  # one that vanishes or does not read
-    "template": Kind(count=50, per_second=2.0, share=2),  # SIGKILL of what forks the workers
+    "kill": Kind(number=1000, per_second=15.0, share=40),  # SIGKILL of a worker
+    "stop": Kind(number=200, per_second=4.0, share=12),  # SIGSTOP of one; then it goes on, or dies
+    "hang": Kind(number=200, per_second=3.0, share=8),  # a node that holds the GIL for hours
+    "exit": Kind(number=200, per_second=8.0, share=12),  # a node that calls os._exit
+    "hog": Kind(number=200, per_second=8.0, share=12),  # a node that takes all memory
+    "broker": Kind(number=100, per_second=1.0, share=4),  # SIGKILL of the broker
+    "client": Kind(number=200, per_second=3.0, share=10),  # one that vanishes or does not read
+    "template": Kind(number=50, per_second=2.0, share=2),  # SIGKILL of what forks the workers
 }
 EVERYTHING = "everything"
 EVERYTHING_PER_SECOND = 6.0

@@ -29,6 +29,15 @@ _LOOK_S = 0.05  # nobody tells when a tree has come to rest, so one looks again
 
 SUPPORT = Path(__file__).parents[1]
 
+# As `python -m pronghorn.client.cli`, but whoever starts it takes it along when it is killed.
+_SERVE = (
+    "import sys\n"
+    "from pronghorn.bench.children import die_with_parent\n"
+    "die_with_parent()\n"
+    "from pronghorn.client.cli import main\n"
+    "sys.exit(main())\n"
+)
+
 _LOGGED = re.compile(r"[A-Z]+ pronghorn|Traceback")
 _ALARM = re.compile(r"(ERROR|CRITICAL) |Traceback")
 _KILLED = re.compile(r"the (broker|template) ended with signal 9 \(SIGKILL\)")  # by us
@@ -148,7 +157,7 @@ class Served:
     def complaints(self) -> list[str]:
         """Give what the tree has printed that nobody should ever read, each once."""
         lines = self.stderr.read_text(errors="replace").splitlines()
-        found = {}
+        found: dict[str, None] = {}
         for index, line in enumerate(lines):
             if _ALARM.match(line) and not _KILLED.search(line):
                 rest = takewhile(lambda one: not _LOGGED.match(one), lines[index + 1 :])
@@ -160,7 +169,7 @@ class Served:
 def serving(folder: Path, *, effects: Path, workers: int = WORKERS) -> Iterator[Served]:
     """Serve the soak's nodes for the time of a block, below a folder whose path has to be short."""
     nodes = Path(__file__).with_name("nodes.py")
-    command = [sys.executable, "-m", "pronghorn.client.cli", "serve", "--json", str(nodes)]
+    command = [sys.executable, "-c", _SERVE, "serve", "--json", str(nodes)]
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [*command, "--workers", str(workers)],
