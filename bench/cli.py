@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
         if not chosen.json:
             print_report(report, stdout_console())
         root = repository()
-        if chosen.scenario == "all" and root is not None and not chosen.quick:
+        if (chosen.scenario == "all" or chosen.keep) and root is not None and not chosen.quick:
             stderr_progress(f"kept {keep(report, environment, root / 'bench' / 'results')}")
     if chosen.json:
         print(as_json(reports, environment).decode())
@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
         "'readme' makes the README's table",
     )
     described.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    described.add_argument("--keep", action="store_true", help="keep raw results, as 'all' does")
     described.add_argument("--rounds", type=_positive, help="fresh starts of every subject")
     described.add_argument("--quick", action="store_true", help="less of everything: a trial run")
     described.add_argument(

@@ -5,11 +5,11 @@ Mirror: tests/bench/test_nodes.py.
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 
 from pronghorn.bench.floors.functions import count
+from pronghorn.broker.wire.stream import FrameWriter
 from pronghorn.worker import node
 
 
@@ -95,14 +95,14 @@ def spin() -> None:
 @node
 def finish_and_die(value: int) -> int:
     """Give back what came; the worker is killed as soon as it has written that to its link."""
-    send: Callable[[socket.socket, bytes], int] = socket.socket.send
+    write: Callable[[FrameWriter, bytes], bool] = FrameWriter.write
 
-    def send_and_die(link: socket.socket, data: bytes) -> int:
-        send(link, data)
+    def write_and_die(link: FrameWriter, frame: bytes) -> bool:
+        write(link, frame)
         os.kill(os.getpid(), signal.SIGKILL)
-        return len(data)
+        return True
 
-    socket.socket.send = send_and_die  # type: ignore[assignment, method-assign]
+    FrameWriter.write = write_and_die  # type: ignore[assignment, method-assign]
     return value
 
 

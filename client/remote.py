@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet, finalize
+from weakref import ReferenceType, WeakSet, finalize, ref
 
+from pronghorn.broker.wire.errors import BrokerLostError
 from pronghorn.broker.wire.version import CLIENT_NAME
 
 from .connection import Connection, Waiter, closed_error
@@ -36,7 +37,7 @@ class RemoteTransport:
         self._processes: dict[int, _Connections] = {}
         # For who forgets to close. At exit that is, while all threads still run: later a lock may
         # be held by a daemon thread that does not live any more.
-        finalize(self, _end_here, self._processes)
+        finalize(self, _end_here, self._processes, ref(self))
 
     def connect(self) -> None:
         """Connect the calling thread; if that fails, leave nothing open."""
@@ -45,7 +46,7 @@ class RemoteTransport:
         except BaseException:
             here = self._processes.pop(os.getpid(), None)
             if here is not None:
-                here.close(wake=True)
+                here.close()
             raise
 
     def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
@@ -67,18 +68,25 @@ class RemoteTransport:
         here = self._here()
         connection = here.take_spare()
         open_chunks: dict[Waiter, Chunk] = {}
+        end: BrokerLostError | None = None  # why no more chunks can be sent
         try:
             connection.connect()
-            while not plan.finished:
-                for chunk in plan.next_chunks():  # the first runs while the next is encoded
-                    waiter = connection.open_chunk(plan.node, chunk.body, timeout_ms)
-                    open_chunks[waiter] = chunk
-                if open_chunks:
-                    connection.wait_for_any(open_chunks)
+            while not plan.finished and end is None:
+                try:
+                    for chunk in plan.next_chunks():  # the first runs while the next is encoded
+                        waiter = connection.open_chunk(plan.node, chunk.body, timeout_ms)
+                        open_chunks[waiter] = chunk
+                    if open_chunks:
+                        connection.wait_for_any(open_chunks)
+                except BrokerLostError as error:
+                    end = error  # but first what became of those that were sent
                 for waiter in [one for one in open_chunks if one.reply is not None]:
                     plan.replied(open_chunks.pop(waiter), waiter.reply)
                 yield from plan.results()
+            if end is not None:
+                raise end
         finally:
+            end = None  # or it and this frame would keep each other
             connection.cancel(open_chunks)
             here.give_spare(connection)
 
@@ -95,7 +103,7 @@ class RemoteTransport:
         self._closed = True
         here = self._processes.get(os.getpid())
         if here is not None:
-            here.close(wake=True)
+            here.close()
 
     @contextmanager
     def _free_connection(self) -> Iterator[Connection]:
@@ -119,7 +127,7 @@ class RemoteTransport:
         here = self._processes.get(os.getpid()) or self._here()
         connection: Connection | None = getattr(here.mine, "connection", None)
         if connection is None or connection.closing:
-            connection = here.mine.connection = here.connect()
+            connection = here.mine.connection = here.connect(of_thread=True)
         return connection
 
     def _here(self) -> "_Connections":
@@ -143,14 +151,16 @@ class _Connections:
         # Guards what follows. Reentrant, as the collector may close a connection at any time.
         self._lock = threading.RLock()
         self._closed = False
-        self._all: WeakSet[Connection] = WeakSet()  # to be closed; a thread's ends with the thread
-        self._spare: list[Connection] = []  # those of maps that have ended
+        # To be closed; a thread's ends with the thread.
+        self._of_threads: WeakSet[Connection] = WeakSet()
+        self._others: WeakSet[Connection] = WeakSet()
+        self._spare: list[Connection] = []  # of the others, those that nobody uses
         self._background: Background | None = None
-        self._bell: tuple[socket.socket, socket.socket] | None = None  # closing one rings the other
+        self._bell: tuple[socket.socket, socket.socket] | None = None  # one end hears the other
         self._users = 1  # of sockets and bell: the open connections, and this as long as it is open
 
-    def connect(self) -> Connection:
-        """Make a connection."""
+    def connect(self, *, of_thread: bool) -> Connection:
+        """Make a connection, that of the calling thread or another one."""
         with self._lock:
             if self._closed:
                 raise closed_error("not_started")
@@ -164,13 +174,13 @@ class _Connections:
                 closed=self._let_go,
             )
             self._users += 1
-            self._all.add(connection)
+            (self._of_threads if of_thread else self._others).add(connection)
             return connection
 
     def take_spare(self) -> Connection:
         """Return a connection that nobody uses."""
         with self._lock:
-            return self._spare.pop() if self._spare else self.connect()
+            return self._spare.pop() if self._spare else self.connect(of_thread=False)
 
     def give_spare(self, connection: Connection) -> None:
         """Take back a connection that is used no more."""
@@ -192,25 +202,36 @@ class _Connections:
                 )
             return self._background
 
-    def close(self, *, wake: bool) -> None:
-        """Close what is not in use; what is in use is closed by its users, when they are done.
-
-        Args:
-            wake: Whether to have them give up what they wait for.
-        """
+    def close(self) -> None:
+        """Close all; what is in use is closed by its users, who give up what they wait for."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            connections = list(self._all)
+            connections = [*self._of_threads, *self._others]
         self._spare.clear()
         for connection in connections:
             connection.close()
-        if wake and self._bell is not None:
+        if self._bell is not None:
             self._bell[1].shutdown(socket.SHUT_RDWR)  # closing would not do after a fork
         if self._background is not None:
             self._background.close()
         self._let_go()
+
+    def leave(self) -> None:
+        """Close at exit what is not in use.
+
+        The connections of daemon threads, which run on and are about to be frozen, are left to the
+        system: they would end with errors that nobody can handle any more, in the midst of all.
+        """
+        mine: Connection | None = getattr(self.mine, "connection", None)
+        with self._lock:
+            connections = [*self._others] if mine is None else [mine, *self._others]
+        for connection in connections:
+            if not connection.uses:
+                connection.close()
+        if self._background is not None:
+            self._background.close()
 
     def _let_go(self) -> None:
         with self._lock:
@@ -223,8 +244,13 @@ class _Connections:
                 end.close()
 
 
-def _end_here(processes: dict[int, _Connections]) -> None:
-    """Close what this process has of a client that was forgotten."""
+def _end_here(
+    processes: dict[int, _Connections], transport: "ReferenceType[RemoteTransport]"
+) -> None:
+    """Close what this process has of a client that was forgotten, or not closed before the exit."""
     here = processes.get(os.getpid())
     if here is not None:
-        here.close(wake=False)
+        if transport() is None:
+            here.close()
+        else:
+            here.leave()

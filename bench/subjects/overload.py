@@ -26,7 +26,6 @@ from pronghorn.client import Pool
 from ..figures import Measurement
 from ..processes import resident_bytes
 from ..timing import Measure
-from ..tree import Tree
 from .calls import NODES
 
 WORKERS = 2
@@ -115,7 +114,8 @@ def overloaded(
         path = stream_path(pool.endpoint)
         assert path is not None
         every = max(1, limits.grant_requests // 4)
-        (broker,) = Tree.of_this_process().pids["broker"]
+        with pool.client() as client:
+            broker: int = client.call("pronghorn.status")["pid"]
 
         def measure(seconds: int) -> Measurement:
             with _connected(path, every) as peers:

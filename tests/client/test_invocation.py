@@ -107,6 +107,12 @@ def test_anything_else_is_refused(thing: Any) -> None:
         target_of(thing)
 
 
+@pytest.mark.parametrize("name", ["\udcff", "add\ud800"])
+def test_a_name_that_is_no_text_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is no node's name"):
+        target_of(name)
+
+
 def test_a_script_s_nodes_are_served_under_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def function() -> None: ...
 

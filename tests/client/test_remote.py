@@ -13,12 +13,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import client_nodes
 import pytest
 from scripted_broker import ScriptedBroker
 from trees import PATIENCE_S, Fifo
 
-from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
-from pronghorn.broker.wire.messages import Goodbye, MapChunk
+from pronghorn.broker.wire.errors import BrokerLostError, DeadlineExceededError, PronghornError
+from pronghorn.broker.wire.messages import MapChunk
 from pronghorn.client import Client, Pool
 from pronghorn.client.remote import RemoteTransport
 
@@ -29,6 +30,16 @@ SOON_S = 0.1
 def client(pool: Pool) -> Iterator[Client]:
     with pool.client() as client:
         yield client
+
+
+@pytest.fixture(scope="module", params=["stream", "zmq"])
+def endpoint(request: pytest.FixtureRequest, pool: Pool) -> Iterator[str]:
+    """That of a pool, over each transport."""
+    if request.param == "stream":
+        yield pool.endpoint
+        return
+    with Pool(client_nodes.FILE, workers=1, bind=["tcp://127.0.0.1:0"]) as bound:
+        yield bound.endpoints[1]
 
 
 def descriptors() -> int:
@@ -141,7 +152,7 @@ def test_an_interrupted_map_is_cancelled_with_its_connection(broker: ScriptedBro
     with pytest.raises(KeyboardInterrupt):
         list(client.map("add", [(1, 2)]))
     assert isinstance(interrupted.result(), MapChunk)
-    assert isinstance(broker.take(), Goodbye)
+    assert broker.is_left()
     client.close()
 
 
@@ -228,8 +239,9 @@ def test_a_closed_client_refuses_everything(pool: Pool) -> None:
             with pytest.raises(BrokerLostError, match="the client was closed") as caught:
                 attempt()
             assert caught.value.outcome == "not_started"
-    with pytest.raises(BrokerLostError, match="the client was closed"):
+    with pytest.raises(BrokerLostError, match="the client was closed") as caught:
         list(started)
+    assert caught.value.outcome == "maybe_executed", "chunks of it were sent"
 
 
 def test_a_client_that_is_dropped_leaves_nothing(pool: Pool) -> None:
@@ -256,6 +268,36 @@ def test_a_client_that_can_not_connect_can_try_again(broker: ScriptedBroker) -> 
     with client:
         assert client.call("add", 1, 2) == 1
     began.result()
+
+
+def test_a_signal_handler_may_make_calls_within_a_call(pool: Pool, fifo: Fifo) -> None:
+    """It may strike anywhere, so that it must not touch the connection that is in use."""
+    client = pool.client()
+    mine = client._transport._my_connection()  # type: ignore[attr-defined]
+    inner: list[float] = []
+
+    def handle(*_: object) -> None:
+        inner.extend((client.call("add", 1, 2), client.ping()))
+
+    def interrupt() -> None:
+        assert fifo.line() == "begun"
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)  # type: ignore[arg-type]
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            interrupted = thread.submit(interrupt)
+            with pytest.raises(DeadlineExceededError):
+                client.call("linger", fifo.path, timeout_s=0.2)
+            interrupted.result()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert inner[0] == 3
+    assert inner[1] < 0.2
+    assert mine.core._ids == 1
+    assert client.call("add", 3, 4) == 7
+    assert mine.core._ids == 2
+    client.close()
 
 
 def test_a_signal_handler_may_close_the_client(pool: Pool, fifo: Fifo) -> None:
@@ -342,11 +384,36 @@ def run(program: str, *arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["closed", "left open"])
-def test_after_a_fork_parent_and_child_both_work(pool: Pool, ending: str) -> None:
+def test_after_a_fork_parent_and_child_both_work(endpoint: str, ending: str) -> None:
     everything = "(3, 7, [11, 15])"
-    assert sorted(run(FORK, pool.endpoint, ending).splitlines()) == sorted(
+    assert sorted(run(FORK, endpoint, ending).splitlines()) == sorted(
         ["2", *[everything] * 2, *[f"child {everything}"] * 5, f"grandchild {everything}"]
     )
+
+
+def test_closing_ends_calls_of_other_threads_whatever_a_forked_child_holds(
+    pool: Pool, fifo: Fifo
+) -> None:
+    client = pool.client()
+    reader, writer = os.pipe()
+    with ThreadPoolExecutor(1) as thread:
+        called = thread.submit(client.call, "linger", fifo.path)
+        assert fifo.line() == "begun"
+        pid = os.fork()
+        if pid == 0:
+            os.close(writer)
+            os.read(reader, 1)  # until the parent is done, or dead
+            os._exit(0)
+        try:
+            begun = monotonic()
+            client.close()
+            assert isinstance(called.exception(PATIENCE_S), BrokerLostError)
+            assert monotonic() - begun < SOON_S
+            assert fifo.line() == "cancelled"
+        finally:
+            os.close(writer)
+            os.waitpid(pid, 0)
+            os.close(reader)
 
 
 @pytest.mark.slow
@@ -379,8 +446,8 @@ thread.start()
 
 
 @pytest.mark.slow
-def test_a_program_that_closes_nothing_ends_all_the_same(pool: Pool, fifo: Fifo) -> None:
-    assert run(LEFT_OPEN, pool.endpoint, fifo.path) == "3 3\n"
+def test_a_program_that_closes_nothing_ends_all_the_same(endpoint: str, fifo: Fifo) -> None:
+    assert run(LEFT_OPEN, endpoint, fifo.path) == "3 3\n"
 
 
 def test_a_transport_that_was_never_used_costs_nothing() -> None:

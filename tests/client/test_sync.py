@@ -166,6 +166,21 @@ def test_an_unknown_node(client: Client) -> None:
         list(client.map("ad", [(1, 2)]))
 
 
+@pytest.mark.parametrize("name", ["\udcff", "add\ud800"])
+def test_a_name_that_is_no_text_is_refused_at_once(client: Client, name: str) -> None:
+    attempts: list[Callable[[], Any]] = [
+        lambda: client.call(name),
+        lambda: client.submit(name),
+        lambda: list(client.map(name, [(1, 2)])),
+    ]
+    for attempt in attempts:
+        with pytest.raises(InvalidArgumentError, match="is no node's name") as caught:
+            attempt()
+        assert caught.value.outcome == "not_started"
+        assert caught.value.message.encode(), "it can be printed"
+    assert client.submit("add", 1, 2).result(PATIENCE_S) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "named", "message", "field"),
     [

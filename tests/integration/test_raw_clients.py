@@ -1,4 +1,7 @@
-"""Clients written from PROTOCOL.md alone, against a real pool: what is right, and what is wrong."""
+"""Clients written from PROTOCOL.md alone, against a real pool: what is right, and what is wrong.
+
+Over ZeroMQ and over streams, where both can do it; what is of streams only is in test_streams.py.
+"""
 
 import json
 import os
@@ -30,6 +33,7 @@ from raw_client import (
     RESULT,
     WELCOME,
     RawClient,
+    RawStreamClient,
 )
 from raw_sockets import WAIT_MS, RawSockets
 
@@ -48,8 +52,20 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
         yield pool
 
 
+@pytest.fixture(params=["zmq", "stream"])
+def client(request: pytest.FixtureRequest, pool: Pool, sockets: RawSockets) -> Iterator[RawClient]:
+    """A client over ZeroMQ, and one over a stream."""
+    if request.param == "zmq":
+        yield RawClient(sockets, pool.endpoint)
+        return
+    client = RawStreamClient(pool.endpoint)
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def client(pool: Pool, sockets: RawSockets) -> RawClient:
+def dealer(pool: Pool, sockets: RawSockets) -> RawClient:
+    """A client over ZeroMQ, for what only those can do."""
     return RawClient(sockets, pool.endpoint)
 
 
@@ -245,7 +261,7 @@ def test_an_option_is_an_extra_member(req: Callable[[Any], Any]) -> None:
 def test_json_cancels_what_json_has_open(client: RawClient) -> None:
     client.send(json.dumps(rpc("long", "wait_for_ever")).encode())
     client.send(json.dumps(rpc("stop", "pronghorn.cancel", {"id": "long"})).encode())
-    replies = [json.loads(client.socket.recv()) for _ in range(2)]
+    replies = [json.loads(client.receive_frame()) for _ in range(2)]
     by_id = {reply["id"]: reply for reply in replies}
     assert by_id["stop"]["result"] is True
     assert by_id["long"]["error"]["code"] == -32002
@@ -322,9 +338,9 @@ def test_a_dealer_and_a_line_of_msgpack(client: RawClient) -> None:
     assert client.ask([CALL, 3, "pronghorn.nodes"])[2][0]["name"] == "nodes.add"
 
 
-def test_an_envelope_is_given_back(client: RawClient) -> None:
-    client.socket.send_multipart([b"any", b"thing", b"", CALL_ADD])
-    assert client.socket.recv_multipart() == [
+def test_an_envelope_is_given_back(dealer: RawClient) -> None:
+    dealer.socket.send_multipart([b"any", b"thing", b"", CALL_ADD])
+    assert dealer.socket.recv_multipart() == [
         b"any",
         b"thing",
         b"",
@@ -336,7 +352,7 @@ def test_several_requests_in_a_message(client: RawClient) -> None:
     client.send(
         *[[CALL, id_, "add", [id_, 1]] for id_ in range(10)], ADD.replace(b'"id":1', b'"id":"j"')
     )
-    replies = [client.socket.recv() for _ in range(11)]
+    replies = [client.receive_frame() for _ in range(11)]
     assert b'{"jsonrpc":"2.0","id":"j","result":3}' in replies
     for id_ in range(10):
         assert encode([RESULT, id_, id_ + 1, 0]) in replies
@@ -356,8 +372,7 @@ def test_bundles_both_ways(client: RawClient) -> None:
 def test_strangers_get_no_bundles(client: RawClient) -> None:
     client.send([BUNDLE, [[CALL, id_, "add", [id_, 1]] for id_ in range(10)]])
     for _ in range(10):
-        [frame] = client.socket.recv_multipart()
-        assert frame[:2] == b"\x94\x31"
+        assert client.receive_frame()[:2] == b"\x94\x31"
 
 
 def test_buffers_both_ways(client: RawClient) -> None:
@@ -372,9 +387,9 @@ def test_buffers_both_ways(client: RawClient) -> None:
     assert buffer == bytes(100 * KIB)
 
 
-def test_buffers_over_an_envelope(client: RawClient) -> None:
-    client.socket.send_multipart([b"", encode([CALL, 11, "zeros", [100 * KIB]])])
-    empty, frame, buffer = client.socket.recv_multipart()
+def test_buffers_over_an_envelope(dealer: RawClient) -> None:
+    dealer.socket.send_multipart([b"", encode([CALL, 11, "zeros", [100 * KIB]])])
+    empty, frame, buffer = dealer.socket.recv_multipart()
     assert (empty, frame[:3], len(buffer)) == (b"", b"\x94\x31\x0b", 100 * KIB)
 
 
@@ -498,11 +513,11 @@ def test_an_id_can_not_be_open_twice(client: RawClient) -> None:
 def test_an_id_in_json_can_not_be_open_twice(client: RawClient) -> None:
     client.send(json.dumps(rpc(1, "wait_for_ever")).encode())
     client.send(ADD)
-    refused = json.loads(client.socket.recv())
+    refused = json.loads(client.receive_frame())
     assert (refused["id"], refused["error"]["code"]) == (1, -32602)
     assert client.ask([CALL, 1, "add", [1, 2]])[2] == "INVALID_ARGUMENT"  # one space for both
     client.send([CANCEL, 1])
-    assert json.loads(client.socket.recv())["error"]["data"]["code"] == "CANCELLED"
+    assert json.loads(client.receive_frame())["error"]["data"]["code"] == "CANCELLED"
 
 
 def test_a_cancelled_call_gets_its_one_reply(client: RawClient) -> None:
@@ -525,7 +540,7 @@ def test_goodbye_ends_what_is_open_without_a_word(client: RawClient) -> None:
 def test_goodbye_ends_a_batch_with_what_there_is(client: RawClient) -> None:
     batch = [rpc("long", "wait_for_ever"), rpc("ping", "pronghorn.ping")]
     client.send(json.dumps(batch).encode(), [GOODBYE])
-    [reply] = json.loads(client.socket.recv())
+    [reply] = json.loads(client.receive_frame())
     assert reply["id"] == "ping"
     assert client.nothing_more_comes()
 
@@ -609,7 +624,9 @@ NESTED = b"\x94\x23\x01\xa4echo" + b"\x91" * 100_000 + b"\xc0"
 OVER_THE_LIMIT = encode([CALL, 1, "size", [bytes(256 * KIB)]])
 
 # frames, [id, code, a part of the message, the limit it names], what is counted
-BAD: dict[str, tuple[list[bytes], list[Any], str]] = {
+Bad = tuple[list[bytes], list[Any], str]
+
+BAD: dict[str, Bad] = {
     "garbage": ([b"garbage"], [None, "PROTOCOL_ERROR", "not a request", None], "malformed"),
     "zeros": ([bytes(1000)], [None, "PROTOCOL_ERROR", "not a request", None], "malformed"),
     "a truncated frame": ([CALL_ADD[:-1]], [1, "PROTOCOL_ERROR", "truncated", None], "malformed"),
@@ -627,16 +644,6 @@ BAD: dict[str, tuple[list[bytes], list[Any], str]] = {
     "buffers over the limit": (
         [encode([CALL, 1, "size", [Ext(1, b"\0")], {"buffers": 1}]), bytes(256 * KIB)],
         [1, "INVALID_ARGUMENT", f"the limit is {256 * KIB}", 256 * KIB],
-        "malformed",
-    ),
-    "too many frames": (
-        [CALL_ADD] * 41,
-        [1, "PROTOCOL_ERROR", "a message has at most 40 frames", 40],
-        "malformed",
-    ),
-    "very many frames": (
-        [CALL_ADD] * 5000,
-        [1, "PROTOCOL_ERROR", "a message has at most 40 frames", 40],
         "malformed",
     ),
     "an unknown version": (
@@ -668,11 +675,6 @@ BAD: dict[str, tuple[list[bytes], list[Any], str]] = {
     "an id of a wrong type": (
         [encode([CALL, 1.5, "add"])],
         [None, "PROTOCOL_ERROR", "`$[1]`", None],
-        "malformed",
-    ),
-    "too few buffers": (
-        [encode([CALL, 1, "size", None, {"buffers": 2}]), b"one"],
-        [1, "PROTOCOL_ERROR", "has 2 buffers, 1 frames follow", None],
         "malformed",
     ),
     "too many buffers": (
@@ -778,10 +780,37 @@ BAD: dict[str, tuple[list[bytes], list[Any], str]] = {
 }
 
 
+# What is wrong with a message as a whole: a stream has none.
+BAD_MESSAGES: dict[str, Bad] = {
+    "too many frames": (
+        [CALL_ADD] * 41,
+        [1, "PROTOCOL_ERROR", "a message has at most 40 frames", 40],
+        "malformed",
+    ),
+    "very many frames": (
+        [CALL_ADD] * 5000,
+        [1, "PROTOCOL_ERROR", "a message has at most 40 frames", 40],
+        "malformed",
+    ),
+    "too few buffers": (
+        [encode([CALL, 1, "size", None, {"buffers": 2}]), b"one"],
+        [1, "PROTOCOL_ERROR", "has 2 buffers, 1 frames follow", None],
+        "malformed",
+    ),
+}
+
+
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD)
-def test_bad_input_gets_one_clear_error(
-    pool: Pool, client: RawClient, case: tuple[list[bytes], list[Any], str]
-) -> None:
+def test_bad_input_gets_one_clear_error(pool: Pool, client: RawClient, case: Bad) -> None:
+    check_bad_input(pool, client, case)
+
+
+@pytest.mark.parametrize("case", BAD_MESSAGES.values(), ids=BAD_MESSAGES)
+def test_a_bad_message_gets_one_clear_error(pool: Pool, dealer: RawClient, case: Bad) -> None:
+    check_bad_input(pool, dealer, case)
+
+
+def check_bad_input(pool: Pool, client: RawClient, case: Bad) -> None:
     frames, (id_, code, part, limit), counter = case
     with bystander(pool), counted(client, **{counter: 1}):
         reply = client.ask(*frames)
@@ -793,14 +822,14 @@ def test_bad_input_gets_one_clear_error(
         assert client.ask(CALL_ADD) == [RESULT, 1, 3, 0]
 
 
-def test_bad_input_in_an_envelope_is_answered_in_it(client: RawClient) -> None:
+def test_bad_input_in_an_envelope_is_answered_in_it(dealer: RawClient) -> None:
     for frames in ([b"garbage"], [b""], [CALL_ADD[:-1]], [CALL_ADD] * 40, [encode([BUNDLE, []])]):
-        client.socket.send_multipart([b"hop", b"", *frames])
-        *envelope, frame = client.socket.recv_multipart()
+        dealer.socket.send_multipart([b"hop", b"", *frames])
+        *envelope, frame = dealer.socket.recv_multipart()
         assert (envelope, frame[:2]) == ([b"hop", b""], b"\x95\x35")
-    client.socket.send_multipart([b"hop", b""])
-    assert client.socket.recv_multipart()[:2] == [b"hop", b""]
-    assert client.nothing_more_comes()
+    dealer.socket.send_multipart([b"hop", b""])
+    assert dealer.socket.recv_multipart()[:2] == [b"hop", b""]
+    assert dealer.nothing_more_comes()
 
 
 def test_bad_requests_beside_good_ones(pool: Pool, client: RawClient) -> None:

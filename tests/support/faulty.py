@@ -244,17 +244,17 @@ def _die(how: str) -> None:
 
 
 def _kill_around_send(when: str) -> None:
-    """Have the next write of a socket be this process's last, done or not done."""
-    import socket
+    """Have the next write to the link be this process's last, done or not done."""
+    from pronghorn.broker.wire.stream import FrameWriter
 
-    def send(sock: socket.socket, data: bytes) -> int:
+    def write(writer: FrameWriter, frame: bytes) -> bool:
         if when == "after":
-            original(sock, data)
+            original(writer, frame)
         os.kill(os.getpid(), signal.SIGKILL)
-        return 0
+        return False
 
-    original: Callable[[socket.socket, bytes], int] = socket.socket.send
-    socket.socket.send = send  # type: ignore[assignment, method-assign]
+    original: Callable[[FrameWriter, bytes], bool] = FrameWriter.write
+    FrameWriter.write = write  # type: ignore[method-assign]
 
 
 @node

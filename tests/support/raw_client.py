@@ -51,6 +51,11 @@ class RawClient:
                 self._ready = [(message, buffers)]
         return self._ready.pop(0)
 
+    def receive_frame(self) -> bytes:
+        """Receive one frame, which need not be msgpack."""
+        frame: bytes = self.socket.recv()
+        return frame
+
     def _next(self) -> list[bytes]:
         frames: list[bytes] = self.socket.recv_multipart()
         return frames
@@ -98,7 +103,7 @@ class RawStreamClient(RawClient):
         self.socket.sendall(b"".join(self._length.pack(len(one)) + one for one in encoded))
 
     def receive_frame(self) -> bytes:
-        """Receive one frame."""
+        """Receive one frame, which need not be msgpack."""
         [length] = self._length.unpack(self._read(self._length.size))
         return self._read(length)
 

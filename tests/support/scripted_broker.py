@@ -16,7 +16,7 @@ from trees import PATIENCE_S
 
 from pronghorn.broker.wire.codec import decode_bundle, decode_request, encode_message, is_bundle
 from pronghorn.broker.wire.limits import Limits
-from pronghorn.broker.wire.messages import Call, Hello, Result, Welcome, WelcomeInfo
+from pronghorn.broker.wire.messages import Call, Goodbye, Hello, Result, Welcome, WelcomeInfo
 from pronghorn.client.sockets import BrokerSocket
 from pronghorn.client.streamsocket import StreamSocket
 from pronghorn.client.zmqsocket import ZmqSocket
@@ -81,6 +81,12 @@ class ScriptedBroker:
         self._ends.send(
             [one if isinstance(one, bytes) else encode_message(one) for one in messages]
         )
+
+    def is_left(self) -> bool:
+        """Whether the next thing that the client says is goodbye, or that it hangs up."""
+        if isinstance(self._ends, _Streams) and self._ends.has_ended():
+            return True
+        return isinstance(self.take(), Goodbye)
 
     def greet(self) -> None:
         """Greet a new client and answer the hello that follows."""
@@ -195,6 +201,11 @@ class _Streams:
     def wait_for_news(self) -> None:
         assert self._client is not None
         _wait_for(self._client.fileno())
+
+    def has_ended(self) -> bool:
+        """Wait for what comes next; whether it is the end."""
+        assert self._client is not None
+        return not self._client.recv(1, socket.MSG_PEEK)
 
     def hang_up(self) -> int:
         assert self._listener is not None

@@ -411,7 +411,7 @@ def test_a_closed_pool_refuses_everything(nodes_file: Path) -> None:
 
 def let_go(gate: Gate, name: str) -> None:
     """Let a thread go on that a closed pool has left alone, and wait for its end."""
-    (left,) = (thread for thread in threading.enumerate() if thread.name == name)
+    *_, left = (thread for thread in threading.enumerate() if thread.name == name)  # the newest
     assert left.daemon, "or it would keep the program alive"
     gate.open()
     left.join(PATIENCE_S)
