@@ -124,8 +124,8 @@ BUDGETS: dict[str, Budget] = {
     "faults.goodput": _least("goodput at 10x overload / capacity", 0.9, 0.98),
     "faults.refused": _most("rejections at 10x overload, p99", 5, 1, "ms"),
     "faults.memory": Budget(figure="broker's memory growth at 10x overload", unit="MiB", must=64),
-    "guard.sync": _guarded("sync client p50 / C proxy", 1.57),
-    "guard.async": _guarded("async client p50 / C proxy", 1.9),
+    "guard.sync": _guarded("sync client p50 / C proxy", 0.95),
+    "guard.async": _guarded("async client p50 / C proxy", 1.15),
     "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 0.85),
     "guard.instructions": _printed("instructions per call / C proxy and worker"),
 }
