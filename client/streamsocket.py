@@ -6,6 +6,7 @@ Mirror: tests/client/test_streamsocket.py.
 import os
 import select
 import socket
+import threading
 from collections import deque
 from collections.abc import Sequence
 from struct import pack
@@ -29,6 +30,7 @@ _SMALL_BYTES = 16 * KIB  # a frame up to this is copied behind its length, for o
 _SOON = pack("ll", 0, SOON_MS * 1000)  # a struct timeval
 
 _connected: "WeakSet[StreamSocket]" = WeakSet()  # to be closed in a forked child
+_no_fork = threading.RLock()  # held by whoever has a connection that is not in there yet
 
 
 class StreamSocket:
@@ -54,28 +56,15 @@ class StreamSocket:
         """
         if self._socket is not None:
             return True
-        try:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        except OSError as error:
-            if is_foreign(error):
-                raise
-            raise OverloadedError(f"can't make a socket to the broker: {error}") from error
-        try:
-            sock.setblocking(False)  # or it would wait for room among those who connect
-            sock.connect(self._path)
-            sock.setblocking(True)
-        except BaseException as error:
-            sock.close()
-            if is_foreign(error):
-                raise
-            if isinstance(error, PermissionError):
-                raise InvalidArgumentError(f"can't connect to {self._path}: {error}") from error
-            return False
+        with _no_fork:
+            sock = _connected_to(self._path)
+            if sock is None:
+                return False
+            self._socket, self._writer = sock, FrameWriter(sock)
+            _connected.add(self)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SOON)
-        self._socket, self._writer = sock, FrameWriter(sock)
         self._reader, self._ask = FrameReader(), READ_BYTES_MIN
         self._frames.clear()
-        _connected.add(self)
         self._watch()
         return True
 
@@ -242,10 +231,37 @@ class StreamSocket:
             self._attached.loop.remove_writer(self._socket.fileno())
 
 
+def _connected_to(path: str) -> socket.socket | None:
+    """Make a connected socket; `None` if nobody listens."""
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        if is_foreign(error):
+            raise
+        raise OverloadedError(f"can't make a socket to the broker: {error}") from error
+    try:
+        sock.setblocking(False)  # or it would wait for room among those who connect
+        sock.connect(path)
+        sock.setblocking(True)
+    except BaseException as error:
+        sock.close()
+        if is_foreign(error):
+            raise
+        if isinstance(error, PermissionError):
+            raise InvalidArgumentError(f"can't connect to {path}: {error}") from error
+        return None
+    return sock
+
+
 def _leave_to_parent() -> None:
+    _no_fork.release()
     for each in list(_connected):
         each.leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_leave_to_parent)
+    os.register_at_fork(
+        before=_no_fork.acquire,
+        after_in_parent=_no_fork.release,
+        after_in_child=_leave_to_parent,
+    )
