@@ -133,7 +133,7 @@ with Client(sys.argv[1]) as client:
     for _ in range(3):
         client.submit("wait_for_ever")
     threading.Thread(target=client.call, args=("wait_for_ever",), daemon=True).start()
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 3:
         client.call("add", 1, 2)
         if os.fork() == 0:
             open(sys.argv[2], "w").write("forked\\n")
