@@ -296,7 +296,8 @@ def test_workers_that_hang_at_their_start_fail_the_start_with_their_stack(
     module = tmp_path / "hung.py"
     module.write_text(text)
     supervisor = Supervisor()
-    supervisor.configure(folder, modules=(str(module),), start_timeout_s=0.5)
+    # One worker: the stacks of two that end at once would be mixed in the one output.
+    supervisor.configure(folder, modules=(str(module),), start_timeout_s=0.5, workers=1)
     failed = supervisor.message()
     assert supervisor.close() == "exit status 1"
     assert isinstance(failed, PoolFailed)
