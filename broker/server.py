@@ -78,6 +78,7 @@ class _Worker(msgspec.Struct):
     link: WorkerLink
     page: SlotsPage
     memory: mmap.mmap
+    file: int  # descriptor of what the page is the begin of
     waits_to_write: bool = False
 
 
@@ -252,12 +253,12 @@ class BrokerServer:
             memory = mmap.mmap(page_fd, PAGE_BYTES)
         except OSError as error:
             os.close(link_fd)
+            os.close(page_fd)
             self._tell_supervisor(KillWorker(worker_id, f"the broker can't map its page: {error}"))
             return
-        finally:
-            os.close(page_fd)
-        page = SlotsPage(memoryview(memory))
-        worker = _Worker(WorkerLink(worker_id, socket.socket(fileno=link_fd)), page, memory)
+        page = SlotsPage(memoryview(memory), lambda size: os.pread(page_fd, size, PAGE_BYTES))
+        link = WorkerLink(worker_id, socket.socket(fileno=link_fd))
+        worker = _Worker(link, page, memory, page_fd)
         self._workers[worker_id] = worker
         self._poller.watch(link_fd, partial(self._read_worker, worker))
         self._core.handle(WorkerStarting(worker_id, page), monotonic())
@@ -281,6 +282,7 @@ class BrokerServer:
         worker.link.close()
         worker.page.close()
         worker.memory.close()
+        os.close(worker.file)
 
     # --- what goes out --------------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class Supervisor:
             broker=self._broker,
             template=self._template,
             start_timeout_s=config.start_timeout_s,
+            result_bytes=config.limits.result_bytes,
             on_stillborn=self._on_stillborn,
         )
         self._bound: tuple[str, ...] = ()  # () until the broker of this epoch is bound

@@ -10,7 +10,6 @@ from .requests import Node, ReadyQueue, Request, Session
 from .wire.errors import (
     ErrorDetails,
     InvalidArgumentError,
-    Outcome,
     OverloadedError,
     PronghornError,
     UnimplementedError,
@@ -135,19 +134,11 @@ def worker_lost(
     running: tuple[str, ...],
 ) -> WorkerLostError:
     """Make the error for a request that a worker had begun when it ended."""
-    outcome: Outcome = "maybe_executed"
-    item: int | None = None
-    if request.chunk:
-        # An earlier attempt may have come further: then nobody knows what did not run.
-        if request.node.marks_items and request.attempts == 1:
-            item = worker.page.item(request.slot)
-    elif state is SlotState.FINISHED:
-        outcome = "executed"
+    finished = state is SlotState.FINISHED and not request.chunk
     details = ErrorDetails(
-        outcome=outcome,
+        outcome="executed" if finished else "maybe_executed",
         node=request.node.name,
         cause=cause,
-        item=item,
         traceback=stack or None,
         running=running,
     )

@@ -15,6 +15,9 @@ from .placement import Worker, WorkerState
 from .requests import Request
 from .verdicts import running_in, worker_lost
 from .window import estimate
+from .wire.codec import array_length
+from .wire.errors import WorkerLostError
+from .wire.items import Mark, collect
 from .wire.link import (
     CODEC_JSON,
     CancelNested,
@@ -82,12 +85,34 @@ class Workers:
             if state is SlotState.HELD:
                 not_begun.append(request)
             elif not self._life.retry(request, now):
-                request.node.failures += 1
                 error = worker_lost(
                     worker, request, state, event.cause, stack=event.stack, running=running
                 )
-                self._life.fail(request, error)
+                # An earlier attempt may have come further: then nobody knows what did not run.
+                if request.chunk and request.node.marks_items and request.attempts == 1:
+                    self._rescue(worker, request, error, now)
+                else:
+                    request.node.failures += 1
+                    self._life.fail(request, error)
         self._life.put_back(not_begun, now)
+
+    def _rescue(self, worker: Worker, request: Request, error: WorkerLostError, now: float) -> None:
+        """End a chunk with the results of the items that were over; the rest was not begun.
+
+        Only the item that was begun last is in doubt, unless it was the last of all.
+        """
+        mark = Mark.of(worker.page.mark(request.slot))
+        complete = mark.items == array_length(request.params)
+        in_doubt = None if complete else error
+        values, failures = collect(worker.page.read_area(mark.size), mark, in_doubt)
+        request.node.calls += mark.items
+        if complete:
+            self._count.completed += 1
+        else:
+            request.node.failures += 1
+            self._count.failed += 1
+        run_ms = now * 1e3 - worker.page.started_ns(request.slot) / 1e6
+        self._life.finish(request, MapResult(request.id, values, failures or None, run_ms))
 
     def _blame(self, worker: Worker, cause: str, now: float) -> None:
         """Put a node into quarantine that ends one worker after the other."""

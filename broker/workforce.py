@@ -23,7 +23,7 @@ from .wire.channel import GONE, ControlChannel, make_pair
 from .wire.control import StartWorker, TemplateConfig, WorkerExited, WorkerStarted
 from .wire.limits import KIB
 from .wire.shortage import explained
-from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage
+from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage, stack_at
 
 _log = logging.getLogger("pronghorn.broker.supervisor")
 
@@ -45,6 +45,7 @@ class Workforce:
         broker: Program,
         template: Program,
         start_timeout_s: float,
+        result_bytes: int,
         on_stillborn: Callable[[], None],
     ) -> None:
         """Set it up; nothing is started.
@@ -55,8 +56,10 @@ class Workforce:
             broker: Told of starts and ends.
             template: Forks them, if it may be forked.
             start_timeout_s: What a worker gets from its start until it is ready.
+            result_bytes: Largest result, for which each worker's file of slots has room.
             on_stillborn: Called when one has ended before it was ready.
         """
+        self._stack_at = stack_at(result_bytes)
         self._watcher = watcher
         self._broker = broker
         self._template = template
@@ -166,7 +169,7 @@ class Workforce:
         """Start a worker: its link and page go to the broker and to the process it becomes."""
         try:
             worker.page = os.memfd_create("pronghorn-slots", os.MFD_CLOEXEC)
-            os.ftruncate(worker.page, PAGE_BYTES)
+            os.ftruncate(worker.page, self._stack_at)
             broker_end, worker_end = make_pair()
             with broker_end, worker_end:
                 self._broker.send(WorkerStarted(worker.id), (broker_end.fileno(), worker.page))
@@ -239,7 +242,7 @@ class Workforce:
     def _on_exit(self, worker: Worker, cause: str) -> None:
         """Report the end of a worker, whose place another takes."""
         cause = f"{cause}: {worker.killed}" if worker.killed else cause
-        stack = _stack_of(worker)
+        stack = self._stack_of(worker)
         told = f"\n{stack}" if stack else ""
         _log.warning("worker %d (pid %s) ended with %s%s", worker.id, worker.pid, cause, told)
         when = "before" if worker.ready_at is None else "soon after"
@@ -255,23 +258,22 @@ class Workforce:
             os.close(worker.page)
         self._broker.send(WorkerExited(worker.id, cause, stack))
 
+    def _stack_of(self, worker: Worker) -> str:
+        """Read what faulthandler has written for a worker; "" if it has not crashed."""
+        written = os.pread(worker.page, _STACK_BYTES_MAX, self._stack_at).decode(errors="replace")
+        lines: list[str] = []
+        ours = False  # whether the frames are those below the node
+        for line in written.splitlines():
+            if not line.startswith("  File "):
+                ours = False
+            elif line.startswith(_BELOW_NODES):
+                ours = True
+            if not ours:
+                lines.append(line)
+        return "\n".join(lines).partition("\nExtension modules:")[0].rstrip()
+
 
 def _has_served(worker: Worker) -> bool:
     """Tell from its page whether a worker that has ended had begun a request."""
     page = SlotsPage(memoryview(os.pread(worker.page, PAGE_BYTES, 0)))
     return any(page.started_ns(slot) for slot in range(SLOTS_PER_WORKER))
-
-
-def _stack_of(worker: Worker) -> str:
-    """Read what faulthandler has written behind the worker's page; "" if it has not crashed."""
-    written = os.pread(worker.page, _STACK_BYTES_MAX, PAGE_BYTES).decode(errors="replace")
-    lines: list[str] = []
-    ours = False  # whether the frames are those below the node
-    for line in written.splitlines():
-        if not line.startswith("  File "):
-            ours = False
-        elif line.startswith(_BELOW_NODES):
-            ours = True
-        if not ours:
-            lines.append(line)
-    return "\n".join(lines).partition("\nExtension modules:")[0].rstrip()

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.codec import DECODE_ERRORS, array_length
 from pronghorn.broker.wire.errors import (
     ErrorDetails,
     InvalidArgumentError,
     ProtocolError,
-    WorkerLostError,
     error_from_wire,
 )
 from pronghorn.broker.wire.limits import MIB
@@ -123,10 +122,11 @@ class MapPlan:
         self._items_in_flight -= len(chunk.items)
         if isinstance(reply, MapResult):
             self._adapt(len(chunk.items), reply)
-            self._finish(chunk.first, self._results_of(chunk, reply))
+            self._take_in(chunk, reply)
         else:
             assert isinstance(reply, Error), "a chunk is answered by a map result or an error"
-            self._failed(chunk, reply)
+            error = error_from_wire(reply.code, reply.message, reply.details)
+            self._finish(chunk.first, Results([error] * len(chunk.items), failed=True))
 
     def results(self) -> Iterator[Results]:
         """Give out what can be given out now."""
@@ -163,7 +163,7 @@ class MapPlan:
 
     def _adapt(self, count: int, reply: MapResult) -> None:
         """Choose the size of the next chunks by the run time and the bytes of this one."""
-        if self._fixed_size is not None or not count:
+        if self._fixed_size is not None or not count or array_length(reply.values) < count:
             return
         wanted = int(TARGET_MS / max(1e-5, reply.run_ms / count))  # in that order NaN is 1e-5
         result_bytes = max(1, memoryview(reply.values).nbytes)
@@ -172,22 +172,27 @@ class MapPlan:
         grown = max(self._size, count * _GROWTH)
         self._size = max(1, min(wanted, by_bytes, grown, CHUNK_ITEMS_MAX))
 
-    def _results_of(self, chunk: Chunk, reply: MapResult) -> Results:
-        count = len(chunk.items)
+    def _take_in(self, chunk: Chunk, reply: MapResult) -> None:
+        """Take in the results of a chunk; what was not begun of it is sent again."""
+        items, first = chunk.items, chunk.first
         try:
             values, failed = self._decoded(reply)
             failures = reply.failures or ()
-            if len(values) != count or any(not 0 <= one.index < count for one in failures):
+            count = len(values)
+            if not 1 <= count <= len(items) or any(not 0 <= one.index < count for one in failures):
                 raise ProtocolError(
-                    f"{self.node}: a chunk of {count} items has {len(values)} results and failures "
+                    f"{self.node}: a chunk of {len(items)} items has {count} results and failures "
                     f"of {[one.index for one in failures]}",
                     ErrorDetails(outcome="maybe_executed", node=self.node),
                 )
         except ProtocolError as error:
-            return Results([error] * count, failed=True)
+            self._finish(first, Results([error] * len(items), failed=True))
+            return
         for one in failures:
             values[one.index] = error_from_wire(one.code, one.message, one.details)
-        return Results(values, failed or bool(failures))
+        self._finish(first, Results(values, failed or bool(failures)))
+        if count < len(items):
+            self._again.extendleft(reversed(self._encode(first + count, items[count:])))
 
     def _decoded(self, reply: MapResult) -> Results:
         """Decode the values of a chunk, also those that stand for failed items.
@@ -208,24 +213,6 @@ class MapPlan:
             return decode_value(raw, (), self._result_type)
         except ProtocolError as error:
             return error
-
-    def _failed(self, chunk: Chunk, reply: Error) -> None:
-        """Deal with a chunk that failed as a whole."""
-        error = error_from_wire(reply.code, reply.message, reply.details)
-        item = reply.details.item
-        if item is not None and not 0 <= item < len(chunk.items):
-            item = None
-        if not isinstance(error, WorkerLostError) or item is None:
-            self._finish(chunk.first, Results([error] * len(chunk.items), failed=True))
-            return
-        # The items before the marked one ran and their results are lost; those after it did not.
-        executed = msgspec.structs.replace(reply.details, outcome="executed")
-        lost: list[Any] = [WorkerLostError(reply.message, executed)] * item
-        self._finish(chunk.first, Results([*lost, error], failed=True))
-        rest = chunk.items[item + 1 :]
-        if rest:
-            first = chunk.first + item + 1
-            self._again.extendleft(reversed(self._encode(first, rest)))
 
     def _finish(self, first: int, results: Results) -> None:
         if not self._ordered:

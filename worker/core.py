@@ -6,8 +6,8 @@ A request is *begun* by its claim (wire/slots.py), *in flight* until its node ha
 Mirror: tests/worker/test_core.py; joined with the other cores in tests/sim/.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from pronghorn.broker.wire.slots import SlotsPage
 
@@ -17,7 +17,7 @@ Handle = TypeVar("Handle")
 class WorkerCore(Generic[Handle]):
     """The requests of one worker; a `Handle` is whatever the caller can cancel a running one by."""
 
-    __slots__ = ("_in_flight", "_page", "_stopping", "begin", "finish_inline", "marked")
+    __slots__ = ("_in_flight", "_page", "_stopping", "begin", "finish_inline")
 
     def __init__(self, page: SlotsPage) -> None:
         self._page = page
@@ -26,8 +26,6 @@ class WorkerCore(Generic[Handle]):
         self.begin: Callable[[int, int, int], bool] = page.claim
         # Note that the node of a request that ran at once has ended.
         self.finish_inline: Callable[[int, int], None] = page.finish
-        # Give out a chunk's items in order, each noted as begun just before.
-        self.marked: Callable[[int, Sequence[Any]], Iterator[Any]] = page.marked
         # token -> handle, of requests that run beside others (async, threaded); inline ones are
         # over before anybody could ask
         self._in_flight: dict[int, Handle] = {}

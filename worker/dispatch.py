@@ -47,9 +47,10 @@ class Entry:
         takes_context: Whether `invoke` and `invoke_items` want a `Context` as their last argument.
         invoke: ``invoke(params)`` calls the node with decoded params. Gives its result, or for an
             ``async`` node a coroutine. Raises what the node raises.
-        invoke_items: ``invoke_items(params, values)`` calls it for each of an iterable of params,
-            appending each result to `values` as it comes. Given an iterator it can be taken up
-            again after an exception, behind the item that failed: its index is ``len(values)``.
+        invoke_items: ``invoke_items(params, results)`` calls it for each of an iterable of params,
+            putting each result into `ItemResults` as it comes, until those are full. Given an
+            iterator it can be taken up again after an exception, behind the item that failed. Of no
+            use for ``async`` nodes.
     """
 
     __slots__ = (
@@ -170,14 +171,14 @@ class Entry:
                 return encode_inline(value), NO_BUFFERS
             return encode_value(value)
         except BaseException as error:
-            raise self._result_error(error, value, encode_inline) from error
+            raise self.result_error(error, value) from error
 
     def encode_json(self, value: Any) -> bytes:
         """Encode a result as JSON; errors as in `encode`."""
         try:
             return encode_json(value)
         except BaseException as error:
-            raise self._result_error(error, value, encode_json) from error
+            raise self.result_error(error, value, encode_json) from error
 
     def encode_items(self, values: list[Any]) -> tuple[bytes, list[tuple[int, NodeError]]]:
         """Encode the results of a chunk as one array, nil where one can't be encoded.
@@ -199,6 +200,12 @@ class Entry:
         """Make the caller's error of an exception that the node raised."""
         retry = self.signature.retry
         return node_error(error, node=self.name, retry_on=() if retry is None else retry.on)
+
+    def result_error(
+        self, error: BaseException, value: Any, encode: Callable[[Any], bytes] = encode_inline
+    ) -> NodeError:
+        """Make the caller's error of an exception that `encode` has raised for a result."""
+        return result_error(error, value=value, node=self.name, encode=encode)
 
     @property
     def info(self) -> NodeInfo:
@@ -227,13 +234,8 @@ class Entry:
                 encoded.append(Raw(encode_inline(value)))
             except BaseException as error:
                 encoded.append(Raw(_NIL))
-                failures.append((index, self._result_error(error, value, encode_inline)))
+                failures.append((index, self.result_error(error, value)))
         return encode_inline(encoded), failures
-
-    def _result_error(
-        self, error: BaseException, value: Any, encode: Callable[[Any], bytes]
-    ) -> NodeError:
-        return result_error(error, value=value, node=self.name, encode=encode)
 
 
 class DispatchTable:

@@ -11,13 +11,14 @@ Mirror: tests/worker/test_execution.py.
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from mmap import mmap
 from time import monotonic, monotonic_ns
-from types import GeneratorType
 from typing import Any
 
 from msgspec import Raw, structs
 
 from pronghorn.broker.wire.errors import CancelledError, ErrorDetails, NodeError, PronghornError
+from pronghorn.broker.wire.items import ItemResults
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
     Buffer,
@@ -30,16 +31,14 @@ from pronghorn.broker.wire.link import (
     wrap_json,
 )
 from pronghorn.broker.wire.messages import ItemFailure
-from pronghorn.broker.wire.slots import SlotsPage
+from pronghorn.broker.wire.slots import SlotsPage, area_bytes
+from pronghorn.broker.wire.values import encode_inline
 
 from .context import Caller, Context
 from .dispatch import Entry
 
 Word = tuple[Done | ChunkDone | Failed, Sequence[Buffer]]
 """The last word on a request, with its buffers."""
-
-Marked = Callable[[Sequence[Any]], Iterator[Any]]
-"""Gives out items one by one, each marked as begun just before."""
 
 CONCURRENT_ITEMS = 32
 """Items of an async node that one chunk runs at once."""
@@ -51,13 +50,14 @@ _NO_BUFFERS: Sequence[Buffer] = ()
 class Execution:
     """Runs requests for one worker."""
 
-    __slots__ = ("_result_bytes", "_worker_id", "caller", "page")
+    __slots__ = ("_result_bytes", "_worker_id", "area", "caller", "page")
 
     def __init__(self, worker_id: int, result_bytes: int) -> None:
         self._worker_id = worker_id
         self._result_bytes = result_bytes
         self.caller: Caller | None = None  # makes the calls of nodes
         self.page: SlotsPage | None = None  # where the broker tells what it has given up
+        self.area: mmap | None = None  # behind the page, for the results of a chunk's items
 
     def call(
         self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
@@ -95,33 +95,33 @@ class Execution:
             return failed(message.token, ended, run_ns), ()
         return self._done(entry, message, value, monotonic_ns() - begun_ns)
 
-    def chunk(
-        self, entry: Entry, message: RunChunk, marked: Marked, context: Context | None
-    ) -> Word:
-        """Run a `def` node once per item, in order."""
+    def chunk(self, entry: Entry, message: RunChunk, context: Context | None) -> Word:
+        """Run a `def` node once per item, in order, as long as their results are within the limit.
+
+        Each result is kept where it survives this process.
+        """
         try:
-            items, failures = _decode_items(entry, message)
+            items, refused = _decode_items(entry, message)
         except PronghornError as error:
             return failed(message.token, error), ()
-        values: list[Any] = []  # one for each item that is over, unless something struck between
-        remaining = marked(items)
-        refused = bool(failures)
+        results = self._item_results(entry, message)
+        remaining = iter(items)
         extra = () if context is None else (context,)
         begun_ns = monotonic_ns()
-        while len(values) <= len(items):
+        while results.mark.items < len(items) and not results.is_full:
             try:
-                runnable = _runnable(remaining, values) if refused else remaining
-                entry.invoke_items(runnable, values, *extra)
-                break
+                if refused:
+                    _invoke_singly(entry, remaining, results, extra)
+                else:
+                    entry.invoke_items(remaining, results, *extra)
             except BaseException as error:
-                failures.append((len(values), entry.node_error(error)))
-                values.append(None)
-                if _has_died(remaining):
-                    return _mixed_up(entry, message, failures, monotonic_ns() - begun_ns), ()
+                results.fail(entry.node_error(error))
         run_ns = monotonic_ns() - begun_ns
-        if len(values) != len(items):
+        count = results.mark.items
+        values, failures = results.collect()
+        if count != len(items) and not (results.is_full and count < len(items)):
             return _mixed_up(entry, message, failures, run_ns), ()
-        return self._chunk_done(entry, message, values, failures, run_ns)
+        return ChunkDone(message.token, values, run_ns, count, failures or None), ()
 
     async def chunk_async(self, entry: Entry, message: RunChunk, context: Context | None) -> Word:
         """Run an `async def` node once per item, `CONCURRENT_ITEMS` at once."""
@@ -161,7 +161,7 @@ class Execution:
             return failed(message.token, _cancelled(entry), monotonic_ns() - begun_ns), ()
         run_ns = monotonic_ns() - begun_ns
         if begun != len(items):  # nodes can cancel any task
-            return _mixed_up(entry, message, failures, run_ns), ()
+            return _mixed_up(entry, message, _on_wire(failures), run_ns), ()
         return self._chunk_done(entry, message, values, failures, run_ns)
 
     def context(
@@ -179,6 +179,22 @@ class Execution:
             caller=self.caller,
             within=within,
             revoked=self._revoked(message) if within is None else None,
+        )
+
+    def _item_results(self, entry: Entry, message: RunChunk) -> ItemResults:
+        limit = self._result_bytes
+        if self.page is None or self.area is None:  # there is nobody whom they could survive
+            area, words, word = mmap(-1, area_bytes(limit)), memoryview(bytearray(8)).cast("Q"), 0
+        else:
+            area, (words, word) = self.area, self.page.mark_word(message.slot)
+        return ItemResults(
+            area,
+            words,
+            word,
+            limit=limit,
+            encode=encode_inline,
+            unencodable=entry.result_error,
+            too_large=partial(_too_large, entry, limit),
         )
 
     def _revoked(self, message: RunCall | RunChunk) -> Callable[[], bool] | None:
@@ -212,19 +228,11 @@ class Execution:
         body, unencodable = entry.encode_items(values)
         if len(body) > self._result_bytes:
             return failed(message.token, self._too_large(entry, len(body)), run_ns), ()
-        wire_failures = tuple(
-            ItemFailure(index, error.code, error.message, error.details)
-            for index, error in sorted([*failures, *unencodable], key=lambda one: one[0])
-        )
-        done = ChunkDone(message.token, Raw(body), run_ns, len(values), wire_failures or None)
-        return done, ()
+        on_wire = _on_wire([*failures, *unencodable])
+        return ChunkDone(message.token, Raw(body), run_ns, len(values), on_wire or None), ()
 
     def _too_large(self, entry: Entry, size: int) -> NodeError:
-        limit = self._result_bytes
-        return NodeError(
-            f"{entry.name}: the result has {size} bytes, the limit is {limit}",
-            ErrorDetails(outcome="executed", node=entry.name, limit=limit),
-        )
+        return _too_large(entry, self._result_bytes, size)
 
 
 def failed(token: int, error: PronghornError, run_ns: int = 0) -> Failed:
@@ -238,7 +246,7 @@ def struck(entry: Entry, token: int, error: BaseException) -> Failed:
 
 
 def _mixed_up(
-    entry: Entry, message: RunChunk, failures: list[tuple[int, PronghornError]], run_ns: int
+    entry: Entry, message: RunChunk, failures: Sequence[ItemFailure], run_ns: int
 ) -> Failed:
     """Make the last word on a chunk whose results can't be told apart any more.
 
@@ -248,14 +256,23 @@ def _mixed_up(
         f"{entry.name}: the results of a chunk are lost: an exception struck outside of the node",
         ErrorDetails(node=entry.name),
     )
-    if failures and isinstance(failures[-1][1], NodeError):
-        error = failures[-1][1]
+    if failures and failures[-1].code == NodeError.code:
+        error = NodeError(failures[-1].message, failures[-1].details)
     return failed(message.token, _in_doubt(error), run_ns)
 
 
-def _has_died(items: Iterator[Any]) -> bool:
-    """Tell whether an exception has struck a generator itself, so that it gives nothing more."""
-    return isinstance(items, GeneratorType) and items.gi_frame is None
+def _on_wire(failures: list[tuple[int, PronghornError]]) -> tuple[ItemFailure, ...]:
+    return tuple(
+        ItemFailure(index, error.code, error.message, error.details)
+        for index, error in sorted(failures, key=lambda one: one[0])
+    )
+
+
+def _too_large(entry: Entry, limit: int, size: int) -> NodeError:
+    return NodeError(
+        f"{entry.name}: the result has {size} bytes, the limit is {limit}",
+        ErrorDetails(outcome="executed", node=entry.name, limit=limit),
+    )
 
 
 def _in_doubt(error: NodeError) -> NodeError:
@@ -306,10 +323,14 @@ def _decode_items(
         return items, refused
 
 
-def _runnable(remaining: Iterator[Any], values: list[Any]) -> Iterator[Any]:
-    """Skip the items that were refused, leaving their places empty."""
+def _invoke_singly(
+    entry: Entry, remaining: Iterator[Any], results: ItemResults, extra: tuple[Context, ...]
+) -> None:
+    """Run items of which some were refused, and stand in the list as their errors."""
     for params in remaining:
         if isinstance(params, PronghornError):
-            values.append(None)
+            results.fail(params)
         else:
-            yield params
+            entry.invoke_items((params,), results, *extra)
+        if results.is_full:
+            return

@@ -60,7 +60,7 @@ class _Requests:
     def _chunk(self, entry: Entry, message: RunChunk) -> object:
         due = _due(message)
         context = self._context(entry, message)
-        word = outside_loop(self._execution.chunk, entry, message, iter, context)
+        word = outside_loop(self._execution.chunk, entry, message, context)
         return _to_reply(_unless_late(due, entry, word))[0]
 
     async def _call_async(self, entry: Entry, message: RunCall, buffers: Sequence[bytes]) -> Answer:

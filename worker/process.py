@@ -13,7 +13,7 @@ from typing import Final
 
 import uvloop
 
-from pronghorn.broker.wire.slots import PAGE_BYTES
+from pronghorn.broker.wire.slots import stack_at
 
 from .dispatch import DispatchTable
 from .ending import EXIT_START_HOOK
@@ -44,7 +44,7 @@ def run_worker(
     Returns:
         The status to exit with.
     """
-    _tell_crashes(page_fd)
+    _tell_crashes(page_fd, result_bytes)
     # Users' code has all of the limit for itself, however deep calls lie within each other here.
     sys.setrecursionlimit(sys.getrecursionlimit() + DEPTH_MAX * FRAMES_PER_CALL_MAX)
     loop = uvloop.new_event_loop()
@@ -77,10 +77,10 @@ def run_worker(
     return 0
 
 
-def _tell_crashes(page_fd: int) -> None:
+def _tell_crashes(page_fd: int, result_bytes: int) -> None:
     """Have the stacks of a crash written behind the page, where the supervisor reads them."""
     behind = os.dup(page_fd)
-    os.lseek(behind, PAGE_BYTES, os.SEEK_SET)
+    os.lseek(behind, stack_at(result_bytes), os.SEEK_SET)
     faulthandler.enable(behind)  # it needs the descriptor to the very end
     # What a node forks is not this worker, whatever becomes of it.
     os.register_at_fork(after_in_child=partial(faulthandler.enable, _STDERR))

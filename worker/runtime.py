@@ -47,7 +47,7 @@ from pronghorn.broker.wire.link import (
     next_read_bytes,
     worker_end,
 )
-from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage
+from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage, area_bytes
 from pronghorn.broker.wire.stream import FrameWriter
 
 from .context import Context
@@ -94,6 +94,7 @@ class WorkerRuntime:
         self._entries = table.entries
         self._link = link
         self._memory = mmap.mmap(page_fd, PAGE_BYTES)
+        self._area = mmap.mmap(page_fd, area_bytes(result_bytes), offset=PAGE_BYTES)
         os.close(page_fd)
         self._page = SlotsPage(memoryview(self._memory))
         self._core: WorkerCore[_Running] = WorkerCore(self._page)
@@ -108,7 +109,7 @@ class WorkerRuntime:
             use_loop=self._use_loop,
         )
         self._execution.caller = self._nested
-        self._execution.page = self._page
+        self._execution.page, self._execution.area = self._page, self._area
         # Whether asyncio's mark of the running loop is taken away, as inline nodes need it. It is
         # put back when they are over, but only where somebody may look for it: twice 0.2 us.
         self._loop_hidden = False
@@ -144,6 +145,7 @@ class WorkerRuntime:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._page.close()
         self._memory.close()
+        self._area.close()
 
     def leave_to_parent(self) -> None:
         """In a child that a node has forked: see to it that nothing of the parent's is touched.
@@ -299,8 +301,7 @@ class WorkerRuntime:
             if type(message) is RunCall:
                 return self._execution.call(entry, message, buffers, context)
             assert isinstance(message, RunChunk)
-            marked = partial(self._core.marked, message.slot)
-            return self._execution.chunk(entry, message, marked, context)
+            return self._execution.chunk(entry, message, context)
         except BaseException as error:
             return struck(entry, message.token, error), ()
 

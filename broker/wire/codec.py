@@ -96,11 +96,18 @@ def is_bundle(frame: bytes) -> bool:
 
 def bundle_length(frame: bytes) -> int:
     """Read how many messages a bundle says it holds without decoding it; 0 if it is none."""
-    first = frame[_BUNDLE_HEADER] if len(frame) > _BUNDLE_HEADER else 0xC1
+    return array_length(memoryview(frame)[_BUNDLE_HEADER:])
+
+
+def array_length(body: bytes | memoryview | Raw) -> int:
+    """Read from its header how many values an array has; 0 if it is none."""
+    header = bytes(memoryview(body)[:5])
+    if not header:
+        return 0
+    first = header[0]
     if 0x90 <= first <= 0x9F:
         return first & 0x0F
-    stop = _BUNDLE_HEADER + _ARRAY_HEADERS.get(first, 1)
-    return int.from_bytes(frame[_BUNDLE_HEADER + 1 : stop], "big")
+    return int.from_bytes(header[1 : _ARRAY_HEADERS.get(first, 1)], "big")
 
 
 def decode_bundle(frame: bytes) -> list[ClientMessage]:

@@ -42,7 +42,7 @@ class ErrorDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         field: JSONPath of the offending field, such as ``$.a``.
         limit: The limit that was passed, in the unit the message names.
         cause: How a worker ended, such as ``signal 9 (SIGKILL)``.
-        item: Index of the chunk's item concerned; those before it ran, those after it did not.
+        item: Which item of a map it is about, counted from 0; for clients to fill in.
         running: All that a lost worker had begun and not finished, with the time it had taken, the
             longest first: ``shop.sell for 12.3 ms``.
     """

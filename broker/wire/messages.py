@@ -182,7 +182,8 @@ class ItemFailure(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class MapResult(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 18, gc=False):
     """``[50, id, values, failures, run_ms]``: results in item order, nil where `failures` has it.
 
-    `run_ms` is the run time of all items together, by which a client sizes its next chunks.
+    Where there are fewer than the chunk had items, at least one, the rest was not begun. `run_ms`
+    is the run time of all items together, by which a client sizes its next chunks.
     """
 
     id: RequestId
@@ -260,13 +261,14 @@ _REPLY_BUNDLE_START = bytes((0x92, _V1 + 24))
 
 def bundle_requests(frames: list[bytes]) -> bytes:
     """Make one frame of requests that are encoded already."""
-    return b"".join((REQUEST_BUNDLE_START, _array_start(len(frames)), *frames))
+    return b"".join((REQUEST_BUNDLE_START, array_start(len(frames)), *frames))
 
 
 def bundle_replies(frames: list[bytes]) -> bytes:
     """Make one frame of replies that are encoded already."""
-    return b"".join((_REPLY_BUNDLE_START, _array_start(len(frames)), *frames))
+    return b"".join((_REPLY_BUNDLE_START, array_start(len(frames)), *frames))
 
 
-def _array_start(length: int) -> bytes:
+def array_start(length: int) -> bytes:
+    """Encode the header of an array of that many values."""
     return b"\xdd" + length.to_bytes(4, "big")

@@ -11,7 +11,8 @@ STARTED        worker  token of the request whose node it began last in this slo
 REVOKED        broker  token of the request it has taken back
 STARTED_NS     worker  monotonic clock when it began, ns
 FINISHED       worker  token of the request whose node ended last in this slot
-ITEM           worker  index of the chunk's item being run
+MARK           worker  of a chunk: how many items are over and how many bytes their results
+                       have, which lie behind the page (wire/items.py)
 =============  ======  ======================================================================
 
 **Starting is a claim.** The worker writes STARTED, then reads REVOKED; the broker writes REVOKED,
@@ -22,13 +23,17 @@ the worker reports it as skipped and the broker, which waited for that report, g
 A slot is used again only after the worker's last word on its request (result, failure or skipped),
 so that a REVOKED word is never overwritten before the worker could read it.
 
+Behind the page, in the same file, lie the area for the results of a chunk's items, and what a
+crash writes of its stack. The file is sparse: what is never used takes no memory.
+
 Mirror: tests/broker/wire/test_slots.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from enum import Enum
+from mmap import PAGESIZE
 from threading import Lock
-from typing import Final, TypeVar
+from typing import Final
 
 SLOTS_PER_WORKER: Final = 64
 """Most requests a worker holds, async ones included: deep enough to fill it between two wake-ups of
@@ -38,11 +43,21 @@ _WORDS_PER_SLOT: Final = 8  # one cache line each: neighbours do not slow each o
 _WORD_BYTES: Final = 8
 PAGE_BYTES: Final = SLOTS_PER_WORKER * _WORDS_PER_SLOT * _WORD_BYTES
 
-_STARTED, _REVOKED, _STARTED_NS, _FINISHED, _ITEM = range(5)
+_STARTED, _REVOKED, _STARTED_NS, _FINISHED, _MARK = range(5)
 assert _STARTED == 0, "`claim` writes it at the slot's begin"
 
 
-Item = TypeVar("Item")
+def area_bytes(result_bytes: int) -> int:
+    """Tell the length of the area behind the page, which begins at `PAGE_BYTES`.
+
+    Results of a chunk are taken in up to the limit, and one more that may have as many bytes.
+    """
+    return -(-2 * result_bytes // PAGESIZE) * PAGESIZE
+
+
+def stack_at(result_bytes: int) -> int:
+    """Tell where in the file a crash writes its stack: behind the area."""
+    return PAGE_BYTES + area_bytes(result_bytes)
 
 
 class SlotState(Enum):
@@ -57,14 +72,19 @@ class SlotsPage:
     """One worker's page over a shared buffer of `PAGE_BYTES` bytes.
 
     Both sides make one over the same memory; the methods say which side may call them.
+
+    Args:
+        memory: The page.
+        read_area: Broker: reads so many bytes from the begin of the area behind it.
     """
 
-    __slots__ = ("_acquire", "_release", "_words")
+    __slots__ = ("_acquire", "_read_area", "_release", "_words")
 
-    def __init__(self, memory: memoryview) -> None:
+    def __init__(self, memory: memoryview, read_area: Callable[[int], bytes] | None = None) -> None:
         if memory.nbytes < PAGE_BYTES:
             raise ValueError(f"a page of slots needs {PAGE_BYTES} bytes, got {memory.nbytes}")
         self._words = memory[:PAGE_BYTES].cast("B").cast("Q")
+        self._read_area = read_area
         # Acquiring an uncontended lock is an atomic exchange, a full fence on every machine that
         # CPython runs on; Python has no fence of its own (80 ns together).
         fence = Lock()
@@ -76,7 +96,7 @@ class SlotsPage:
         words = self._words
         base = slot * _WORDS_PER_SLOT
         words[base + _STARTED_NS] = now_ns
-        words[base + _ITEM] = 0  # or a death before the first mark would tell of another chunk's
+        words[base + _MARK] = 0  # or a death before the first item would tell of another chunk's
         words[base] = token
         self._acquire()
         self._release()
@@ -90,12 +110,9 @@ class SlotsPage:
         """Worker: the node has ended; to be called before the result is sent."""
         self._words[slot * _WORDS_PER_SLOT + _FINISHED] = token
 
-    def marked(self, slot: int, items: Sequence[Item]) -> Iterator[Item]:
-        """Worker: give out a chunk's items, each marked as begun just before. 60 ns an item."""
-        words, word = self._words, slot * _WORDS_PER_SLOT + _ITEM
-        for index, item in enumerate(items):
-            words[word] = index
-            yield item
+    def mark_word(self, slot: int) -> tuple[memoryview, int]:
+        """Worker: the words of the page, and which of them is the slot's mark."""
+        return self._words, slot * _WORDS_PER_SLOT + _MARK
 
     def revoke(self, slot: int, token: int) -> bool:
         """Broker: take a request back; `True` means the worker will not run it.
@@ -121,9 +138,14 @@ class SlotsPage:
         """Broker: monotonic clock at the last claim in this slot, ns."""
         return self._words[slot * _WORDS_PER_SLOT + _STARTED_NS]
 
-    def item(self, slot: int) -> int:
-        """Broker: index of the chunk's item that was begun last."""
-        return self._words[slot * _WORDS_PER_SLOT + _ITEM]
+    def mark(self, slot: int) -> int:
+        """Broker: the mark of a chunk, see wire/items.py."""
+        return self._words[slot * _WORDS_PER_SLOT + _MARK]
+
+    def read_area(self, size: int) -> bytes:
+        """Broker: what the worker has put into the area behind the page."""
+        assert self._read_area is not None, "this is the worker's side"
+        return self._read_area(size)
 
     def close(self) -> None:
         """Let go of the memory, so that the mapping can be closed."""

@@ -3,7 +3,7 @@
 from math import inf
 
 import pytest
-from requests_of import QUICK, SLEEP, SLOW, UNKNOWN, page, ready_worker, request
+from requests_of import QUICK, SLEEP, SLOW, UNKNOWN, Page, ready_worker, request
 from sim.pages import InterleavedPage, make_memory
 
 from pronghorn.broker.placement import Placement, Worker, WorkerState
@@ -61,7 +61,7 @@ def check(placement: Placement, now: float) -> None:
 
 
 def test_a_worker_that_is_not_ready_gets_nothing(placement: Placement) -> None:
-    placement.add(1, page())
+    placement.add(1, Page())
     placement.check_invariants()
     assert placement.workers[1].state is WorkerState.STARTING
     assert place(placement, request(QUICK)) is None
@@ -456,7 +456,7 @@ def test_a_worker_that_is_gone_is_in_no_index(placement: Placement) -> None:
     stalled, _ = blocked(placement)
     placement.remove(stalled)
     placement.check_invariants()
-    placement.add(3, page())
+    placement.add(3, Page())
     placement.remove(placement.workers[3])
     assert placement.workers == {}
     assert not placement.stalled

@@ -103,30 +103,28 @@ def test_an_outcome_that_the_class_implies_is_filled_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chunk", "marks_items", "state", "outcome", "item"),
+    ("chunk", "state", "outcome"),
     [
-        (False, True, SlotState.STARTED, "maybe_executed", None),
-        (False, True, SlotState.FINISHED, "executed", None),
-        (True, True, SlotState.STARTED, "maybe_executed", 1),
-        (True, True, SlotState.FINISHED, "maybe_executed", 1),
-        (True, False, SlotState.STARTED, "maybe_executed", None),
+        (False, SlotState.STARTED, "maybe_executed"),
+        (False, SlotState.FINISHED, "executed"),
+        (True, SlotState.STARTED, "maybe_executed"),
+        (True, SlotState.FINISHED, "maybe_executed"),
     ],
 )
 def test_what_is_known_of_a_request_whose_worker_ended(
-    chunk: bool, marks_items: bool, state: SlotState, outcome: str, item: int | None
+    chunk: bool, state: SlotState, outcome: str
 ) -> None:
     placement = Placement()
     worker = ready_worker(placement)
-    lost = request(Node(0, "m.node", concurrent=False, marks_items=marks_items), chunk=chunk)
+    lost = request(Node(0, "m.node", concurrent=False), chunk=chunk)
     assert placement.place(lost, 1.0) is worker
-    list(worker.page.marked(lost.slot, "ab"))
     running = ("m.node for 1.0 ms",)
     error = worker_lost(
         worker, lost, state, "signal 11 (SIGSEGV)", stack="File a, line 1", running=running
     )
     assert (error.details.traceback, error.details.running) == ("File a, line 1", running)
     assert error.message == "m.node: its worker ended with signal 11 (SIGSEGV)"
-    assert (error.outcome, error.details.item) == (outcome, item)
+    assert error.outcome == outcome
     assert (error.cause, error.details.node) == ("signal 11 (SIGSEGV)", "m.node")
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 from core_driver import ADD, PARAMS, PEER, VALUE, Driver, assigned, cancelled, error_of
+from msgspec import Raw
+from msgspec.msgpack import decode
 
 from pronghorn.broker.events import (
     Assign,
@@ -10,7 +12,7 @@ from pronghorn.broker.events import (
     WorkerGone,
 )
 from pronghorn.broker.window import STALL_S
-from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.errors import ErrorDetails, NodeError
 from pronghorn.broker.wire.link import (
     ChunkDone,
     Done,
@@ -23,6 +25,7 @@ from pronghorn.broker.wire.messages import (
     Cancel,
     Error,
     MapChunk,
+    MapResult,
     Options,
     Result,
 )
@@ -83,22 +86,67 @@ def test_a_result_that_did_not_come_was_executed(serving: Driver) -> None:
     assert error_of(serving.do(WorkerGone(1, "exit status 1"))).details.outcome == "executed"
 
 
-@pytest.mark.parametrize("node", ["add", "thread"])
-def test_of_a_chunk_one_item_is_in_doubt(serving: Driver, node: str) -> None:
-    run = assigned(serving.say(MapChunk(1, node, PARAMS)))
+THREE = Raw(b"\x93\x01\x02\x03")
+
+
+def lost_chunk(serving: Driver, *values: object, node: str = "add") -> MapResult:
+    """Lose a chunk of three items when some of them are over."""
+    run = assigned(serving.say(MapChunk(1, node, THREE)))
     serving.begin(run)
-    items = serving.pages[1].marked(run.slot, "abc")
-    assert [next(items), next(items)] == ["a", "b"]
-    details = error_of(serving.do(WorkerGone(1, "exit status 1"))).details
-    assert (details.outcome, details.item) == ("maybe_executed", 1)
+    serving.pages[1].put(run.slot, *values)
+    (command,) = serving.do(WorkerGone(1, "exit status 1"))
+    assert isinstance(command, Send)
+    assert isinstance(command.message, MapResult)
+    return command.message
+
+
+@pytest.mark.parametrize("node", ["add", "thread"])
+def test_of_a_chunk_one_item_is_in_doubt_and_those_before_it_have_their_results(
+    serving: Driver, node: str
+) -> None:
+    reply = lost_chunk(serving, "a", node=node)
+    assert decode(reply.values) == ["a", None]
+    assert reply.failures is not None
+    (failure,) = reply.failures
+    assert (failure.index, failure.code) == (1, "WORKER_LOST")
+    assert failure.details.outcome == "maybe_executed"
+    assert serving.count("failed") == 1
+
+
+def test_of_a_chunk_that_was_only_claimed_the_first_item_is_in_doubt(serving: Driver) -> None:
+    reply = lost_chunk(serving)
+    assert decode(reply.values) == [None]
+    assert [failure.index for failure in reply.failures or ()] == [0]
+
+
+def test_of_a_chunk_whose_items_are_all_over_nothing_is_lost(serving: Driver) -> None:
+    reply = lost_chunk(serving, "a", 2, None)
+    assert (decode(reply.values), reply.failures) == (["a", 2, None], None)
+    assert reply.run_ms == pytest.approx(1e6)  # since the claim
+    assert serving.count("completed") == 1
+
+
+def test_an_item_that_failed_before_its_worker_was_lost_has_its_own_error(
+    serving: Driver,
+) -> None:
+    run = assigned(serving.say(MapChunk(1, "add", THREE)))
+    serving.begin(run)
+    serving.pages[1].put(run.slot, "a")
+    serving.pages[1].results(run.slot).fail(NodeError("no"))
+    (command,) = serving.do(WorkerGone(1, "exit status 1"))
+    assert isinstance(command, Send)
+    assert isinstance(command.message, MapResult)
+    codes = [(one.index, one.code) for one in command.message.failures or ()]
+    assert codes == [(1, "NODE_ERROR"), (2, "WORKER_LOST")]
+    assert decode(command.message.values) == ["a", None, None]
 
 
 def test_of_an_async_chunk_all_items_are_in_doubt(serving: Driver) -> None:
     """The first was named, and the others, which may have run, were run again."""
     run = assigned(serving.say(MapChunk(1, "sleep", PARAMS)))
     serving.begin(run)
-    details = error_of(serving.do(WorkerGone(1, "exit status 1"))).details
-    assert (details.outcome, details.item) == ("maybe_executed", None)
+    error = error_of(serving.do(WorkerGone(1, "exit status 1")))
+    assert (error.code, error.details.outcome) == ("WORKER_LOST", "maybe_executed")
 
 
 def test_what_was_cancelled_does_not_come_back_when_its_worker_dies(serving: Driver) -> None:

@@ -24,6 +24,7 @@ from pronghorn.broker.wire.control import (
     WorkerForked,
     WorkerReady,
 )
+from pronghorn.broker.wire.limits import DEFAULT_LIMITS
 from pronghorn.broker.workforce import Workforce
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -76,6 +77,7 @@ class Tree:
             broker=self.broker,
             template=self.template,
             start_timeout_s=start_timeout_s,
+            result_bytes=DEFAULT_LIMITS.result_bytes,
             on_stillborn=self._on_stillborn,
         )
         self.broker.start()
@@ -86,7 +88,7 @@ class Tree:
             modules=(str(self.module),),
             sys_path=tuple(sys.path),
             supervisor_pid=os.getpid(),
-            result_bytes=1000,
+            result_bytes=DEFAULT_LIMITS.result_bytes,
         )
 
     def until(self, happened: Callable[[], object]) -> None:

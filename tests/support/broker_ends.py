@@ -12,6 +12,7 @@ from msgspec import Raw
 from msgspec.msgpack import decode, encode
 
 from pronghorn.broker.wire.channel import make_pair
+from pronghorn.broker.wire.limits import MIB
 from pronghorn.broker.wire.link import (
     CODEC_MSGPACK,
     Buffer,
@@ -24,7 +25,7 @@ from pronghorn.broker.wire.link import (
     broker_end,
     pack,
 )
-from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage
+from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage, stack_at
 
 PATIENCE_S = 20.0  # shows a hang, is no budget
 
@@ -37,7 +38,7 @@ class BrokerEnd:
         self.socket.settimeout(PATIENCE_S)
         self.link_fd = worker_end.detach()
         self.page_fd = os.memfd_create("pronghorn-slots", os.MFD_CLOEXEC)
-        os.ftruncate(self.page_fd, PAGE_BYTES)
+        os.ftruncate(self.page_fd, stack_at(64 * MIB))
         self._memory = mmap.mmap(self.page_fd, PAGE_BYTES)
         self.page = SlotsPage(memoryview(self._memory))
         self._reader = broker_end()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw
-from requests_of import page
+from requests_of import Page
 
 from pronghorn.broker.core import BrokerCore, CoreConfig
 from pronghorn.broker.events import (
@@ -42,7 +42,6 @@ from pronghorn.broker.wire.messages import (
     Welcome,
     WelcomeInfo,
 )
-from pronghorn.broker.wire.slots import SlotsPage
 from pronghorn.broker.wire.table import NodeInfo, NodeTable, RetryPolicy
 
 PEER, OTHER = b"peer", b"other"
@@ -86,7 +85,7 @@ class Driver:
         )
         self.core = BrokerCore(config)
         self.now = 1000.0
-        self.pages: dict[int, SlotsPage] = {}
+        self.pages: dict[int, Page] = {}
         self.do(TableKnown(TABLE))
 
     def do(self, *events: Event) -> list[Command]:
@@ -125,7 +124,7 @@ class Driver:
         return self.do(ReceivedJson(peer, request, 10, origin))
 
     def start_worker(self, worker_id: int = 1, digest: str = "digest") -> list[Command]:
-        self.pages[worker_id] = page()
+        self.pages[worker_id] = Page()
         assert self.do(WorkerStarting(worker_id, self.pages[worker_id])) == []
         return self.work(Ready(worker_id, 100 + worker_id, digest), worker_id)
 

@@ -57,6 +57,16 @@ def die_at(index: int, at: int) -> int:
     return index
 
 
+@node(thread=True)
+def die_at_in_thread(index: int, at: int) -> int:
+    return die_at(index, at)
+
+
+@node
+def text(size: int) -> str:
+    return "x" * size
+
+
 @node
 def gate(told: str, opened: str) -> int:
     """Say that it has begun, then wait until somebody opens a FIFO."""

@@ -1,7 +1,7 @@
 """Mirror of worker/core.py."""
 
 import pytest
-from requests_of import page
+from requests_of import Page
 
 from pronghorn.broker.wire.slots import SlotsPage, SlotState
 from pronghorn.worker.core import WorkerCore
@@ -11,7 +11,7 @@ SLOT, TOKEN = 3, 17
 
 @pytest.fixture
 def shared() -> SlotsPage:
-    return page()
+    return Page()
 
 
 @pytest.fixture
@@ -56,25 +56,6 @@ def test_a_cancel_that_comes_late_or_for_nothing_finds_nothing(core: WorkerCore[
     core.running(TOKEN, "task")
     core.finish(SLOT, TOKEN)
     assert core.cancelled(TOKEN) is None
-
-
-def test_each_item_of_a_chunk_is_marked_before_it_is_given_out(
-    core: WorkerCore[str], shared: SlotsPage
-) -> None:
-    core.begin(SLOT, TOKEN, 5)
-    marks = [(item, shared.item(SLOT)) for item in core.marked(SLOT, ["a", "b", "c"])]
-    assert marks == [("a", 0), ("b", 1), ("c", 2)]
-    assert shared.item(SLOT) == 2
-
-
-def test_a_chunk_that_was_only_claimed_does_not_tell_of_the_one_before(
-    core: WorkerCore[str], shared: SlotsPage
-) -> None:
-    core.begin(SLOT, TOKEN, 5)
-    list(core.marked(SLOT, ["a", "b", "c"]))
-    core.finish_inline(SLOT, TOKEN)
-    core.begin(SLOT, TOKEN + 1, 6)
-    assert shared.item(SLOT) == 0
 
 
 def test_it_is_drained_when_told_to_stop_and_nothing_is_in_flight(core: WorkerCore[str]) -> None:

@@ -1,8 +1,9 @@
 """Mirror of worker/execution.py."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from mmap import mmap
 from time import monotonic
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from msgspec import Raw
 from msgspec.msgpack import decode, encode
 
+from pronghorn.broker.wire.items import Mark
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
     CODEC_MSGPACK,
@@ -22,6 +24,7 @@ from pronghorn.broker.wire.link import (
     unwrap_json,
     wrap_json,
 )
+from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage, area_bytes
 from pronghorn.broker.wire.values import class_name, encode_params
 from pronghorn.worker import Context, node
 from pronghorn.worker.dispatch import DispatchTable, Entry
@@ -187,19 +190,15 @@ def call(function: Callable[..., Any], params: Any, *, codec: int = CODEC_MSGPAC
     return execution.call(entry, message, (), context)
 
 
-def chunk(function: Callable[..., Any], items: Any, seen: list[Any] | None = None) -> Word:
-    def marked(items: Sequence[Any]) -> Iterator[Any]:
-        for index, item in enumerate(items):
-            if seen is not None:
-                seen.append(index)
-            yield item
-
+def chunk(function: Callable[..., Any], items: Any, page: Any = None) -> Word:
     message = RunChunk(token=7, slot=0, node=0, items=Raw(encode(items)))
     execution, entry = Execution(3, LIMIT), entry_of(function)
+    if page is not None:
+        execution.page, execution.area = page, mmap(-1, area_bytes(LIMIT))
     context = execution.context(entry, message) if entry.takes_context else None
     if entry.kind == "async":
         return asyncio.run(execution.chunk_async(entry, message, context))
-    return execution.chunk(entry, message, marked, context)
+    return execution.chunk(entry, message, context)
 
 
 def value_of(word: Word) -> Any:
@@ -394,69 +393,52 @@ def test_failed_items_leave_the_others_alone(function: Callable[..., Any]) -> No
 
 
 @pytest.mark.parametrize("items", [[], [[1]], [[0, 0]], [{}]])
-def test_each_item_is_marked_once_and_in_order(items: list[Any]) -> None:
+def test_each_item_is_counted_on_the_page_when_it_is_over(items: list[Any]) -> None:
     items = [*items, [1], [1, 0], {"a": 2}]
-    seen: list[int] = []
-    results_of(chunk(divide, items, seen))
-    assert seen == list(range(len(items)))
+    shared = SlotsPage(memoryview(bytearray(PAGE_BYTES)))
+    shared.claim(0, 7, 1)
+    counts: list[int] = []
+
+    @node
+    def count(a: float, b: float = 1) -> float:
+        counts.append(Mark.of(shared.mark(0)).items)
+        return a / b
+
+    values, failures = results_of(chunk(count, items, shared))
+    assert Mark.of(shared.mark(0)).items == len(items) == len(values)
+    run = [index for index, item in enumerate(items) if item]  # the others are refused
+    assert counts == run
+    assert len(failures) == sum(item in ([0, 0], [1, 0], {}) for item in items)
 
 
 class Striking:
-    """Gives out items, and raises once before the item of a number, as a signal's handler can."""
+    """A page on which an exception strikes after an item of a number was counted.
 
-    def __init__(self, at: int, *, for_good: bool) -> None:
+    As a handler for a signal can raise one, between two steps of ours.
+    """
+
+    def __init__(self, at: int) -> None:
         self._at = at
-        self._for_good = for_good
+        self._word = 0
 
-    def __call__(self, items: Sequence[Any]) -> Iterator[Any]:
-        return self._generator(items) if self._for_good else self._iterator(items)
+    def mark_word(self, slot: int) -> tuple["Striking", int]:
+        return self, slot
 
-    def _generator(self, items: Sequence[Any]) -> Iterator[Any]:
-        for index, item in enumerate(items):
-            if index == self._at:
-                raise TimeoutError("struck")
-            yield item
+    def __getitem__(self, word: int) -> int:
+        return self._word
 
-    def _iterator(self, items: Sequence[Any]) -> Iterator[Any]:
-        remaining = iter(enumerate(items))
-        outer = self
-
-        class Items:
-            def __iter__(self) -> Iterator[Any]:
-                return self
-
-            def __next__(self) -> Any:
-                if outer._at == 0:
-                    outer._at = -1
-                    raise TimeoutError("struck")
-                outer._at -= 1
-                return next(remaining)[1]
-
-        return Items()
+    def __setitem__(self, word: int, value: int) -> None:
+        self._word = value
+        if Mark.of(value).items == self._at + 1:
+            self._at = -1
+            raise TimeoutError("struck")
 
 
-@pytest.mark.parametrize("for_good", [True, False])
 @pytest.mark.parametrize("at", [0, 2, 4])
-def test_results_that_can_not_be_told_apart_are_none(at: int, for_good: bool) -> None:
-    message = RunChunk(7, 0, 0, Raw(encode([[i] for i in range(5)])))
-    marked = Striking(at, for_good=for_good)
-    word = Execution(3, LIMIT).chunk(entry_of(divide), message, marked, None)
-    failure = failure_of(word)
+def test_results_that_can_not_be_told_apart_are_none(at: int) -> None:
+    failure = failure_of(chunk(divide, [[i] for i in range(5)], Striking(at)))
     assert (failure.code, failure.message) == ("NODE_ERROR", "struck")
     assert failure.details.outcome == "maybe_executed"
-
-
-def test_an_exception_at_each_step_ends_a_chunk_too() -> None:
-    class Stuck:
-        def __iter__(self) -> Iterator[Any]:
-            return self
-
-        def __next__(self) -> Any:
-            raise RecursionError("no way")
-
-    message = RunChunk(7, 0, 0, Raw(encode([[1], [2]])))
-    word = Execution(3, LIMIT).chunk(entry_of(divide), message, lambda _: Stuck(), None)
-    assert failure_of(word).details.exception == "RecursionError"
 
 
 def test_an_empty_chunk_is_done_at_once() -> None:
@@ -469,9 +451,16 @@ def test_items_that_are_no_array_fail_as_a_whole() -> None:
         assert failure_of(chunk(function, {"a": 1})).code == "INVALID_ARGUMENT"
 
 
-def test_a_chunk_over_the_limit_names_it() -> None:
-    failure = failure_of(chunk(repeat, [["x", LIMIT // 2]] * 3))
-    assert failure.details.limit == LIMIT
+def test_a_chunk_ends_with_the_item_that_goes_beyond_the_limit() -> None:
+    items = [["x", LIMIT // 2]] * 3
+    values, failures = results_of(chunk(repeat, items))
+    assert (values, failures) == (["x" * (LIMIT // 2)] * 2, {})
+
+
+def test_an_item_s_result_over_the_limit_names_it() -> None:
+    values, failures = results_of(chunk(repeat, [["x", 1], ["x", LIMIT], ["x", 2]]))
+    assert values == ["x", None, "xx"]
+    assert str(LIMIT) in failures[1]
 
 
 def test_items_that_can_not_be_encoded_are_failures() -> None:

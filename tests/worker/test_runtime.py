@@ -17,6 +17,7 @@ from broker_ends import PATIENCE_S, BrokerEnd, run_call, run_chunk
 from msgspec import Raw
 from msgspec.msgpack import decode
 
+from pronghorn.broker.wire.items import Mark
 from pronghorn.broker.wire.link import (
     CODEC_MSGPACK,
     CancelRun,
@@ -273,7 +274,7 @@ def test_a_chunk(worker: Running) -> None:
     message = worker.message()
     assert isinstance(message, ChunkDone)
     assert decode(message.values) == [3, 7, None]
-    assert worker.page.item(1) == 2
+    assert Mark.of(worker.page.mark(1)).items == 3
     assert worker.state(1) is SlotState.FINISHED
     worker.send(run_chunk(2, worker.nodes.index["soon"], *([i] for i in range(100))))
     message = worker.message()

@@ -70,8 +70,8 @@ def test_it_keeps_no_descriptor_but_its_link_and_page(tmp_path: Path) -> None:
         end.ready()
         end.send(run_call(1, 1))
         _, files = end.value()
-        # The page, and once more what is behind it, for the stacks of a crash.
-        assert files.count("/memfd:pronghorn-slots (deleted)") == 2
+        # The page, the area behind it, and once more for the stacks of a crash.
+        assert files.count("/memfd:pronghorn-slots (deleted)") == 3
         rest = set(files) - {"/memfd:pronghorn-slots (deleted)"}
         assert rest <= {"/dev/null"}  # which pytest may have given us to inherit
         end.send(run_call(2, 2, end.link_fd))  # where it has the same number

@@ -301,7 +301,7 @@ channel.send(TemplateConfig(modules=(sys.argv[1],), sys_path=tuple(sys.path),
 channel.receive()
 link, link_theirs = make_pair()
 page = os.memfd_create("page")
-os.ftruncate(page, 4096)
+os.ftruncate(page, 10**6)
 channel.send(StartWorker(1), (link_theirs.fileno(), page))
 ((forked, _),) = channel.receive()
 link.recv(1)

@@ -3,10 +3,18 @@
 import sys
 import threading
 from collections.abc import Iterator
+from mmap import PAGESIZE
 
 import pytest
 
-from pronghorn.broker.wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage, SlotState
+from pronghorn.broker.wire.slots import (
+    PAGE_BYTES,
+    SLOTS_PER_WORKER,
+    SlotsPage,
+    SlotState,
+    area_bytes,
+    stack_at,
+)
 
 
 @pytest.fixture
@@ -31,12 +39,13 @@ def test_a_request_is_held_then_started_then_finished(memory: bytearray) -> None
 def test_the_next_request_of_a_slot_knows_nothing_of_the_last(memory: bytearray) -> None:
     page = page_over(memory)
     page.claim(0, token=1, now_ns=5)
-    assert list(page.marked(0, "abc")) == ["a", "b", "c"]
+    words, word = page.mark_word(0)
+    words[word] = 77
     page.finish(0, token=1)
     assert page.state(0, token=2) is SlotState.HELD
     assert page.claim(0, token=2, now_ns=6)
     assert page.state(0, token=2) is SlotState.STARTED
-    assert page.item(0) == 0
+    assert page.mark(0) == 0
     assert page.started_ns(0) == 6
 
 
@@ -58,28 +67,36 @@ def test_a_revoked_request_does_not_stop_the_next_in_its_slot(memory: bytearray)
     assert page.claim(5, token=10, now_ns=1)
 
 
-def test_the_broker_sees_the_item_that_was_begun_last(memory: bytearray) -> None:
-    worker, broker = page_over(memory), page_over(memory)
+def test_the_broker_sees_the_mark_and_the_area(memory: bytearray) -> None:
+    worker = page_over(memory)
+    broker = SlotsPage(memoryview(memory), lambda size: b"results"[:size])
     worker.claim(1, token=4, now_ns=1)
-    assert broker.item(1) == 0
-    for index, item in enumerate(worker.marked(1, ["a", "b", "c"])):
-        assert broker.item(1) == index
-        assert item == "abc"[index]
-    assert broker.item(1) == 2
-    assert list(worker.marked(1, [])) == []
+    assert broker.mark(1) == 0
+    words, word = worker.mark_word(1)
+    words[word] = 2**63 + 5
+    assert broker.mark(1) == 2**63 + 5
+    assert broker.read_area(3) == b"res"
+
+
+def test_the_stack_lies_behind_an_area_of_whole_pages() -> None:
+    for result_bytes in (1, 4096, 5000, 16 * 2**20):
+        assert area_bytes(result_bytes) % PAGESIZE == 0
+        assert 2 * result_bytes <= area_bytes(result_bytes) < 2 * result_bytes + PAGESIZE
+        assert stack_at(result_bytes) == PAGE_BYTES + area_bytes(result_bytes)
 
 
 def test_slots_do_not_touch_each_other(memory: bytearray) -> None:
     page = page_over(memory)
     for slot in range(SLOTS_PER_WORKER):
         page.claim(slot, token=slot + 100, now_ns=slot)
-        assert sum(1 for _ in page.marked(slot, range(slot + 1))) == slot + 1
+        words, word = page.mark_word(slot)
+        words[word] = slot
     for slot in range(0, SLOTS_PER_WORKER, 2):
         page.finish(slot, token=slot + 100)
     for slot in range(SLOTS_PER_WORKER):
         wanted = SlotState.STARTED if slot % 2 else SlotState.FINISHED
         assert page.state(slot, token=slot + 100) is wanted
-        assert (page.started_ns(slot), page.item(slot)) == (slot, slot)
+        assert (page.started_ns(slot), page.mark(slot)) == (slot, slot)
 
 
 def test_large_tokens_and_times_fit(memory: bytearray) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw
 
-from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.errors import ErrorDetails, NodeError
+from pronghorn.broker.wire.items import ItemResults
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
     CancelNested,
@@ -41,7 +42,7 @@ from .dice import Dice
 from .network import Channel
 from .nodes import CALLERS, DEPTH_MAX, NAMES, TABLE, duration
 from .oracle import Record
-from .pages import InterleavedPage, make_memory
+from .pages import ITEMS_BYTES_MAX, InterleavedPage, make_memory
 
 if TYPE_CHECKING:
     from .world import World
@@ -106,7 +107,8 @@ class FakeWorker:
         self.doom = Doom.NONE
         memory = make_memory()
         self.brokers_page = InterleavedPage(memory, self._in_revoke)
-        self.core: WorkerCore[_Running] = WorkerCore(InterleavedPage(memory, self._in_claim))
+        self._page = InterleavedPage(memory, self._in_claim)
+        self.core: WorkerCore[_Running] = WorkerCore(self._page)
         self._world = world
         self.dice = dice
         self._agenda = world.agenda
@@ -187,7 +189,7 @@ class FakeWorker:
             self._start(message)
         elif isinstance(message, RunChunk):
             self._blocked = True
-            self._run_items(message, self._marked(message), [], None)
+            self._run_items(message, self._records(message), 0, None)
         else:
             self._blocked = True
             (record,) = self._records(message)
@@ -285,30 +287,45 @@ class FakeWorker:
             return [records[_uid(message)]]
         return [records[item["uid"]] for item in msgspec.msgpack.decode(message.items)]
 
-    def _marked(self, chunk: RunChunk) -> Iterator[Record]:
-        return self.core.marked(chunk.slot, self._records(chunk))
-
     def _run_items(
-        self,
-        chunk: RunChunk,
-        remaining: Iterator[Record],
-        done: list[Record],
-        running: _Running | None,
+        self, chunk: RunChunk, records: list[Record], over: int, running: _Running | None
     ) -> None:
-        """Run the items of a chunk one after the other; the core marks each."""
+        """Run the items of a chunk one after the other; the result of each is kept at once."""
         if not self.alive:
             return
-        record = next(remaining, None)
-        if record is not None:
+        results = self._item_results(chunk)
+        if over:
+            record = records[over - 1]
+            if record.fails:
+                results.fail(NodeError("fails", ErrorDetails(outcome="executed")))
+            else:
+                results.put(msgspec.msgpack.encode(record.value))
+        if over < len(records) and not results.is_full:
+            record = records[over]
             self._world.oracle.ran(record)
-            done.append(record)
-            self._agenda.after(record.duration_s, self._run_items, chunk, remaining, done, running)
+            self._agenda.after(
+                record.duration_s, self._run_items, chunk, records, over + 1, running
+            )
             return
-        word = _chunk_done(chunk, done, sum(each.duration_s for each in done))
+        run_ns = int(sum(record.duration_s for record in records[:over]) * 1e9)
+        values, failures = results.collect()
+        word = ChunkDone(chunk.token, values, run_ns, over, failures or None)
         if running is None:
             self._finish(chunk, word)
         else:
             self._last_step(running, word)
+
+    def _item_results(self, chunk: RunChunk) -> ItemResults:
+        words, word = self._page.mark_word(chunk.slot)
+        return ItemResults(
+            self._page.area,
+            words,
+            word,
+            limit=ITEMS_BYTES_MAX,
+            encode=msgspec.msgpack.encode,
+            unencodable=_no_such_result,
+            too_large=_no_such_result,
+        )
 
     def _end(self, message: RunCall, record: Record) -> None:
         if self.alive:
@@ -364,7 +381,7 @@ class FakeWorker:
             self._run_body(record, message.token, message.depth, running, end, waits=False)
             return
         if TABLE.nodes[message.node].kind == "thread":
-            self._run_items(message, self._marked(message), [], running)
+            self._run_items(message, self._records(message), 0, running)
             return
         records = self._records(message)
         for record in records:  # all of them at once
@@ -425,6 +442,10 @@ class FakeWorker:
             return False
         self.die()
         return True
+
+
+def _no_such_result(*given: object) -> NodeError:
+    raise AssertionError(f"no result of the simulation is like that: {given}")
 
 
 def _uid(message: RunCall) -> int:
