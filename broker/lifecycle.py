@@ -26,11 +26,12 @@ from collections.abc import Sequence
 from .deadlines import Deadlines
 from .events import Assign, Command, Kill, Send
 from .placement import Placement, Worker, WorkerState
-from .requests import Key, ReadyQueue, Request
+from .requests import Key, ReadyQueue, Request, Session
 from .retries import retry_delay_s
 from .sessions import Sessions
 from .statistics import Counters
 from .verdicts import full_details
+from .window import BUDGET_NS, LIGHT_BUDGET_NS, LIGHT_REQUESTS, LIGHT_S
 from .wire.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -72,6 +73,7 @@ class Lifecycle:
         # token of a request -> the calls that its node has open, by their keys; never empty
         self.children: dict[int, dict[Key, Request]] = {}
         self._orphans: list[Request] = []  # calls whose callers have ended since the last `settle`
+        self._light_until = 0.0  # until when light clients are taken to be there beside heavy ones
         self.accepted = 0  # requests since the start
         self.count = Counters()
 
@@ -79,6 +81,8 @@ class Lifecycle:
         """Take in an accepted request: it goes to a worker at once or into the queue."""
         self._open(request)
         queue = self.queue
+        if queue.length:
+            self._note_crowd(request.session, now)
         somebody_is_before_it = queue.length and queue.rotation(request).length
         if somebody_is_before_it or not self._assign(request, now):
             queue.append(request)
@@ -233,6 +237,14 @@ class Lifecycle:
         session.open_bytes += request.size
         if request.due is not None:
             self.deadlines.push(request.due, request)
+
+    def _note_crowd(self, session: Session, now: float) -> None:
+        """Let workers hold less ahead while light clients wait beside heavy ones (window.py)."""
+        if len(session.open) <= LIGHT_REQUESTS:
+            self._light_until = now + LIGHT_S
+            self.placement.budget_ns = LIGHT_BUDGET_NS
+        elif now > self._light_until:
+            self.placement.budget_ns = BUDGET_NS
 
     def _assign(self, request: Request, now: float) -> bool:
         """Give a request to a worker; `False` when none has room for it."""

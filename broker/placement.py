@@ -71,6 +71,7 @@ class Placement:
         self.workers: dict[int, Worker] = {}  # worker id -> worker, from its start to its end
         self.stalled: dict[int, Worker] = {}  # worker id -> worker, iff it is stalled
         self.check_at = inf  # no worker has an earlier `check_at`
+        self.budget_ns = BUDGET_NS  # run time that a worker may hold ahead
         self._idle: list[Worker] = []  # no inline request and a free slot; last in, first out
         self._rotation: deque[Worker] = deque()  # may have room for quick ones; checked when used
         self._tokens = 0  # the token given out last
@@ -277,7 +278,7 @@ class Placement:
         while rotation:
             worker = rotation[0]
             if (
-                worker.load_ns + cost_ns <= BUDGET_NS
+                worker.load_ns + cost_ns <= self.budget_ns
                 and worker.held_bytes + size <= WINDOW_BYTES
                 and worker.usable
                 and worker.free_slots

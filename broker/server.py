@@ -69,6 +69,9 @@ from .wire.version import SERVER_NAME
 _log = logging.getLogger("pronghorn.broker.server")  # as a program it would be __main__
 
 _EVENTS_PER_TURN = 64  # Python's default makes room for 1,023 of them at each poll
+_TURN_S = 0.000_2
+"""How long the broker takes in news before it acts on them, if more are there."""
+
 _GC_ALLOCATIONS = 50_000  # surplus of new containers before the collector looks at them
 
 
@@ -100,6 +103,8 @@ class BrokerServer:
             read=self._read_stream,
         )
         self._by_peer = self._streams.by_peer
+        # Streams from which more was read than is taken in at once, by their peers.
+        self._unfinished: dict[bytes, Stream] = {}
         try:
             self._frontend = Frontend(config.limits)
             self.endpoints = self._frontend.bind(config.endpoints, insecure=config.insecure)
@@ -138,9 +143,15 @@ class BrokerServer:
             for fd, _ in ready:
                 if fd == front_fd:  # read last: results free workers
                     unread = True
-                else:
-                    handlers[fd]()
-                    worked = True
+                    continue
+                handlers[fd]()
+                worked = True
+                if (passed := monotonic()) - now > _TURN_S:
+                    self._now = now = passed
+                    self._carry_out(core.settle(now))
+            if self._unfinished:
+                self._read_unfinished()
+                worked = True
             if due <= now:
                 core.handle(Tick(), now)
                 worked = True
@@ -149,7 +160,7 @@ class BrokerServer:
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
             due = core.next_due()
-            if unread:
+            if unread or self._unfinished:
                 timeout = 0.0
             elif due == inf:
                 timeout = None
@@ -185,15 +196,26 @@ class BrokerServer:
 
     def _read_stream(self, stream: Stream) -> None:
         """Take in what one client on a stream has sent. Guarded by ``scripts/bench guard``."""
+        if stream.peer in self._unfinished:  # it has its turn in `_read_unfinished`
+            return
         handle, now = self._core.handle, self._now
         for event in stream.receive():
             handle(event, now)
         if not stream.alive:
             handle(self._drop(stream), now)
+        elif stream.has_rest:
+            self._unfinished[stream.peer] = stream
+
+    def _read_unfinished(self) -> None:
+        """Give each client that has sent much at once its turn."""
+        unfinished, self._unfinished = self._unfinished, {}
+        for stream in unfinished.values():
+            self._read_stream(stream)
 
     def _drop(self, stream: Stream) -> PeerGone:
         """Close a stream; returns the event that tells the core."""
         self._streams.drop(stream)
+        self._unfinished.pop(stream.peer, None)
         self._egress.forget(stream.peer)
         return PeerGone(stream.peer)
 

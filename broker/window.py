@@ -19,6 +19,17 @@ QUICK_NS = 200_000.0
 BUDGET_NS = 1_000_000.0
 """Run time that a worker may hold ahead: what it loses at most when it is lost or blocked."""
 
+LIGHT_BUDGET_NS = 80_000.0
+"""The same while light clients wait beside heavy ones, whose calls in a worker they wait for: a few
+of the quickest, at the price of about a third of the calls per second (``scripts/bench faults``,
+"crowd")."""
+
+LIGHT_REQUESTS = 4
+"""A client with at most so many open requests is a light one."""
+
+LIGHT_S = 0.1
+"""So long after a light client's request came while others waited more of them are expected."""
+
 OVERHEAD_NS = 15_000.0
 """Counted per request on top of its run time: decoding, encoding and the write of its result."""
 

@@ -5,9 +5,15 @@ from typing import Any
 
 import pytest
 from core_driver import ADD, GRACE_S, OTHER, PARAMS, PEER, VALUE, Driver, assigned, cancelled
+from requests_of import SLOW, request, session
 
 from pronghorn.broker.events import Assign, Command, Kill, PeerGone, Send, WorkerGone
+from pronghorn.broker.lifecycle import Lifecycle
+from pronghorn.broker.requests import Session
+from pronghorn.broker.sessions import Sessions
+from pronghorn.broker.window import BUDGET_NS, LIGHT_BUDGET_NS, LIGHT_REQUESTS, LIGHT_S
 from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.limits import DEFAULT_LIMITS
 from pronghorn.broker.wire.link import (
     CancelRun,
     ChunkDone,
@@ -277,3 +283,22 @@ def test_what_a_stuck_worker_has_begun_besides_is_lost_with_it(serving: Driver) 
     assert (lost.message.id, lost.message.code) == (1, "WORKER_LOST")
     assert lost.message.details.outcome == "maybe_executed"
     assert serving.work(Done(beside.token, VALUE, 1000)) == []
+
+
+# --- light clients beside heavy ones ------------------------------------------------------------
+
+
+def test_workers_hold_less_ahead_while_a_light_client_waits_beside_a_heavy_one() -> None:
+    life = Lifecycle(Sessions(DEFAULT_LIMITS, 10), GRACE_S)
+    heavy, light = session(b"heavy"), session(b"light")
+    for _ in range(LIGHT_REQUESTS + 1):
+        life.admit(request(SLOW, heavy), 0.0)
+
+    def budget_after_a_request_of(client: Session, now: float) -> float:
+        life.admit(request(SLOW, client), now)
+        return life.placement.budget_ns
+
+    assert budget_after_a_request_of(heavy, 1.0) == BUDGET_NS
+    assert budget_after_a_request_of(light, 2.0) == LIGHT_BUDGET_NS
+    assert budget_after_a_request_of(heavy, 2.0 + LIGHT_S) == LIGHT_BUDGET_NS
+    assert budget_after_a_request_of(heavy, 2.1 + LIGHT_S) == BUDGET_NS
