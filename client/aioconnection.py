@@ -17,7 +17,7 @@ from typing import Generic
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
 from pronghorn.broker.wire.link import Buffer
 
-from .connection import FRESH_S, closed_error, no_answer
+from .connection import FRESH_S, closed_error, no_answer, unconnected
 from .core import ClientCore, Completion, Handle
 from .sockets import RETRY_S, Attached, Sockets
 
@@ -85,21 +85,27 @@ class AsyncConnection(Generic[Handle]):
         self.is_checked = self.core.info is not None
         return self.is_checked
 
-    async def ready(self) -> None:
+    async def ready(self, timeout_s: float = inf) -> None:
         """Wait until the broker has welcomed us.
+
+        Args:
+            timeout_s: How long at most, if that is less than for any connection.
 
         Raises:
             BrokerLostError: It did not in time, or the connection was closed.
+            DeadlineExceededError: It did not within `timeout_s`.
             ProtocolError: What answers is no broker.
         """
         self._wanted += 1
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with asyncio.timeout(min(timeout_s, self._connect_timeout_s)):
                 while self._end is None and self.core.info is None:  # it may be lost again
                     if self._retry is None:
                         self._connect()
                     await self._welcomed.wait()
         except TimeoutError:
+            if timeout_s < self._connect_timeout_s:
+                raise unconnected(self._sockets.endpoint) from None
             raise no_answer(self._sockets.endpoint, self._connect_timeout_s) from None
         finally:
             self._wanted -= 1

@@ -4,7 +4,8 @@ Mirror: tests/client/test_aioremote.py.
 """
 
 import asyncio
-from time import perf_counter
+from math import inf
+from time import monotonic, perf_counter
 from typing import Any
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
@@ -13,7 +14,7 @@ from pronghorn.broker.wire.version import CLIENT_NAME
 from .aioconnection import AsyncConnection
 from .connection import LATE_S, closed_error, late, unanswered
 from .core import Completion
-from .invocation import Params, check_pong, refused
+from .invocation import Params, check_pong, left_of, refused
 from .sockets import Sockets
 from .transport import Answer
 
@@ -46,7 +47,9 @@ class AsyncRemoteTransport:
         """Make a call and wait for its reply. Guarded by ``scripts/bench guard``."""
         connection = self._connection
         if connection is None or not (connection.is_checked or connection.check()):
-            connection = await self._ready()
+            begun = monotonic()
+            connection = await self._ready(timeout_ms)
+            timeout_ms = left_of(timeout_ms, begun)
         future: _Future = connection.loop.create_future()
         request_id = connection.call(future, node, params, timeout_ms)
         try:
@@ -60,7 +63,9 @@ class AsyncRemoteTransport:
         """Run a chunk of a map."""
         connection = self._connection
         if connection is None or not connection.check():
-            connection = await self._ready()
+            begun = monotonic()
+            connection = await self._ready(timeout_ms)
+            timeout_ms = left_of(timeout_ms, begun)
         future: _Future = connection.loop.create_future()
         try:
             request_id = connection.chunk(future, node, items, timeout_ms)
@@ -92,7 +97,7 @@ class AsyncRemoteTransport:
         self._closed = True
         self._disconnect()
 
-    async def _ready(self) -> AsyncConnection[_Future]:
+    async def _ready(self, timeout_ms: float | None = None) -> AsyncConnection[_Future]:
         """Return the connection once the broker has welcomed it; make it first if need be."""
         if self._closed:
             raise closed_error("not_started")
@@ -104,7 +109,7 @@ class AsyncRemoteTransport:
         ):
             connection = self._connect()
         if not connection.check():
-            await connection.ready()
+            await connection.ready(inf if timeout_ms is None else timeout_ms / 1000)
         return connection
 
     def _connect(self) -> AsyncConnection[_Future]:

@@ -161,7 +161,7 @@ class Background:
             try:
                 left_ms = submitted.timeout_ms
                 if submitted.repeats:
-                    left_ms = left_of(left_ms, submitted.begun)
+                    left_ms = left_of(left_ms, submitted.begun, again=True)
                 submitted.request_id = connection.call(
                     submitted, submitted.target.name, submitted.encoded, left_ms
                 )

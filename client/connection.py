@@ -29,7 +29,7 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.link import Buffer
 
 from .core import ClientCore, Completion, Reply
-from .invocation import refused
+from .invocation import left_of, refused
 from .sockets import RETRY_S, Sockets
 
 LATE_S = 1.0
@@ -141,22 +141,25 @@ class Connection:
 
         Raises:
             BrokerLostError: No broker answered in time; the call was not sent.
-            DeadlineExceededError: The broker said nothing for `LATE_S` after the deadline.
+            DeadlineExceededError: The time was over before a broker answered, or the broker said
+                nothing for `LATE_S` after the deadline.
             InvalidArgumentError: The call is over the broker's limits.
         """
         self.uses += 1
         try:
             if self.closing:
                 raise closed_error("not_started")
-            if monotonic() - self._sent_at > FRESH_S:
-                self._refresh()
+            begun = monotonic()
+            due = None if timeout_ms is None else begun + timeout_ms / 1000
+            if begun - self._sent_at > FRESH_S:
+                self._refresh(due)
             while True:
                 waiter = Waiter()
-                due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
-                waiter.request_id = self.core.call(waiter, node, params, timeout_ms, due)
+                left_ms = None if timeout_ms is None else left_of(timeout_ms, begun)
+                waiter.request_id = self.core.call(waiter, node, params, left_ms, due)
                 if self._send():
                     break
-                self._refresh()  # it was not sent: the connection was lost since the last call
+                self._refresh(due)  # it was not sent: the connection was lost since the last call
             self._sent_at = monotonic()
             self._wait_for(waiter, None if due is None else due + LATE_S)
             if waiter.reply is None:
@@ -194,12 +197,14 @@ class Connection:
             BrokerLostError: No broker answered in time.
         """
         with self:
+            begun = monotonic()
+            due = None if timeout_ms is None else begun + timeout_ms / 1000
             if self.core.info is None:
-                self._refresh()
+                self._refresh(due)
             waiter = Waiter()
-            due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
             try:
-                waiter.request_id = self.core.chunk(waiter, node, items, timeout_ms, due)
+                left_ms = left_of(timeout_ms, begun)
+                waiter.request_id = self.core.chunk(waiter, node, items, left_ms, due)
                 self.flush()
             except InvalidArgumentError as error:
                 waiter.reply = refused(error)
@@ -267,16 +272,24 @@ class Connection:
             return False
         return True
 
-    def _refresh(self) -> None:
-        """Take in what has come meanwhile; shake hands again if the connection was lost."""
+    def _refresh(self, due: float | None = None) -> None:
+        """Take in what has come meanwhile; shake hands again if the connection was lost.
+
+        Raises:
+            BrokerLostError: No broker answered in time.
+            DeadlineExceededError: None did by `due`, which came before.
+        """
         self._read_rest()
         if self._socket.disconnected() and self.core.info is not None:
             self._lost("the connection to the broker was lost")
         if self.core.info is None:
-            self._shake_hands()
+            self._shake_hands(due)
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, call_due: float | None) -> None:
         due = monotonic() + self._connect_timeout_s
+        is_call_s = call_due is not None and call_due < due
+        if call_due is not None and is_call_s:
+            due = call_due
         while self.core.info is None:
             in_time = True
             if self._socket.connect():
@@ -286,10 +299,13 @@ class Connection:
             elif self._sockets.is_outdated():
                 self._socket.close()
                 self._socket = self._sockets.open(self._bell)
-            if not in_time or monotonic() + RETRY_S >= due:
+            left_s = due - monotonic()
+            if is_call_s and (not in_time or left_s <= 0):
+                raise unconnected(self._sockets.endpoint)
+            if not is_call_s and (not in_time or left_s <= RETRY_S):
                 raise no_answer(self._sockets.endpoint, self._connect_timeout_s)
             self._socket.disconnected()  # which is no news here, and must not end the wait
-            self._wait(RETRY_S)
+            self._wait(min(RETRY_S, left_s))
 
     def _wait_for(self, waiter: Waiter, due: float | None) -> None:
         """Wait until a request has its reply; cancel it when the time is up."""
@@ -380,6 +396,14 @@ def no_answer(endpoint: str, connect_timeout_s: float) -> BrokerLostError:
     return BrokerLostError(
         f"no broker answers at {endpoint} within {connect_timeout_s:g} s: "
         "is `pronghorn serve` running?",
+        ErrorDetails(outcome="not_started", retryable=True),
+    )
+
+
+def unconnected(endpoint: str) -> DeadlineExceededError:
+    """Make the error of a call whose time was over before a broker had welcomed its client."""
+    return DeadlineExceededError(
+        f"no broker answered at {endpoint} before the deadline: is `pronghorn serve` running?",
         ErrorDetails(outcome="not_started", retryable=True),
     )
 

@@ -221,12 +221,13 @@ def error_of(reply: Error) -> PronghornError:
     return error_from_wire(reply.code, reply.message, reply.details)
 
 
-def left_of(timeout_ms: float | None, begun: float) -> float | None:
-    """Tell how much of a timeout is left for a call that is made again.
+def left_of(timeout_ms: float | None, begun: float, *, again: bool = False) -> float | None:
+    """Tell how much of a timeout is left for a call that is about to be sent.
 
     Args:
-        timeout_ms: The timeout of the first, milliseconds.
-        begun: When that was made, `time.monotonic`.
+        timeout_ms: The timeout of the call, milliseconds.
+        begun: When it was made, `time.monotonic`.
+        again: Whether it was sent before, and is worth another attempt.
 
     Raises:
         DeadlineExceededError: Nothing is.
@@ -236,8 +237,8 @@ def left_of(timeout_ms: float | None, begun: float) -> float | None:
     left_ms = timeout_ms - (monotonic() - begun) * 1000
     if left_ms <= 0:
         raise DeadlineExceededError(
-            "the deadline has passed before the call could be made again",
-            ErrorDetails(outcome="maybe_executed"),
+            f"the deadline has passed before the call could be sent{' again' if again else ''}",
+            ErrorDetails(outcome="maybe_executed" if again else "not_started"),
         )
     return left_ms
 

@@ -104,7 +104,7 @@ class Client:
         repeats = 0
         while is_worth_repeating(target, reply) and repeats < REPEATS_MAX:
             repeats += 1
-            left_ms = left_of(timeout_ms, begun)
+            left_ms = left_of(timeout_ms, begun, again=True)
             reply, buffers = self._transport.call(target.name, encoded, left_ms)
         return result_of(target, reply, buffers)
 

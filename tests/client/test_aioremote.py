@@ -104,6 +104,16 @@ async def test_without_a_broker_each_call_waits_for_one(tmp_path: Path) -> None:
     await client.aclose()
 
 
+async def test_a_call_s_deadline_holds_where_no_broker_is(tmp_path: Path) -> None:
+    client = AsyncClient(f"ipc://{tmp_path}/none.sock")
+    with pytest.raises(DeadlineExceededError, match="no broker answered") as caught:
+        await client.call("add", 1, 2, timeout_s=0.05)
+    assert caught.value.outcome == "not_started"
+    with pytest.raises(DeadlineExceededError, match="no broker answered"):
+        await anext(client.map("add", [(1, 2)], timeout_s=0.05))
+    await client.aclose()
+
+
 @pytest.mark.parametrize("endpoint", ["nonsense", "tcp://127.0.0.1:port", "ipc://relative"])
 async def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
     client = AsyncClient(endpoint)

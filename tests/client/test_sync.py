@@ -712,6 +712,20 @@ def test_what_is_no_endpoint(endpoint: str) -> None:
     client.close()
 
 
+def test_a_call_s_deadline_holds_where_no_broker_is(tmp_path: Path) -> None:
+    client = Client(f"ipc://{tmp_path}/none.sock", connect_timeout_s=PATIENCE_S)
+    for attempt in (
+        lambda: client.call("add", 1, 2, timeout_s=0.05),
+        lambda: client.submit("add", 1, 2, timeout_s=0.05).result(PATIENCE_S),
+    ):
+        begun = monotonic()
+        with pytest.raises(DeadlineExceededError) as caught:
+            attempt()
+        assert 0.04 < monotonic() - begun < 2.0
+        assert caught.value.outcome == "not_started"
+    client.close()
+
+
 def test_no_broker_is_told_in_time(tmp_path: Path) -> None:
     client = Client(f"ipc://{tmp_path}/none.sock", connect_timeout_s=0.05)
     for attempt in (
