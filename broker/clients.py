@@ -14,7 +14,7 @@ from .lifecycle import Lifecycle
 from .requests import Key, Node, Request, Session
 from .sessions import Sessions
 from .statistics import BrokerStatistics
-from .verdicts import Bounds, full_details, in_quarantine, refusal
+from .verdicts import full_details, in_quarantine, memory_refusal, refusal
 from .wire.codec import DECODE_ERRORS
 from .wire.errors import (
     CancelledError,
@@ -22,6 +22,7 @@ from .wire.errors import (
     PronghornError,
     UnimplementedError,
 )
+from .wire.limits import Bounds
 from .wire.link import CODEC_JSON
 from .wire.messages import (
     NO_OPTIONS,
@@ -62,6 +63,8 @@ class Clients:
     ) -> None:
         self._welcome = welcome
         self._bounds = bounds
+        self._grant_bytes = welcome.limits.grant_bytes
+        self.memory_is_tight = False  # then requests are refused
         self._statistics = statistics
         self._table: NodeTable | None = None
         self._by_name: dict[str, Node] = {}  # every name a caller may use -> node
@@ -167,12 +170,21 @@ class Clients:
             or type(id_) is not int
             or id_ in session.open
             or len(session.open) + session.unacknowledged >= session.grant
-            or session.open_bytes + size > self._bounds.grant_bytes
+            or session.open_bytes + size > self._grant_bytes
             or (queue.length and self._is_full(size))
+            or self.memory_is_tight
         ):
             error = refusal(
-                session, queue, self._bounds, id_=id_, options=options or NO_OPTIONS, size=size
+                session,
+                queue,
+                self._bounds,
+                grant_bytes=self._grant_bytes,
+                id_=id_,
+                options=options or NO_OPTIONS,
+                size=size,
             )
+            if self.memory_is_tight:
+                error = memory_refusal(self._bounds)
             if error is not None:
                 self._refuse(session.peer, id_, error, origin)
                 return

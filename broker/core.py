@@ -20,6 +20,7 @@ from .events import (
     Command,
     Event,
     Malformed,
+    MemoryTight,
     PeerGone,
     Probed,
     Received,
@@ -35,8 +36,7 @@ from .nested import NestedCalls
 from .requests import Node
 from .sessions import Sessions
 from .statistics import BrokerStatistics, NodeStatistics, WorkerStatistics
-from .verdicts import Bounds
-from .wire.limits import PROTOCOL_VERSION, Limits
+from .wire.limits import DEFAULT_BOUNDS, PROTOCOL_VERSION, Bounds, Limits
 from .wire.messages import WelcomeInfo
 from .workers import Workers
 
@@ -49,20 +49,16 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         server: Program and version, for people.
         pid: Process id of the broker.
         limits: Limits towards clients.
-        bounds: What is held at most; by default as `Bounds` has it.
+        bounds: What is held at most.
         sessions: Sessions that are kept without a question whether their clients are still there.
-        kill_grace_s: How long a worker may go on with what was cancelled or is late, before it is
-            killed if it can do nothing else meanwhile. By default so long that it is gone within a
-            second of the deadline, its end included.
     """
 
     epoch: str
     server: str
     pid: int
     limits: Limits
-    bounds: Bounds | None = None
+    bounds: Bounds = DEFAULT_BOUNDS
     sessions: int = 10_000
-    kill_grace_s: float = 0.5
 
 
 class BrokerCore:
@@ -73,10 +69,10 @@ class BrokerCore:
         self._config = config
         self._nodes: list[Node] = []  # by index in the table
         self._sessions = Sessions(limits, config.sessions)
-        self._life = life = Lifecycle(self._sessions, config.kill_grace_s)
+        bounds = config.bounds
+        self._life = life = Lifecycle(self._sessions, bounds.kill_grace_s)
         self._deadlines, self._placement = life.deadlines, life.placement
         self._delayed = life.delayed
-        bounds = config.bounds or Bounds(grant_bytes=limits.grant_bytes)
         self._nested = NestedCalls(life, limits, bounds)
         self._workers = workers = Workers(life, self._nested)
         self._clients = clients = Clients(
@@ -101,6 +97,7 @@ class BrokerCore:
             Probed: clients.on_probed,
             PeerGone: clients.on_peer_gone,
             TableKnown: self._on_table_known,
+            MemoryTight: self._on_memory_tight,
             WorkerStarting: workers.on_starting,
             WorkerSent: workers.on_sent,
             WorkerGone: workers.on_gone,
@@ -173,6 +170,9 @@ class BrokerCore:
         self._clients.serve(table, by_name)
         self._nested.serve(table, by_name)
         self._workers.table_digest = table.digest
+
+    def _on_memory_tight(self, event: MemoryTight, now: float) -> None:
+        self._clients.memory_is_tight = event.tight
 
     def _on_tick(self, event: Tick, now: float) -> None:
         self._life.on_tick(now)

@@ -102,6 +102,12 @@ class WorkerGone(msgspec.Struct, frozen=True):
     stack: str = ""
 
 
+class MemoryTight(msgspec.Struct, frozen=True):
+    """The broker's memory went beyond its bound, or fell below again."""
+
+    tight: bool
+
+
 class Tick(msgspec.Struct, frozen=True):
     """The time that `BrokerCore.next_due` named has come."""
 
@@ -116,6 +122,7 @@ Event = (
     | WorkerStarting
     | WorkerSent
     | WorkerGone
+    | MemoryTight
     | Tick
 )
 

@@ -10,7 +10,7 @@ Mirror: tests/broker/test_frontend.py.
 import ctypes
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -50,9 +50,15 @@ class Delivery(Enum):
 
 
 class Frontend:
-    """Owns the ZeroMQ context and the ROUTER socket."""
+    """Owns the ZeroMQ context and the ROUTER socket.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: Towards clients.
+        see: Called for each message with its routing id and one of its frames.
+    """
+
+    def __init__(self, limits: Limits, see: Callable[[bytes, zmq.Frame], None]) -> None:
+        self._see = see
         self._frames_max = limits.frames + 1  # one more, so that the parser sees the excess
         self._context = zmq.Context()
         _seed_routing_ids(self._context)
@@ -165,6 +171,7 @@ class Frontend:
         peer = recv(_NOBLOCK)
         # A frame object knows whether more follow it, for half the price of asking the socket.
         frame = recv(_NOBLOCK, False)
+        self._see(peer, frame)
         frames: list[bytes] = [peer, frame.bytes]
         while frame.more:
             frame = recv(_NOBLOCK, False)

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from .lifecycle import Lifecycle
 from .placement import Worker
 from .requests import Node, Request, Session
-from .verdicts import Bounds, full_details, queue_refusal, size_refusal
+from .verdicts import full_details, queue_refusal, size_refusal
 from .wire.errors import CancelledError, ErrorDetails, PronghornError
-from .wire.limits import Limits
+from .wire.limits import Bounds, Limits
 from .wire.link import CancelNested, Nested, NestedFailed, RunHere
 from .wire.table import NodeTable
 

@@ -30,6 +30,7 @@ from .events import (
     Assign,
     Command,
     Event,
+    MemoryTight,
     PeerGone,
     Probed,
     Send,
@@ -43,6 +44,8 @@ from .folder import remove_files
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
 from .links import LinkError, WorkerLink
+from .memory import Memory, Pressure
+from .peers import Peers
 from .poller import Poller, nothing
 from .processes import allow_all_descriptors
 from .streams import Stream, Streams
@@ -72,6 +75,9 @@ _EVENTS_PER_TURN = 64  # Python's default makes room for 1,023 of them at each p
 _TURN_S = 0.000_2
 """How long the broker takes in news before it acts on them, if more are there."""
 
+_TURNS_PER_LOOK = 16  # at the memory
+_EXIT_MEMORY = 75  # sysexits.h: a temporary failure; another broker is started
+
 _GC_ALLOCATIONS = 50_000  # surplus of new containers before the collector looks at them
 
 
@@ -97,6 +103,7 @@ class BrokerServer:
         self._streams = Streams(
             filter(None, map(stream_path, config.endpoints)),
             limits=config.limits,
+            unread_bytes=config.bounds.unread_bytes,
             ingress=self._ingress,
             poller=self._poller,
             accepted=self._welcome_stream,
@@ -106,7 +113,8 @@ class BrokerServer:
         # Streams from which more was read than is taken in at once, by their peers.
         self._unfinished: dict[bytes, Stream] = {}
         try:
-            self._frontend = Frontend(config.limits)
+            self._peers = Peers(self._poller, self._on_process_ended)
+            self._frontend = Frontend(config.limits, self._peers.see)
             self.endpoints = self._frontend.bind(config.endpoints, insecure=config.insecure)
         except BaseException:
             self._streams.close()
@@ -117,8 +125,12 @@ class BrokerServer:
                 server=SERVER_NAME,
                 pid=os.getpid(),
                 limits=config.limits,
+                bounds=config.bounds,
             )
         )
+        self._memory = Memory(config.bounds.memory_bytes)
+        self._pressure = Pressure.NONE
+        self.memory_is_over = False  # whether it ends because of that
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
         self._table_digest = ""  # of the nodes that are served; "" until they are known
@@ -136,8 +148,13 @@ class BrokerServer:
         timeout: float | None = None
         due = inf  # when the core wants a tick
         unread = False  # whether clients' messages may wait
+        turns = 0
         while not self._stopping:
             worked = False  # whether the core has news
+            turns += 1
+            if turns == _TURNS_PER_LOOK:
+                turns = 0
+                self._look_at_memory()
             ready = poll(timeout, _EVENTS_PER_TURN)
             self._now = now = monotonic()
             for fd, _ in ready:
@@ -173,9 +190,30 @@ class BrokerServer:
             self._release(worker)
         self._streams.close_all()
         self._frontend.close()
+        self._memory.close()
+        self._peers.close()
         self._streams.close()  # last: a client that finds only the other socket uses that one
         self._poller.close()
         self._channel.close()
+
+    def _look_at_memory(self) -> None:
+        pressure = self._memory.look(self._now)
+        if pressure is Pressure.NONE:
+            if self._pressure is not Pressure.NONE:
+                self._pressure = pressure
+                self._core.handle(MemoryTight(False), self._now)
+            return
+        if self._pressure is Pressure.NONE:
+            self._pressure = pressure
+            _log.error("the broker's memory is beyond its bound: requests are refused")
+            self._core.handle(MemoryTight(True), self._now)
+        slowest = self._streams.slowest()
+        if slowest is not None:
+            _log.error("a client with %d bytes unread is dropped", slowest.pending_bytes)
+            self._core.handle(self._drop(slowest), self._now)
+        elif pressure is Pressure.OVER:
+            _log.critical("the broker's memory is far beyond its bound: the broker ends")
+            self.memory_is_over = self._stopping = True
 
     # --- what comes in --------------------------------------------------------------------------
 
@@ -190,6 +228,10 @@ class BrokerServer:
                 handle(event, now)
         self._carry_out(self._core.settle(now))
         return frontend.touched or len(messages) > 1  # a longer burst may have ended at its bound
+
+    def _on_process_ended(self, peer: bytes) -> None:
+        self._egress.forget(peer)
+        self._core.handle(PeerGone(peer), self._now)
 
     def _welcome_stream(self, stream: Stream) -> None:
         self._core.handle(Probed(stream.peer), self._now)  # as a ZeroMQ client's probe does
@@ -389,6 +431,7 @@ class BrokerServer:
             delivery = self._frontend.send(peer, frames)
             if delivery is not Delivery.SENT:
                 self._egress.forget(peer)
+                self._peers.forget(peer)
                 return [PeerGone(peer, banned=delivery is Delivery.FULL)]
         return []
 
@@ -424,7 +467,7 @@ def main() -> int:
         server.close()
         if server.orphaned:
             remove_files(config.files)
-    return 0
+    return _EXIT_MEMORY if server.memory_is_over else 0
 
 
 if __name__ == "__main__":

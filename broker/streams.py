@@ -26,9 +26,8 @@ from .wire.limits import MIB, Limits
 from .wire.link import READ_BYTES_MIN, FrameReader, StreamError, next_stream_bytes
 from .wire.stream import FrameWriter
 
-UNREAD_BYTES_MAX = 1024 * MIB
-"""Of replies that a client does not read, beside those that its socket holds. A client may be busy
-with many large results, or see to other things for a while; but not at the cost of all others."""
+SLOW_BYTES_MIN = 1 * MIB
+"""Unread bytes from which on dropping a client helps the broker's memory."""
 
 EVENTS_PER_VISIT = 16
 """Most requests of one client that are taken in before others get their turn: 0.2 ms of them. What
@@ -176,6 +175,7 @@ class Streams:
     Args:
         paths: Where to listen.
         limits: Towards clients.
+        unread_bytes: Most bytes of replies that a client has not read.
         ingress: Parses what they send.
         poller: Told of all descriptors.
         accepted: Called with each new stream.
@@ -187,12 +187,14 @@ class Streams:
         paths: Iterable[str],
         *,
         limits: Limits,
+        unread_bytes: int,
         ingress: Ingress,
         poller: Poller,
         accepted: Callable[[Stream], None],
         read: Callable[[Stream], None],
     ) -> None:
         self._limits = limits
+        self._unread_bytes = unread_bytes
         self._ingress = ingress
         self._poller = poller
         self._on_accepted = accepted
@@ -230,6 +232,13 @@ class Streams:
             stream.alive = False
             self._poller.unwatch(stream.fileno())
             stream.close()
+
+    def slowest(self) -> Stream | None:
+        """Return the stream with the most that its client has not read, if that is much."""
+        slowest = max(self.by_peer.values(), key=lambda one: one.pending_bytes, default=None)
+        if slowest is None or slowest.pending_bytes < SLOW_BYTES_MIN:
+            return None
+        return slowest
 
     def close_all(self) -> None:
         """Close all streams; what their clients have not read gets a moment to leave."""
@@ -274,7 +283,7 @@ class Streams:
             self._poller.watch_both(stream.fileno(), partial(self._write_and_read, stream))
         return (
             stream.pending_frames <= self._limits.socket_high_water_mark
-            and stream.pending_bytes <= UNREAD_BYTES_MAX
+            and stream.pending_bytes <= self._unread_bytes
         )
 
     def _write_and_read(self, stream: Stream) -> None:

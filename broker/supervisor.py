@@ -215,6 +215,7 @@ class Supervisor:
             endpoints=self._endpoints,
             epoch=self._epoch,
             limits=self._config.limits,
+            bounds=self._config.bounds,
             insecure=self._config.insecure,
             files=self._folder.files,
             log_level=self._config.log_level,

@@ -15,7 +15,7 @@ from .wire.errors import (
     UnimplementedError,
     WorkerLostError,
 )
-from .wire.limits import ID_BYTES_MAX, MIB, TIMEOUT_MS_MAX, Limits
+from .wire.limits import ID_BYTES_MAX, TIMEOUT_MS_MAX, Bounds, Limits
 from .wire.messages import Options, RequestId
 from .wire.slots import SlotState
 
@@ -24,25 +24,12 @@ RUNNING_MAX = 16  # entries of `running_in`
 RETRY_AFTER_MS = 50.0  # told to refused clients: some thousand quick calls later
 
 
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What the broker holds at most.
-
-    Attributes:
-        grant_bytes: Bytes of one client's open requests.
-        queue_requests: Requests that wait for a worker, of all clients together.
-        queue_bytes: Bytes of them.
-    """
-
-    grant_bytes: int
-    queue_requests: int = 100_000
-    queue_bytes: int = 256 * MIB
-
-
 def refusal(
     session: Session,
     queue: ReadyQueue,
     bounds: Bounds,
     *,
+    grant_bytes: int,
     id_: RequestId,
     options: Options,
     size: int,
@@ -51,9 +38,9 @@ def refusal(
     grant = session.grant
     if len(session.open) + session.unacknowledged >= grant:
         return _overloaded(f"{grant} requests of this client are open, its grant", grant)
-    if session.open_bytes + size > bounds.grant_bytes:
-        limit = bounds.grant_bytes
-        return _overloaded(f"{limit} bytes of this client's requests are open, its grant", limit)
+    if session.open_bytes + size > grant_bytes:
+        why = f"{grant_bytes} bytes of this client's requests are open, its grant"
+        return _overloaded(why, grant_bytes)
     overfull = queue_refusal(queue, bounds, size)
     if overfull is not None:
         return overfull
@@ -81,6 +68,12 @@ def in_quarantine(node: Node, now: float) -> OverloadedError:
         f"{node.name} is in quarantine for {left_s:.1f} s: it has ended one worker after the other",
         details,
     )
+
+
+def memory_refusal(bounds: Bounds) -> PronghornError:
+    """Make the error for requests that come while the broker has no memory left for them."""
+    limit = bounds.memory_bytes
+    return _overloaded(f"the broker's memory is beyond {limit} bytes, its bound", limit)
 
 
 def queue_refusal(queue: ReadyQueue, bounds: Bounds, size: int) -> PronghornError | None:

@@ -8,7 +8,7 @@ Mirror: tests/broker/wire/test_control.py.
 
 import msgspec
 
-from .limits import Limits
+from .limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, Bounds, Limits
 from .table import NodeTable
 
 HOOKS_GRACE_S = 9.0
@@ -34,6 +34,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         insecure: Whether tcp endpoints other than loopback are allowed.
         cpus: CPUs that all processes of the tree may use; all when empty.
         limits: Limits towards clients.
+        bounds: What the broker holds and waits for at most.
         host_pid: The host's process, whose end ends the tree.
         grace_s: Seconds that running nodes get to finish at shutdown before they are killed, unless
             there are stop hooks.
@@ -49,7 +50,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     endpoints: tuple[str, ...] = ()
     insecure: bool = False
     cpus: tuple[int, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
+    bounds: Bounds = DEFAULT_BOUNDS
     host_pid: int = 0
     grace_s: float = 0.3
     start_timeout_s: float = 30.0
@@ -80,6 +82,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     epoch: str
     limits: Limits
     insecure: bool
+    bounds: Bounds = DEFAULT_BOUNDS
     files: tuple[str, ...]  # what to remove if the supervisor is gone without a word
     log_level: str = "WARNING"
 

@@ -28,6 +28,9 @@ BATCH_REQUESTS_MAX = 1000  # of a JSON-RPC batch, whose replies are collected in
 TIMEOUT_MS_MAX = 30 * 24 * 3600 * 1000.0
 """30 days: beyond it a deadline is a mistake of units."""
 
+MEMORY_BYTES_MIN = 64 * MIB
+"""Least bound on a broker's memory: of it an idle one has 15 MiB."""
+
 QUOTED_CHARACTERS_MAX = 512
 """What an error quotes of a peer's text, so that a reply is not as long as the mistake."""
 
@@ -81,3 +84,39 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 DEFAULT_LIMITS = Limits()
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a broker holds and waits for at most, whoever its clients are; all configurable.
+
+    Attributes:
+        queue_requests: Requests that wait for a worker, of all clients together. Beyond it they are
+            refused.
+        queue_bytes: Bytes of them.
+        unread_bytes: Bytes of replies that one client has not read, beside those that its socket
+            holds. A client may be busy with many large results, or see to other things for a while,
+            but not at the cost of all others: beyond it the client is dropped.
+        memory_bytes: Resident memory of the broker. Beyond it the client with the most unread
+            replies is dropped and requests are refused; at one and a half times as much, which only
+            a hostile peer or a defect can bring about, the broker ends and another one is started.
+        kill_grace_s: Seconds that a `def` node may go on with what was cancelled or is late, before
+            its worker is killed. By default so few that it is gone within a second of the deadline,
+            its end included.
+    """
+
+    queue_requests: int = 100_000
+    queue_bytes: int = 256 * MIB
+    unread_bytes: int = 512 * MIB
+    memory_bytes: int = 2048 * MIB
+    kill_grace_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.queue_requests, self.queue_bytes, self.unread_bytes) < 1:
+            raise ValueError("every bound must be at least 1")
+        if self.memory_bytes < MEMORY_BYTES_MIN:
+            raise ValueError(f"memory_bytes must be at least {MEMORY_BYTES_MIN}")
+        if not 0 <= self.kill_grace_s <= TIMEOUT_MS_MAX / 1000:
+            raise ValueError(f"kill_grace_s must be 0 to {TIMEOUT_MS_MAX / 1000:.0f}")
+
+
+DEFAULT_BOUNDS = Bounds()

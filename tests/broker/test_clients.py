@@ -25,6 +25,7 @@ from msgspec import Raw
 from pronghorn.broker.events import (
     Assign,
     Malformed,
+    MemoryTight,
     Origin,
     PeerGone,
     Probed,
@@ -32,9 +33,9 @@ from pronghorn.broker.events import (
     Send,
 )
 from pronghorn.broker.sessions import BANNED_PEERS_MAX
-from pronghorn.broker.verdicts import RETRY_AFTER_MS, Bounds
+from pronghorn.broker.verdicts import RETRY_AFTER_MS
 from pronghorn.broker.wire.errors import ErrorDetails
-from pronghorn.broker.wire.limits import KIB, TIMEOUT_MS_MAX
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, KIB, TIMEOUT_MS_MAX, Bounds
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
     CancelRun,
@@ -243,17 +244,32 @@ def test_bytes_are_granted(serving: Driver) -> None:
 
 
 def test_the_queue_has_a_length() -> None:
-    driver = Driver(bounds=Bounds(grant_bytes=8 * KIB, queue_requests=2))
+    driver = Driver(bounds=Bounds(queue_requests=2))
     driver.say(Call(1, "m.add"), Call(2, "m.sleep"))
     error = overloaded(3, "2 requests wait for a worker, the limit", 2)
     assert driver.say(Call(3, "m.add"), peer=OTHER) == [Send(OTHER, error)]
 
 
 def test_the_queue_has_a_size() -> None:
-    driver = Driver(bounds=Bounds(grant_bytes=8 * KIB, queue_bytes=15))
+    driver = Driver(bounds=Bounds(queue_bytes=15))
     driver.say(Call(1, "m.add"))
     error = overloaded(2, "15 bytes of requests wait for a worker, the limit", 15)
     assert driver.say(Call(2, "m.add")) == [Send(PEER, error)]
+
+
+def test_without_memory_left_requests_are_refused_and_all_else_goes_on(serving: Driver) -> None:
+    run = assigned(serving.say(Call(1, "m.add", PARAMS)))
+    serving.begin(run)
+    assert serving.do(MemoryTight(True)) == []
+    error = error_of(serving.say(Call(2, "m.add", PARAMS)))
+    assert (error.code, error.details.outcome) == ("RESOURCE_EXHAUSTED", "not_started")
+    assert error.details.limit == DEFAULT_BOUNDS.memory_bytes
+    assert error.details.retry_after_ms == RETRY_AFTER_MS
+    assert serving.work(Done(run.token, VALUE, 1000)) == [
+        Send(PEER, Result(1, VALUE), batched=True)
+    ]
+    assert serving.do(MemoryTight(False)) == []
+    assert assigned(serving.say(Call(3, "m.add", PARAMS)))
 
 
 def test_an_id_that_is_open_is_refused(serving: Driver) -> None:

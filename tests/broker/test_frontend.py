@@ -35,9 +35,13 @@ def _zero_copy_has_begun() -> None:
     sockets.close()
 
 
+def unseen(peer: bytes, frame: zmq.Frame) -> None:
+    """Take no note of who sends."""
+
+
 @pytest.fixture
 def frontend() -> Iterator[Frontend]:
-    frontend = Frontend(LIMITS)
+    frontend = Frontend(LIMITS, unseen)
     yield frontend
     frontend.close()
 
@@ -104,7 +108,7 @@ def test_what_can_not_be_bound_says_why(frontend: Frontend, tmp_path: Path) -> N
 
 
 def test_closing_removes_the_socket_files(tmp_path: Path) -> None:
-    frontend = Frontend(LIMITS)
+    frontend = Frontend(LIMITS, unseen)
     frontend.bind([f"ipc://{tmp_path}/a", f"ipc://{tmp_path}/b"], insecure=False)
     frontend.close()
     assert list(tmp_path.iterdir()) == []
@@ -181,7 +185,7 @@ def test_a_frame_beyond_all_bounds_ends_its_connection_alone(
 def test_routing_ids_can_not_be_foretold(tmp_path: Path, sockets: RawSockets) -> None:
     ids = []
     for name in ("a", "b"):
-        frontend = Frontend(LIMITS)
+        frontend = Frontend(LIMITS, unseen)
         sockets.dealer(*frontend.bind([f"ipc://{tmp_path}/{name}"], insecure=False)).send(b"x")
         ids.append(int.from_bytes(receive(frontend, 1)[0][0][1:], "big"))
         frontend.close()
@@ -212,7 +216,7 @@ def test_an_unknown_peer_is_gone(frontend: Frontend, endpoint: str) -> None:
 
 
 def test_an_error_that_is_not_the_peers_is_raised() -> None:
-    frontend = Frontend(LIMITS)
+    frontend = Frontend(LIMITS, unseen)
     frontend.close()
     with pytest.raises(zmq.ZMQError):
         frontend.send_one(b"peer", b"x")

@@ -7,9 +7,9 @@ import pytest
 from core_driver import GRACE_S, PARAMS, PEER, VALUE, Driver, assigned
 
 from pronghorn.broker.events import Assign, Command, PeerGone, Send, WorkerGone
-from pronghorn.broker.verdicts import Bounds
 from pronghorn.broker.window import CONCURRENT_PER_WORKER, STALL_S
 from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.limits import Bounds
 from pronghorn.broker.wire.link import (
     CancelNested,
     CancelRun,
@@ -305,7 +305,7 @@ def test_unknown_nodes_and_too_large_params_are_refused(serving: Driver) -> None
 
 
 def test_a_full_queue_refuses_calls_of_nodes() -> None:
-    driver = Driver(bounds=Bounds(grant_bytes=8192, queue_requests=1))
+    driver = Driver(bounds=Bounds(queue_requests=1))
     driver.start_worker()
     driver.hello()
     parent = begun(driver, "m.sleep")

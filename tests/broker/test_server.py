@@ -34,7 +34,7 @@ from pronghorn.broker.wire.control import (
     WorkerReady,
     WorkerStarted,
 )
-from pronghorn.broker.wire.limits import Limits
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, MEMORY_BYTES_MIN, MIB, Bounds, Limits
 from pronghorn.broker.wire.link import (
     CancelRun,
     Done,
@@ -56,7 +56,13 @@ TABLE = NodeTable(
 class Broker:
     """A broker process and the supervisor's end of its channel."""
 
-    def __init__(self, folder: Path, *endpoints: str, files: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *endpoints: str,
+        files: tuple[str, ...] = (),
+        bounds: Bounds = DEFAULT_BOUNDS,
+    ) -> None:
         ours, theirs = make_pair()
         ours.settimeout(PATIENCE_S)
         with theirs:
@@ -70,6 +76,7 @@ class Broker:
                 epoch="e1",
                 limits=Limits(),
                 insecure=False,
+                bounds=bounds,
                 files=files,
             )
         )
@@ -483,6 +490,32 @@ def test_a_client_over_a_stream_that_does_not_read_hinders_nobody(
     worker.answer(worker.begin(), 3)
     assert other.receive()[:3] == [RESULT, 7, 3]
     assert [idle.receive()[:3] for _ in range(3)] == [[RESULT, id_, large] for id_ in range(3)]
+
+
+@pytest.mark.slow
+def test_beyond_its_memory_it_drops_who_does_not_read_and_serves_the_others(folder: Path) -> None:
+    broker = Broker(folder, bounds=Bounds(memory_bytes=MEMORY_BYTES_MIN, kill_grace_s=PATIENCE_S))
+    broker.serve()
+    worker = broker.worker(1)
+    idle, other = (RawStreamClient(broker.endpoint) for _ in range(2))
+    idle.hello()
+    other.hello()
+    other.send([CALL, 1, "add", [1, 2]])  # which shows that several may be in a worker
+    worker.answer(worker.begin(), 3)
+    assert other.receive()[:3] == [RESULT, 1, 3]
+    idle.send(*([CALL, id_, "add", [1, 2]] for id_ in range(8)))
+    for call in [worker.begin() for _ in range(8)]:
+        worker.answer(call, "x" * 10 * MIB)
+    assert all(other.nothing_more_comes() for _ in range(40))  # the memory is looked at meanwhile
+    assert idle.ends()
+    other.send([CALL, 7, "add", [1, 2]])
+    while not isinstance(message := worker.receive(), RunCall):
+        assert isinstance(message, CancelRun)  # of what the other has lost
+    worker.answer(message, 3)
+    assert other.receive()[:3] == [RESULT, 7, 3]
+    for end in worker, idle, other:
+        end.close()
+    assert broker.close() == "exit status 0"
 
 
 def test_a_client_over_a_stream_that_breaks_its_grant_is_dropped(

@@ -16,16 +16,16 @@ from descriptors import descriptors_left
 from msgspec.msgpack import encode
 from trees import PATIENCE_S
 
-from pronghorn.broker import streams as module
 from pronghorn.broker.events import Event, Malformed, Probed, Received
 from pronghorn.broker.ingress import Ingress
 from pronghorn.broker.poller import Poller
 from pronghorn.broker.streams import EVENTS_PER_VISIT, Listener, Stream, Streams
 from pronghorn.broker.wire.errors import InvalidArgumentError
-from pronghorn.broker.wire.limits import KIB, MIB, Limits
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, KIB, MIB, Limits
 from pronghorn.broker.wire.link import FrameReader
 
 LIMITS = Limits(request_bytes=4 * KIB, result_bytes=4 * KIB, grant_bytes=8 * KIB)
+UNREAD_BYTES = 16 * MIB
 FRAME_BYTES_MAX = LIMITS.socket_message_bytes
 CALL = encode([35, 1, "add", [1, 2]])
 
@@ -71,6 +71,7 @@ class Broker:
         self.streams = Streams(
             [self.path],
             limits=LIMITS,
+            unread_bytes=UNREAD_BYTES,
             ingress=Ingress(LIMITS),
             poller=self.poller,
             accepted=lambda stream: self.events.append(Probed(stream.peer)),
@@ -168,6 +169,7 @@ def test_where_nothing_can_be_made_nothing_is_left(tmp_path: Path) -> None:
         Streams(
             [good, bad],
             limits=LIMITS,
+            unread_bytes=UNREAD_BYTES,
             ingress=Ingress(LIMITS),
             poller=Poller(),
             accepted=lambda stream: None,
@@ -362,18 +364,24 @@ def test_who_lets_too_many_replies_pile_up_has_to_go(broker: Broker, by_flush: b
     broker.turn()
 
 
-def test_who_lets_too_many_bytes_pile_up_has_to_go(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_lets_too_many_bytes_pile_up_has_to_go(broker: Broker) -> None:
     """Of large results fewer may wait than of others; far more than of one grant's requests."""
-    assert 4 * Limits().grant_bytes < module.UNREAD_BYTES_MAX
-    monkeypatch.setattr(module, "UNREAD_BYTES_MAX", MIB)
+    assert 4 * Limits().grant_bytes < DEFAULT_BOUNDS.unread_bytes
     _, stream = broker.client()
     given = 0
     while broker.streams.write(stream, b"x" * 100_000):
         given += 1
     assert given >= 10
-    assert stream.pending_bytes > MIB
+    assert stream.pending_bytes > UNREAD_BYTES
+    assert broker.streams.slowest() is stream
+
+
+def test_who_has_little_unread_is_not_the_slowest(broker: Broker) -> None:
+    assert broker.streams.slowest() is None
+    _, stream = broker.client()
+    while not stream.pending_bytes:
+        broker.streams.write(stream, b"x" * 10_000)
+    assert broker.streams.slowest() is None
 
 
 @pytest.mark.parametrize("by_flush", [False, True])

@@ -10,7 +10,6 @@ from pronghorn.broker.requests import Node, ReadyQueue
 from pronghorn.broker.verdicts import (
     RETRY_AFTER_MS,
     RUNNING_MAX,
-    Bounds,
     full_details,
     refusal,
     running_in,
@@ -25,11 +24,11 @@ from pronghorn.broker.wire.errors import (
     PronghornError,
     UnimplementedError,
 )
-from pronghorn.broker.wire.limits import ID_BYTES_MAX, TIMEOUT_MS_MAX, Limits
+from pronghorn.broker.wire.limits import ID_BYTES_MAX, TIMEOUT_MS_MAX, Bounds, Limits
 from pronghorn.broker.wire.messages import NO_OPTIONS, Options, RequestId
 from pronghorn.broker.wire.slots import SlotState
 
-BOUNDS = Bounds(grant_bytes=100, queue_requests=3, queue_bytes=50)
+BOUNDS = Bounds(queue_requests=3, queue_bytes=50)
 
 
 def refuse(
@@ -46,7 +45,7 @@ def refuse(
     peer = session(grant=2)
     for name, value in of_session.items():
         setattr(peer, name, value)
-    return refusal(peer, queue, BOUNDS, id_=id_, options=options, size=size)
+    return refusal(peer, queue, BOUNDS, grant_bytes=100, id_=id_, options=options, size=size)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, structs
 from requests_of import Page
 
 from pronghorn.broker.core import BrokerCore, CoreConfig
@@ -20,10 +20,9 @@ from pronghorn.broker.events import (
     WorkerSent,
     WorkerStarting,
 )
-from pronghorn.broker.verdicts import Bounds
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.jsonrpc import JsonRequest
-from pronghorn.broker.wire.limits import KIB, Limits
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, KIB, Bounds, Limits
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
     CODEC_MSGPACK,
@@ -73,15 +72,14 @@ REQ = Origin((b"",), CODEC_MSGPACK, silent=False, batch=0)
 class Driver:
     """A core with its clock and the pages of its workers."""
 
-    def __init__(self, *, bounds: Bounds | None = None, sessions: int = 10_000) -> None:
+    def __init__(self, *, bounds: Bounds = DEFAULT_BOUNDS, sessions: int = 10_000) -> None:
         config = CoreConfig(
             epoch="e1",
             server="test",
             pid=7,
             limits=LIMITS,
-            bounds=bounds,
+            bounds=structs.replace(bounds, kill_grace_s=GRACE_S),
             sessions=sessions,
-            kill_grace_s=GRACE_S,
         )
         self.core = BrokerCore(config)
         self.now = 1000.0

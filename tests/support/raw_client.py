@@ -1,6 +1,7 @@
 """Clients of the wire without anything of ours, for tests: a DEALER, and a plain stream."""
 
 import socket
+from contextlib import suppress
 from struct import Struct
 from typing import Any
 
@@ -113,6 +114,13 @@ class RawStreamClient(RawClient):
             return self.socket.recv(1) == b""
         except ConnectionResetError:  # something was not read
             return True
+
+    def ends(self) -> bool:
+        """Read all that comes until the end of the stream."""
+        with suppress(ConnectionResetError):  # something was not read
+            while self.socket.recv(1 << 20):
+                pass
+        return True
 
     def close(self) -> None:
         """Hang up."""

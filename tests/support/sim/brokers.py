@@ -19,8 +19,7 @@ from pronghorn.broker.events import (
     WorkerStarting,
 )
 from pronghorn.broker.ingress import Ingress
-from pronghorn.broker.verdicts import Bounds
-from pronghorn.broker.wire.limits import KIB, Limits
+from pronghorn.broker.wire.limits import KIB, Bounds, Limits
 from pronghorn.broker.wire.link import ToBroker
 
 from .dice import Dice
@@ -38,10 +37,10 @@ LIMITS = Limits(
     grant_bytes=40 * KIB,
     stranger_requests=6,
 )
-BOUNDS = Bounds(grant_bytes=LIMITS.grant_bytes, queue_requests=100, queue_bytes=100 * KIB)
+KILL_GRACE_S = 0.02  # so short that slow nodes overstay it as well as those that hang
+BOUNDS = Bounds(queue_requests=100, queue_bytes=100 * KIB, kill_grace_s=KILL_GRACE_S)
 
 SESSIONS = 1  # so few that nearly each hello has others looked at
-KILL_GRACE_S = 0.02  # so short that slow nodes overstay it as well as those that hang
 
 BURST_S = 0.000_03  # longest time that events wait for those after them before they are dealt with
 LATE_TICK_S = 0.003
@@ -58,7 +57,6 @@ class FakeBroker:
             limits=LIMITS,
             bounds=BOUNDS,
             sessions=SESSIONS,
-            kill_grace_s=KILL_GRACE_S,
         )
         self.core = BrokerCore(config)
         self.alive = True
