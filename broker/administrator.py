@@ -1,6 +1,6 @@
 """Carries out the orders of administrators, and tells when that is done. An IO shell.
 
-Mirror: tests/broker/test_administrator.py.
+Mirror: tests/fault/test_lifecycle.py, by real pools.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """One generation: what the modules held when a template imported them; its workers. An IO shell.
 
-Mirror: tests/broker/test_generation.py.
+Mirror: tests/fault/test_lifecycle.py, by real pools.
 """
 
 import logging

@@ -11,7 +11,7 @@ Calls never notice: the new workers are ready before the broker switches, and th
 they have begun. A template that is started again because it has ended must find what it had found
 before; where the files have changed, that is a reload too.
 
-Mirror: tests/broker/test_generations.py.
+Mirror: tests/fault/test_lifecycle.py, by real pools.
 """
 
 import logging
