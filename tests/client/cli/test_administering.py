@@ -67,7 +67,7 @@ def test_a_reload_tells_what_is_new(shop: Commands) -> None:
         (["scale", "0"], "a pool needs at least 1"),
         (["scale", "-2"], "workers is -2"),
         (["scale", "10000"], "a pool has at most 1000"),
-        (["scale", "many"], "many"),
+        (["scale", "many"], "valid integer"),
         (["drain", "99"], "no worker 99 serves"),
         (["recycle", "99"], "no worker 99 serves"),
     ],
