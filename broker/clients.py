@@ -11,10 +11,12 @@ from msgspec import Raw
 
 from .events import Malformed, Origin, PeerGone, Probed, Received, ReceivedJson, Send
 from .lifecycle import Lifecycle
+from .orders import Orders
 from .requests import Key, Node, Request, Session
 from .sessions import Sessions
 from .statistics import BrokerStatistics
-from .verdicts import full_details, in_quarantine, memory_refusal, refusal
+from .verdicts import full_details, in_quarantine, is_ending, memory_refusal, refusal
+from .wire.administration import ORDERS
 from .wire.codec import DECODE_ERRORS
 from .wire.errors import (
     CancelledError,
@@ -44,7 +46,6 @@ from .wire.messages import (
     Welcome,
     WelcomeInfo,
 )
-from .wire.table import NodeTable
 
 STATUS = "pronghorn.status"
 
@@ -56,6 +57,7 @@ class Clients:
         self,
         sessions: Sessions,
         life: Lifecycle,
+        orders: Orders,
         *,
         welcome: WelcomeInfo,
         bounds: Bounds,
@@ -66,8 +68,11 @@ class Clients:
         self._grant_bytes = welcome.limits.grant_bytes
         self.memory_is_tight = False  # then requests are refused
         self._statistics = statistics
-        self._table: NodeTable | None = None
-        self._by_name: dict[str, Node] = {}  # every name a caller may use -> node
+        self._orders = orders
+        self._catalog = life.catalog
+        # Every name a caller may use -> node; none once all is about to end.
+        self._by_name: dict[str, Node] = {}
+        self._ending = False
         self._sessions = sessions
         self._by_peer = sessions.by_peer
         self._life = life
@@ -85,10 +90,20 @@ class Clients:
             Subscribe: self._on_reserved,
         }
 
-    def serve(self, table: NodeTable, by_name: dict[str, Node]) -> None:
-        """Serve these nodes."""
-        self._table = table
-        self._by_name = by_name
+    def serve(self) -> None:
+        """Accept requests of the nodes that are served now."""
+        if not self._ending:
+            self._by_name = self._catalog.by_name
+
+    def end(self) -> None:
+        """Accept nothing more, for all is about to end."""
+        self._ending = True
+        self._by_name = {}
+
+    @property
+    def have_open(self) -> bool:
+        """Whether any client has a request open."""
+        return any(session.open for session in self._by_peer.values())
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -156,7 +171,7 @@ class Clients:
         """Accept a request or refuse it. Guarded by ``scripts/bench guard``."""
         node = self._by_name.get(message.node)
         if node is None:
-            self._without_node(session, message, event)
+            self._without_node(session, message, event, now)
             return
         id_, options, origin, size = message.id, message.options, event.origin, event.size
         if node.refused_until and now < node.refused_until:
@@ -218,11 +233,24 @@ class Clients:
         queue, bounds = self._queue, self._bounds
         return queue.length >= bounds.queue_requests or queue.bytes + size > bounds.queue_bytes
 
-    def _without_node(self, session: Session, message: Call | MapChunk, event: Received) -> None:
+    def _without_node(
+        self, session: Session, message: Call | MapChunk, event: Received, now: float
+    ) -> None:
         """Answer a call of a name that no node has: one of our own, or unknown."""
-        if message.node != STATUS:
-            assert self._table is not None, "the shell reads clients only once the table is known"
-            error: PronghornError = self._table.not_found(message.node)
+        error: PronghornError | None
+        if message.node in ORDERS:
+            key: Key = message.id
+            if key is None:
+                self._nameless += 1
+                key = (self._nameless,)
+            error = self._orders.accept(session, message, event, key, now)
+            if error is not None:
+                self._refuse(session.peer, message.id, error, event.origin)
+        elif message.node != STATUS:
+            if message.node in self._catalog.by_name:
+                error = is_ending(message.node)
+            else:
+                error = self._catalog.not_found(message.node)
             self._refuse(session.peer, message.id, error, event.origin)
         elif type(message) is MapChunk:
             error = InvalidArgumentError(f"{STATUS} can be called, not mapped")

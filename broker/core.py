@@ -17,7 +17,10 @@ import msgspec
 
 from .clients import Clients
 from .events import (
+    Administered,
     Command,
+    DrainBegun,
+    Drained,
     Event,
     Malformed,
     MemoryTight,
@@ -25,15 +28,17 @@ from .events import (
     Probed,
     Received,
     ReceivedJson,
+    TableComing,
     TableKnown,
     Tick,
     WorkerGone,
+    WorkerRetired,
     WorkerSent,
     WorkerStarting,
 )
 from .lifecycle import Lifecycle
 from .nested import NestedCalls
-from .requests import Node
+from .orders import Orders
 from .sessions import Sessions
 from .statistics import BrokerStatistics, NodeStatistics, WorkerStatistics
 from .wire.limits import DEFAULT_BOUNDS, PROTOCOL_VERSION, Bounds, Limits
@@ -51,6 +56,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         limits: Limits towards clients.
         bounds: What is held at most.
         sessions: Sessions that are kept without a question whether their clients are still there.
+        administrators: How the routing ids of those begin who may give orders; b"": all may.
     """
 
     epoch: str
@@ -59,6 +65,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     bounds: Bounds = DEFAULT_BOUNDS
     sessions: int = 10_000
+    administrators: bytes = b""
 
 
 class BrokerCore:
@@ -67,7 +74,6 @@ class BrokerCore:
     def __init__(self, config: CoreConfig) -> None:
         limits = config.limits
         self._config = config
-        self._nodes: list[Node] = []  # by index in the table
         self._sessions = Sessions(limits, config.sessions)
         bounds = config.bounds
         self._life = life = Lifecycle(self._sessions, bounds.kill_grace_s)
@@ -75,9 +81,11 @@ class BrokerCore:
         self._delayed = life.delayed
         self._nested = NestedCalls(life, limits, bounds)
         self._workers = workers = Workers(life, self._nested)
+        self._orders = orders = Orders(life, limits, bounds, config.administrators)
         self._clients = clients = Clients(
             self._sessions,
             life,
+            orders,
             welcome=WelcomeInfo(
                 version=PROTOCOL_VERSION,
                 epoch=config.epoch,
@@ -98,9 +106,13 @@ class BrokerCore:
             PeerGone: clients.on_peer_gone,
             TableKnown: self._on_table_known,
             MemoryTight: self._on_memory_tight,
+            TableComing: self._on_table_coming,
             WorkerStarting: workers.on_starting,
             WorkerSent: workers.on_sent,
             WorkerGone: workers.on_gone,
+            WorkerRetired: workers.on_retired,
+            Administered: orders.on_answered,
+            DrainBegun: self._on_drain_begun,
             Tick: self._on_tick,
         }
 
@@ -128,7 +140,7 @@ class BrokerCore:
             counters={"accepted": life.accepted, **asdict(life.count)},
             nodes=[
                 NodeStatistics(node.name, node.calls, node.failures, node.estimate_ns)
-                for node in self._nodes
+                for node in life.catalog.nodes
             ],
             workers=[
                 WorkerStatistics(one.id, one.pid, one.state.value, len(one.held))
@@ -144,32 +156,36 @@ class BrokerCore:
         self._sessions.check_invariants()
         waiting = life.queue.waiting()
         held = [r for w in life.placement.workers.values() for r in w.held.values()]
-        delayed = life.delayed.items()
-        everywhere = {id(request) for request in (*waiting, *held, *delayed)}
-        count = len(waiting) + len(held) + len(delayed)
+        everywhere = [*waiting, *held, *life.delayed.items(), *life.orders.values()]
+        count = len({id(request) for request in everywhere})
         assert len(everywhere) == count, "I2: no request is in two places"
-        alive = {id(request) for request in (*waiting, *held, *delayed) if not request.ended}
+        alive = {id(request) for request in everywhere if not request.ended}
         sessions = (*self._sessions.by_peer.values(), *self._nested.sessions.values())
         open_ = [request for session in sessions for request in session.open.values()]
         assert {id(request) for request in open_} == alive, "I1, I4: open iff not ended"
         life.check_invariants()
 
     def _on_table_known(self, event: TableKnown, now: float) -> None:
-        table = event.table
-        self._nodes = [
-            Node(
-                index,
-                node.name,
-                node.kind != "inline",
-                marks_items=node.kind != "async",
-                retry=node.retry,
-            )
-            for index, node in enumerate(table.nodes)
-        ]
-        by_name = {name: self._nodes[index] for name, index in table.names().items()}
-        self._clients.serve(table, by_name)
-        self._nested.serve(table, by_name)
-        self._workers.table_digest = table.digest
+        self._life.catalog.serve(event.generation, event.table)
+        self._clients.serve()
+        self._life.serve_queued(now)
+        self._workers.serve(now)
+
+    def _on_table_coming(self, event: TableComing, now: float) -> None:
+        self._life.catalog.announce(event.generation, event.table)
+
+    def _on_drain_begun(self, event: DrainBegun, now: float) -> None:
+        self._clients.end()
+        self._orders.end()
+        self.settle = self._settle_until_drained
+
+    def _settle_until_drained(self, now: float) -> list[Command]:
+        """Do what `settle` does, and tell once that all has ended."""
+        commands = self._life.settle(now)
+        if not self._clients.have_open:
+            self.settle = self._life.settle
+            commands.append(Drained())
+        return commands
 
     def _on_memory_tight(self, event: MemoryTight, now: float) -> None:
         self._clients.memory_is_tight = event.tight

@@ -7,7 +7,9 @@ the shell to carry out. Neither has behaviour.
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import Raw
 
+from .wire.administration import Order, OrderError, SeenWorker
 from .wire.jsonrpc import JsonRequest
 from .wire.link import Buffer, ToBroker, ToWorker
 from .wire.messages import BrokerMessage, ClientMessage, Error
@@ -74,16 +76,38 @@ class PeerGone(msgspec.Struct, frozen=True):
 
 
 class TableKnown(msgspec.Struct, frozen=True):
-    """The nodes that are served."""
+    """The nodes that are served from now on, and whose workers get the requests.
+
+    Workers of earlier generations get nothing more.
+    """
 
     table: NodeTable
+    generation: int = 0
+
+
+class TableComing(msgspec.Struct, frozen=True):
+    """Nodes that will be served; their workers are kept until then."""
+
+    table: NodeTable
+    generation: int
 
 
 class WorkerStarting(msgspec.Struct, frozen=True):
-    """A worker was started; its page is mapped, its link open."""
+    """A worker was started; its page is mapped, its link open.
+
+    Attributes:
+        worker_id: Its number.
+        page: Its page of slots.
+        generation: Of the nodes that it should have.
+        look_requests: So many requests given to it make a `Look`; 0: none does.
+        look_s: A `Look` is made so often as long as it is given requests, seconds; 0: never.
+    """
 
     worker_id: int
     page: SlotsPage
+    generation: int = 0
+    look_requests: int = 0
+    look_s: float = 0.0
 
 
 class WorkerSent(msgspec.Struct, frozen=True, gc=False):
@@ -108,6 +132,24 @@ class MemoryTight(msgspec.Struct, frozen=True):
     tight: bool
 
 
+class WorkerRetired(msgspec.Struct, frozen=True):
+    """A worker is to get nothing more and to end when it has finished what it has begun."""
+
+    worker_id: int
+
+
+class Administered(msgspec.Struct, frozen=True):
+    """The supervisor has carried out an order, with that result, or could not: see `error`."""
+
+    ticket: int
+    value: Raw
+    error: OrderError | None = None
+
+
+class DrainBegun(msgspec.Struct, frozen=True):
+    """All is about to end: no more requests of clients are accepted."""
+
+
 class Tick(msgspec.Struct, frozen=True):
     """The time that `BrokerCore.next_due` named has come."""
 
@@ -119,10 +161,14 @@ Event = (
     | Probed
     | PeerGone
     | TableKnown
+    | TableComing
     | WorkerStarting
     | WorkerSent
     | WorkerGone
     | MemoryTight
+    | WorkerRetired
+    | Administered
+    | DrainBegun
     | Tick
 )
 
@@ -152,4 +198,23 @@ class Kill(msgspec.Struct, frozen=True):
     reason: str
 
 
-Command = Send | Assign | Kill
+class Look(msgspec.Struct, frozen=True):
+    """Tell the supervisor how many requests a worker was given, so that it may look at it."""
+
+    worker_id: int
+    requests: int
+
+
+class Administer(msgspec.Struct, frozen=True):
+    """Have the supervisor carry out a client's order; `Administered` answers it."""
+
+    ticket: int
+    order: Order
+    workers: tuple[SeenWorker, ...]
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """Tell the supervisor that no client has a request open, and none will."""
+
+
+Command = Send | Assign | Kill | Look | Administer | Drained

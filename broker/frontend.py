@@ -10,13 +10,14 @@ Mirror: tests/broker/test_frontend.py.
 import ctypes
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
 import zmq
 from zmq.backend import Socket as BackendSocket
 
+from .peers import Peers
 from .wire.errors import InvalidArgumentError
 from .wire.limits import KIB, Limits
 from .wire.link import Buffer
@@ -54,11 +55,12 @@ class Frontend:
 
     Args:
         limits: Towards clients.
-        see: Called for each message with its routing id and one of its frames.
+        peers: Told of each new client.
     """
 
-    def __init__(self, limits: Limits, see: Callable[[bytes, zmq.Frame], None]) -> None:
-        self._see = see
+    def __init__(self, limits: Limits, peers: Peers) -> None:
+        self._peers = peers
+        self._known = peers.known
         self._frames_max = limits.frames + 1  # one more, so that the parser sees the excess
         self._context = zmq.Context()
         _seed_routing_ids(self._context)
@@ -171,13 +173,26 @@ class Frontend:
         peer = recv(_NOBLOCK)
         # A frame object knows whether more follow it, for half the price of asking the socket.
         frame = recv(_NOBLOCK, False)
-        self._see(peer, frame)
+        if peer not in self._known:
+            self._peers.see(peer, pid_of(frame))
         frames: list[bytes] = [peer, frame.bytes]
         while frame.more:
             frame = recv(_NOBLOCK, False)
             if len(frames) <= self._frames_max:
                 frames.append(frame.bytes)
         return frames
+
+
+def pid_of(frame: zmq.Frame) -> int:
+    """Read from a received frame the process of its sender; 0 if it is no ipc client's.
+
+    libzmq has it from the kernel: ``Peer-Address`` is ``localhost:uid:gid:pid``.
+    """
+    try:
+        kind, _, _, pid = str(frame.get("Peer-Address")).split(":")
+        return int(pid) if kind == "localhost" else 0
+    except (ValueError, zmq.ZMQError):
+        return 0
 
 
 def _undelivered(error: zmq.ZMQError) -> Delivery:

@@ -23,8 +23,11 @@ Mirror: tests/broker/test_lifecycle.py.
 
 from collections.abc import Sequence
 
+import msgspec
+
+from .catalog import Catalog
 from .deadlines import Deadlines
-from .events import Assign, Command, Kill, Send
+from .events import Assign, Command, Kill, Look, Send
 from .placement import Placement, Worker, WorkerState
 from .requests import Key, ReadyQueue, Request, Session
 from .retries import retry_delay_s
@@ -48,6 +51,7 @@ from .wire.link import (
     RunCall,
     RunChunk,
     RunHere,
+    Stop,
     ToWorker,
     wrap_json,
 )
@@ -64,6 +68,7 @@ class Lifecycle:
         self._sessions = sessions
         self._kill_grace_s = kill_grace_s
         self.commands: list[Command] = []  # since the last `settle`, in order
+        self.catalog = Catalog()
         self.queue = ReadyQueue()
         self.placement = Placement()
         # Deadlines of requests, and of workers that run what was given up.
@@ -72,6 +77,8 @@ class Lifecycle:
         self.delayed: Deadlines[Request] = Deadlines(_is_not_delayed)
         # token of a request -> the calls that its node has open, by their keys; never empty
         self.children: dict[int, dict[Key, Request]] = {}
+        # ticket of an order -> its request, until the supervisor has answered or nobody waits
+        self.orders: dict[int, Request] = {}
         self._orphans: list[Request] = []  # calls whose callers have ended since the last `settle`
         self._light_until = 0.0  # until when light clients are taken to be there beside heavy ones
         self.accepted = 0  # requests since the start
@@ -79,7 +86,7 @@ class Lifecycle:
 
     def admit(self, request: Request, now: float) -> None:
         """Take in an accepted request: it goes to a worker at once or into the queue."""
-        self._open(request)
+        self.open(request)
         queue = self.queue
         if queue.length:
             self._note_crowd(request.session, now)
@@ -91,7 +98,7 @@ class Lifecycle:
         """Take in a request if a worker has room for it, before all that wait."""
         if not self._assign_at_once(request, now):
             return False
-        self._open(request)
+        self.open(request)
         return True
 
     def tell(self, worker: Worker, message: ToWorker) -> None:
@@ -121,10 +128,25 @@ class Lifecycle:
     def put_back(self, requests: Sequence[Request], now: float) -> None:
         """Queue requests that had been given to a worker, which has not begun them, in order."""
         for request in reversed(requests):
-            if request.here:
+            if request.here or self._is_outdated(request):
                 self._place_or_return(request, now)
-            else:
+            elif self._renewed(request):
                 self.queue.put_back(request)
+
+    def serve_queued(self, now: float) -> None:
+        """Have what waits in the queue run by workers of the nodes that are served from now on."""
+        for request in self.queue.take_all():
+            if self._is_outdated(request):
+                self._place_or_return(request, now)
+            elif self._renewed(request):
+                self.queue.append(request)
+
+    def retire(self, worker: Worker, now: float) -> None:
+        """Have a worker finish what it has begun and end; what it has not goes to others."""
+        if worker.state in (WorkerState.DRAINING, WorkerState.CONDEMNED):
+            return
+        self.put_back(self.placement.drain(worker), now)
+        self.tell(worker, Stop())
 
     def retry(self, request: Request, now: float) -> bool:
         """Have a request run again that was begun, if its node says that it may; else `False`."""
@@ -152,6 +174,9 @@ class Lifecycle:
         worker = self.placement.workers.get(request.worker_id)
         if request.delayed:
             request.delayed = False
+        elif request.ticket:
+            del self.orders[request.ticket]
+            outcome = "maybe_executed"
         elif worker is None:
             self.queue.drop(request)
         elif not self.placement.revoke(worker, request):
@@ -213,12 +238,16 @@ class Lifecycle:
                 self._on_stuck(request, now)
         for request in self.delayed.pop_due(now):
             request.delayed = False
-            if request.here:
+            if request.here or self._is_outdated(request):
                 self._place_or_return(request, now)
-            else:
+            elif self._renewed(request):
                 self.queue.append(request)
-        if self.placement.check_at <= now:
-            self.placement.check(now)
+        placement = self.placement
+        if placement.check_at <= now:
+            placement.check(now)
+            if placement.looks:
+                self.commands += [Look(worker.id, worker.given) for worker in placement.looks]
+                placement.looks.clear()
 
     def check_invariants(self) -> None:
         """Check what is known of the calls of nodes; for tests, after the other indexes' checks."""
@@ -229,8 +258,11 @@ class Lifecycle:
             assert all(child.parent == token for child in children.values())
             assert all(child.session.open[key] is child for key, child in children.items())
         assert not any(request.here for request in self.queue.waiting())
+        assert all(request.node.served for request in self.queue.waiting())
+        assert all(request.ticket == ticket for ticket, request in self.orders.items())
 
-    def _open(self, request: Request) -> None:
+    def open(self, request: Request) -> None:
+        """Count a request among those that are open."""
         self.accepted += 1
         session = request.session
         session.open[request.key] = request
@@ -286,12 +318,35 @@ class Lifecycle:
     def _place_or_return(self, request: Request, now: float) -> None:
         """Give a request that may not wait to another worker, or back to its caller."""
         request.worker_id = 0
-        if not self._assign_at_once(request, now):
+        if self._is_outdated(request) or not self._assign_at_once(request, now):
             assert isinstance(request.id, int), "ids of nested calls are numbers"
             self.commands.append(Assign(request.session.worker_id, RunHere(request.id)))
             self.count.returned += 1
             request.silent = True
             self.finish(request, _NO_REPLY)
+
+    def _is_outdated(self, request: Request) -> bool:
+        """Whether a node makes this call that was started with other nodes than are served now.
+
+        Its worker still has the node that it means, so it runs there, in its caller.
+        """
+        caller = self.placement.workers.get(request.session.worker_id)
+        return caller is not None and caller.generation != self.catalog.served
+
+    def _renewed(self, request: Request) -> bool:
+        """See to it that a request is of a node that is served; end it if there is none."""
+        if request.node.served:
+            return True
+        node = self.catalog.by_name.get(request.node.name)
+        if node is None:
+            error = self.catalog.not_found(request.node.name)
+            if request.attempts > 1:
+                error.details = msgspec.structs.replace(error.details, outcome="maybe_executed")
+            self.fail(request, error)
+            return False
+        request.node = node
+        request.inline = request.chunk or not node.concurrent
+        return True
 
     def _orphan(self, request: Request) -> None:
         """Have the calls given up that the node of a request has open."""
@@ -306,7 +361,7 @@ class Lifecycle:
         """
         self.count.stuck += 1
         worker = self.placement.workers[request.worker_id]
-        if request.inline and worker.state is WorkerState.READY:
+        if request.inline and worker.state in (WorkerState.READY, WorkerState.DRAINING):
             self.kill(worker, f"{request.node.name} went on after it was given up", now)
 
     def kill(self, worker: Worker, reason: str, now: float) -> None:

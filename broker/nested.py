@@ -12,6 +12,9 @@ queue. The rules that keep a chain of calls from a deadlock, however many worker
 What 1 and 2 name (`Request.here`) goes back to its caller too when it was given to a worker and
 comes back from it: taken back from one that is blocked, or before its next attempt.
 
+A worker whose generation is not served any more runs all calls of its nodes itself: they mean the
+nodes that it has.
+
 A call inherits what is left of its caller's deadline, and ends with it.
 
 Mirror: tests/broker/test_nested.py.
@@ -21,12 +24,11 @@ from collections.abc import Sequence
 
 from .lifecycle import Lifecycle
 from .placement import Worker
-from .requests import Node, Request, Session
+from .requests import Request, Session
 from .verdicts import full_details, queue_refusal, size_refusal
 from .wire.errors import CancelledError, ErrorDetails, PronghornError
 from .wire.limits import Bounds, Limits
 from .wire.link import CancelNested, Nested, NestedFailed, RunHere
-from .wire.table import NodeTable
 
 
 class NestedCalls:
@@ -36,15 +38,9 @@ class NestedCalls:
         self._life = life
         self._limits = limits
         self._bounds = bounds
-        self._table = NodeTable((), "")
-        self._by_name: dict[str, Node] = {}
+        self._catalog = life.catalog
         # worker id -> session, of workers that have made calls
         self.sessions: dict[int, Session] = {}
-
-    def serve(self, table: NodeTable, by_name: dict[str, Node]) -> None:
-        """Serve these nodes."""
-        self._table = table
-        self._by_name = by_name
 
     def on_call(self, worker: Worker, message: Nested, buffers: Sequence[bytes]) -> None:
         """Take in a call that a node makes; `worker.progress_at` is now."""
@@ -89,9 +85,12 @@ class NestedCalls:
             why = "the node that makes the call has ended or was given up"
             details = ErrorDetails(outcome="not_started", node=message.node)
             return CancelledError(f"{message.node}: {why}", details)
-        node = self._by_name.get(message.node)
+        if worker.generation != self._catalog.served:  # it calls a node that it has, as it has it
+            life.tell(worker, RunHere(message.id))
+            return None
+        node = self._catalog.by_name.get(message.node)
         if node is None:
-            return self._table.not_found(message.node)
+            return self._catalog.not_found(message.node)
         size = len(message.params) + sum(map(len, buffers))
         error = size_refusal(self._limits, size=size, buffers=len(buffers))
         if error is not None:

@@ -13,8 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-import zmq
-
 from .poller import Poller
 
 PEERS_MAX = 4096
@@ -33,24 +31,23 @@ class Peers:
     def __init__(self, poller: Poller, gone: Callable[[bytes], None]) -> None:
         self._poller = poller
         self._gone = gone
-        self._pids: OrderedDict[bytes, int] = OrderedDict()  # routing id -> pid, 0 if unknown
+        # routing id -> pid, 0 if unknown; to be looked at by who sees a message
+        self.known: OrderedDict[bytes, int] = OrderedDict()
         self._of_pid: dict[int, set[bytes]] = {}  # pid -> its routing ids; never empty
         self._pidfds: dict[int, int] = {}  # pid -> its descriptor; the same keys as `_of_pid`
 
-    def see(self, peer: bytes, frame: zmq.Frame) -> None:
-        """Take in from whom a message came; `frame` is one of its frames."""
-        if peer in self._pids:
-            return
-        pid = self._watch(_pid_of(frame))
-        self._pids[peer] = pid
+    def see(self, peer: bytes, pid: int) -> None:
+        """Take in a client that is not `known` yet, and its process, 0 if that is not known."""
+        pid = self._watch(pid)
+        self.known[peer] = pid
         if pid:
             self._of_pid[pid].add(peer)
-        if len(self._pids) > PEERS_MAX:
-            self.forget(next(iter(self._pids)))
+        if len(self.known) > PEERS_MAX:
+            self.forget(next(iter(self.known)))
 
     def forget(self, peer: bytes) -> None:
         """Take it that a client is gone."""
-        pid = self._pids.pop(peer, 0)
+        pid = self.known.pop(peer, 0)
         if pid:
             peers = self._of_pid[pid]
             peers.discard(peer)
@@ -61,7 +58,7 @@ class Peers:
         """Let go of all descriptors."""
         for pid in list(self._of_pid):
             self._unwatch(pid)
-        self._pids.clear()
+        self.known.clear()
 
     def _watch(self, pid: int) -> int:
         """Watch a process; returns 0 if that can't be done."""
@@ -86,14 +83,5 @@ class Peers:
         peers = list(self._of_pid[pid])
         self._unwatch(pid)
         for peer in peers:
-            del self._pids[peer]
+            del self.known[peer]
             self._gone(peer)
-
-
-def _pid_of(frame: zmq.Frame) -> int:
-    """Read the process id of an ipc client; 0 if it is none, or not known."""
-    try:
-        kind, _, _, pid = str(frame.get("Peer-Address")).split(":")
-        return int(pid) if kind == "localhost" else 0
-    except (ValueError, zmq.ZMQError):
-        return 0

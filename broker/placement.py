@@ -33,7 +33,9 @@ class WorkerState(Enum):
     """The life of a worker: started, then ready, then gone (and out of every index)."""
 
     STARTING = "starting"
+    WARM = "warm"  # it could take requests, but not yet of the nodes that are served
     READY = "ready"
+    DRAINING = "draining"  # told to stop: it gets nothing more and ends what it has begun
     CONDEMNED = "condemned"  # about to be killed: it gets nothing more
 
 
@@ -44,8 +46,14 @@ class Worker:
     id: int
     page: SlotsPage
     free_slots: list[int]
+    generation: int = 0  # of the nodes it has
     state: WorkerState = WorkerState.STARTING
     pid: int = 0
+    given: int = 0  # requests that it was given so far
+    # when the supervisor wants to be told of `given`: once it is so many; at that time
+    look_at: float = inf
+    look_due: float = inf
+    look_s: float = inf  # from one such time to the next
     # token -> request given to it whose last word has not come, in the order they were given
     held: dict[int, Request] = field(default_factory=dict)
     # token -> slot of requests taken back that it has not confirmed as skipped yet
@@ -72,6 +80,7 @@ class Placement:
         self.stalled: dict[int, Worker] = {}  # worker id -> worker, iff it is stalled
         self.check_at = inf  # no worker has an earlier `check_at`
         self.budget_ns = BUDGET_NS  # run time that a worker may hold ahead
+        self.looks: list[Worker] = []  # those of whom the supervisor is to be told
         self._idle: list[Worker] = []  # no inline request and a free slot; last in, first out
         self._rotation: deque[Worker] = deque()  # may have room for quick ones; checked when used
         self._tokens = 0  # the token given out last
@@ -81,10 +90,11 @@ class Placement:
         """Whether a worker runs nothing that runs alone, and could."""
         return bool(self._idle)
 
-    def add(self, worker_id: int, page: SlotsPage) -> None:
+    def add(self, worker_id: int, page: SlotsPage) -> Worker:
         """Take in a worker that was started; it gets nothing before `ready`."""
         slots = list(range(SLOTS_PER_WORKER - 1, -1, -1))
-        self.workers[worker_id] = Worker(worker_id, page, slots)
+        worker = self.workers[worker_id] = Worker(worker_id, page, slots)
+        return worker
 
     def ready(self, worker: Worker, pid: int) -> None:
         """Note that a worker can take requests."""
@@ -132,6 +142,7 @@ class Placement:
             worker.load_ns += cost_ns
             request.cost_ns = cost_ns
         self._tokens = request.token = token = self._tokens + 1
+        worker.given += 1
         request.worker_id = worker.id
         request.slot = worker.free_slots.pop()
         held = worker.held
@@ -229,11 +240,11 @@ class Placement:
 
     def condemn(self, worker: Worker) -> list[Request]:
         """Give a worker nothing more, as it will be killed; take back what it has not begun."""
-        worker.state = WorkerState.CONDEMNED
-        worker.usable = False
-        taken = self._revoke_all(worker)
-        self._file(worker)
-        return taken
+        return self._close(worker, WorkerState.CONDEMNED)
+
+    def drain(self, worker: Worker) -> list[Request]:
+        """Give a worker nothing more, as it is told to stop; take back what it has not begun."""
+        return self._close(worker, WorkerState.DRAINING)
 
     def check_invariants(self) -> None:
         """Check that every index agrees with every other; for tests."""
@@ -297,7 +308,18 @@ class Placement:
             if not request.ended and self.revoke(worker, request)
         ]
 
+    def _close(self, worker: Worker, state: WorkerState) -> list[Request]:
+        worker.state = state
+        worker.usable = False
+        taken = self._revoke_all(worker)
+        self._file(worker)
+        return taken
+
     def _check(self, worker: Worker, now: float) -> None:
+        if worker.given >= worker.look_at or now >= worker.look_due:
+            worker.look_at = inf  # told once
+            worker.look_due = now + worker.look_s
+            self.looks.append(worker)
         due = worker.progress_at + STALL_S
         if now < due:  # the very sum that is set, so that a check at its time is not too early
             worker.check_at = due

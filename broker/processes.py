@@ -51,6 +51,15 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
     os.kill(pid, number)
 
 
+def resident_bytes(pid: int) -> int:
+    """Return a process's resident memory, what it shares included; 0 once it has ended."""
+    try:
+        with open(f"/proc/{pid}/statm") as sizes:
+            return int(sizes.read().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
+
+
 def children() -> list[int]:
     """List the ids of this process's children, ended ones included."""
     with open(f"/proc/self/task/{os.getpid()}/children") as listing:

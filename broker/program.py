@@ -36,6 +36,7 @@ class Program:
         on_message: Callable[[ControlMessage], None],
         on_exit: Callable[[str], None],
         on_failure: Callable[[str], None],
+        name: str | None = None,
     ) -> None:
         """Set it up; nothing is started.
 
@@ -46,8 +47,10 @@ class Program:
             on_message: Called with each message, the last ones before the exit included.
             on_exit: Called with how it ended; says `start_again`, or does not.
             on_failure: Called with the reason when it can't be started; it is tried again.
+            name: Tells it from others of the same module.
         """
         self._module = module
+        self._timer = name or module
         self._watcher = watcher
         self._configure = configure
         self._on_message = on_message
@@ -84,7 +87,7 @@ class Program:
         now = monotonic()
         when = now + self._policy.died(now, ready_at=self.ready_at)
         self.ready_at = None
-        self._watcher.at(self._module, when, self.start)
+        self._watcher.at(self._timer, when, self.start)
 
     def send(self, message: ControlMessage, descriptors: tuple[int, ...] = ()) -> None:
         """Send a message; nothing happens when it has ended, which its exit tells.
@@ -100,6 +103,12 @@ class Program:
         """Send a signal, by default to end it at once; nothing happens when it has ended."""
         if self._channel is not None:
             kill(self._pid, number)
+
+    def end(self) -> None:
+        """Kill it and start it no more; its exit is not told."""
+        self.kill()
+        self.close()
+        self._watcher.cancel(self._timer)
 
     def close(self) -> None:
         """Close the channel, by which the program ends; its exit is not told any more."""

@@ -43,6 +43,7 @@ class Node:
     budget: RetryBudget = field(default_factory=RetryBudget)  # of its retries
     record: Record = field(default_factory=Record)  # of the workers it has ended
     refused_until: float = 0.0  # monotonic seconds; 0 while it is not in quarantine
+    served: bool = True  # False: there is none of its name any more, or another
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +95,7 @@ class Request(msgspec.Struct, gc=False):
     delayed: bool = False  # waits for its next attempt, neither queued nor held
     parent: int = 0  # token of the request whose node has made this call; 0 for a client's
     here: bool = False  # its caller's worker can run it itself: it never waits in the queue
+    ticket: int = 0  # of an order, which the supervisor carries out; 0 for all else
 
 
 class Lane(msgspec.Struct):
@@ -222,8 +224,15 @@ class ReadyQueue:
         self.bytes -= request.size
         self.rotations[request.inline].drop(request)
 
+    def take_all(self) -> list[Request]:
+        """Take all waiting requests that have not ended, those of each session in their order."""
+        waiting = self.waiting()
+        self.rotations = (Rotation(), Rotation())
+        self.length = self.bytes = 0
+        return waiting
+
     def waiting(self) -> list[Request]:
-        """List all waiting requests that have not ended; for tests and invariants."""
+        """List all waiting requests that have not ended."""
         return [request for rotation in self.rotations for request in rotation.waiting()]
 
     def check_invariants(self) -> None:

@@ -25,6 +25,7 @@ from time import monotonic
 import msgspec
 
 from .core import BrokerCore, CoreConfig
+from .dealings import event_of, message_of
 from .egress import Egress
 from .events import (
     Assign,
@@ -34,7 +35,6 @@ from .events import (
     PeerGone,
     Probed,
     Send,
-    TableKnown,
     Tick,
     WorkerGone,
     WorkerSent,
@@ -55,12 +55,16 @@ from .wire.control import (
     BrokerBound,
     BrokerConfig,
     BrokerFailed,
+    CarryOut,
     ControlMessage,
+    ExpectTable,
+    HasDrained,
     KillWorker,
     ServeTable,
     Shutdown,
     WorkerExited,
     WorkerReady,
+    WorkerServed,
     WorkerStarted,
 )
 from .wire.errors import InvalidArgumentError
@@ -88,6 +92,7 @@ class _Worker(msgspec.Struct):
     page: SlotsPage
     memory: mmap.mmap
     file: int  # descriptor of what the page is the begin of
+    generation: int
     waits_to_write: bool = False
 
 
@@ -114,7 +119,7 @@ class BrokerServer:
         self._unfinished: dict[bytes, Stream] = {}
         try:
             self._peers = Peers(self._poller, self._on_process_ended)
-            self._frontend = Frontend(config.limits, self._peers.see)
+            self._frontend = Frontend(config.limits, self._peers)
             self.endpoints = self._frontend.bind(config.endpoints, insecure=config.insecure)
         except BaseException:
             self._streams.close()
@@ -126,6 +131,7 @@ class BrokerServer:
                 pid=os.getpid(),
                 limits=config.limits,
                 bounds=config.bounds,
+                administrators=self._administrators(config),
             )
         )
         self._memory = Memory(config.bounds.memory_bytes)
@@ -133,12 +139,21 @@ class BrokerServer:
         self.memory_is_over = False  # whether it ends because of that
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
-        self._table_digest = ""  # of the nodes that are served; "" until they are known
+        # number of a generation -> digest of its nodes, of the served one and those to come
+        self._digests: dict[int, str] = {}
         self._stopping = False
         self._now = 0.0  # monotonic seconds at this turn's begin
         self.orphaned = False  # whether the supervisor went without a word
         self._front_fd = self._frontend.fileno()
         self._poller.watch(channel.fileno(), self._read_supervisor)
+
+    def _administrators(self, config: BrokerConfig) -> bytes:
+        """Tell how the routing ids of those begin who may give orders.
+
+        Of a client on the ROUTER nobody knows by which endpoint it came.
+        """
+        on_tcp = any(not endpoint.startswith("ipc://") for endpoint in self.endpoints)
+        return self._streams.prefix if on_tcp and not config.remote_admin else b""
 
     def run(self) -> None:
         """Serve until the supervisor says stop or is gone. Guarded by ``scripts/bench guard``."""
@@ -275,8 +290,10 @@ class BrokerServer:
         handle, now, worker_id = self._core.handle, self._now, link.worker_id
         for message, buffers in messages:
             handle(WorkerSent(worker_id, message, buffers), now)
-            # One with other nodes is about to be killed.
-            if type(message) is Ready and message.table_digest == self._table_digest:
+            # One with other nodes is about to be killed, one of an earlier generation to stop.
+            if type(message) is Ready and (
+                message.table_digest == self._digests.get(worker.generation)
+            ):
                 self._tell_supervisor(WorkerReady(link.worker_id))
 
     def _read_supervisor(self) -> None:
@@ -293,22 +310,26 @@ class BrokerServer:
 
     def _on_control(self, message: ControlMessage, descriptors: tuple[int, ...]) -> None:
         match message:
-            case ServeTable(table):
-                self._core.handle(TableKnown(table), monotonic())
-                self._table_digest = table.digest
-                self._poller.watch(self._front_fd, nothing)
-                self._streams.open()
-            case WorkerStarted(worker_id):
-                self._add_worker(worker_id, descriptors)
+            case ServeTable(table, generation):
+                if not self._digests:
+                    self._poller.watch(self._front_fd, nothing)
+                    self._streams.open()
+                self._digests = {generation: table.digest}
+            case ExpectTable(table, generation):
+                self._digests[generation] = table.digest
+            case WorkerStarted():
+                self._add_worker(message, descriptors)
             case WorkerExited(worker_id, cause, stack):
                 self._remove_worker(worker_id, cause, stack)
             case Shutdown():
                 self._stopping = True
-            case _:
-                raise AssertionError(f"not for the broker: {message!r}")
+        event = event_of(message)
+        if event is not None:
+            self._core.handle(event, monotonic())
 
-    def _add_worker(self, worker_id: int, descriptors: tuple[int, ...]) -> None:
+    def _add_worker(self, started: WorkerStarted, descriptors: tuple[int, ...]) -> None:
         """Take in a worker; one that can't be had, for want of descriptors or memory, is killed."""
+        worker_id = started.worker_id
         if not descriptors:  # they did not arrive
             self._tell_supervisor(KillWorker(worker_id, "the broker has too many files open"))
             return
@@ -322,10 +343,13 @@ class BrokerServer:
             return
         page = SlotsPage(memoryview(memory), lambda size: os.pread(page_fd, size, PAGE_BYTES))
         link = WorkerLink(worker_id, socket.socket(fileno=link_fd))
-        worker = _Worker(link, page, memory, page_fd)
+        worker = _Worker(link, page, memory, page_fd, started.generation)
         self._workers[worker_id] = worker
         self._poller.watch(link_fd, partial(self._read_worker, worker))
-        self._core.handle(WorkerStarting(worker_id, page), monotonic())
+        starting = WorkerStarting(
+            worker_id, page, started.generation, started.look_requests, started.look_s
+        )
+        self._core.handle(starting, monotonic())
 
     def _remove_worker(self, worker_id: int, cause: str, stack: str) -> None:
         """Let go of a reaped worker; what it wrote before its end is read first."""
@@ -381,7 +405,7 @@ class BrokerServer:
                     else:
                         sends[command.peer] = [command]
                 else:
-                    self._tell_supervisor(KillWorker(command.worker_id, command.reason))
+                    self._tell_supervisor(message_of(command))
             self._flush()
             lost: list[Event] = []
             for peer, of_peer in sends.items():
@@ -435,7 +459,10 @@ class BrokerServer:
                 return [PeerGone(peer, banned=delivery is Delivery.FULL)]
         return []
 
-    def _tell_supervisor(self, message: BrokerBound | KillWorker | WorkerReady) -> None:
+    def _tell_supervisor(
+        self,
+        message: BrokerBound | KillWorker | WorkerReady | WorkerServed | CarryOut | HasDrained,
+    ) -> None:
         try:
             self._channel.send(message)
         except GONE:

@@ -199,8 +199,8 @@ class Streams:
         self._poller = poller
         self._on_accepted = accepted
         self._read = read
-        # What stands for clients must not be guessed by one that gives itself a routing id.
-        self._prefix = secrets.token_bytes(8)
+        # Of what stands for clients; it must not be guessed by one that gives itself a routing id.
+        self.prefix = secrets.token_bytes(8)
         self._accepted = 0
         self.by_peer: dict[bytes, Stream] = {}  # what the core knows it by -> stream, until dropped
         self._listeners: list[Listener] = []
@@ -268,7 +268,7 @@ class Streams:
     def _accept(self, listener: Listener) -> None:
         for connection in listener.accept():
             self._accepted += 1
-            peer = self._prefix + self._accepted.to_bytes(8, "big")
+            peer = self.prefix + self._accepted.to_bytes(8, "big")
             stream = Stream(connection, peer, self._ingress, self._limits)
             self.by_peer[peer] = stream
             self._poller.watch(stream.fileno(), partial(self._read, stream))

@@ -10,8 +10,9 @@ It runs no code of users and holds no request. It ends the whole tree when the h
 channel or ends, and on SIGTERM or SIGINT; when it is itself killed, the kernel kills template and
 workers (PR_SET_PDEATHSIG) and the broker, seeing the channel closed, removes the files and ends.
 
-`watcher` is its loop, `program` keeps broker and template running, `workforce` the workers; here is
-what one of them means for the others, and for the host.
+`watcher` is its loop, `program` keeps broker and templates running, `generations` has what is
+served and reloads it, `administrator` carries out orders; here is what one of them means for the
+others, and for the host.
 
 Mirror: tests/broker/test_supervisor.py.
 """
@@ -25,37 +26,42 @@ import sys
 from pathlib import Path
 from time import monotonic
 
+from .administrator import Administrator
 from .folder import RuntimeFolder, remove_stale
+from .generations import Generations
 from .processes import end_children, use_cpus
 from .program import Program
+from .sources import SourceWatch
 from .watcher import Watcher
 from .wire.channel import ControlChannel
 from .wire.control import (
     HOOKS_GRACE_S,
+    BeginDrain,
     BrokerBound,
     BrokerConfig,
     BrokerFailed,
+    CarryOut,
     ControlMessage,
+    DrainPool,
+    HasDrained,
     KillWorker,
-    Loaded,
     PoolConfig,
     PoolFailed,
     PoolReady,
-    ServeTable,
+    PoolReloaded,
+    ReloadPool,
     Shutdown,
-    TemplateConfig,
-    WorkerForked,
     WorkerReady,
+    WorkerServed,
 )
 from .wire.errors import InvalidArgumentError
 from .wire.linux import become_subreaper
 from .wire.places import POOL_PREFIX, endpoint_in
-from .wire.table import BUILTIN_PREFIX
-from .workforce import Workforce
 
 _log = logging.getLogger("pronghorn.broker.supervisor")  # as a program it would be __main__
 
 _REAP_WAIT_S = 0.5  # after a SIGKILL, before the supervisor ends without having reaped
+_SETTLED_S = 0.1  # after the last change of a file, before the modules are imported anew
 
 
 class Supervisor:
@@ -64,7 +70,6 @@ class Supervisor:
     def __init__(self, config: PoolConfig, host: ControlChannel) -> None:
         self._config = config
         self._host = host
-        self._modules = ", ".join(config.modules)
         self._folder = RuntimeFolder(Path(config.folder))
         self._endpoints = (endpoint_in(config.folder), *config.endpoints)
         self._claim_sockets()
@@ -77,28 +82,19 @@ class Supervisor:
             on_exit=self._on_broker_exit,
             on_failure=self._on_broker_failure,
         )
-        self._template = Program(
-            "pronghorn.worker.template",
-            self._watcher,
-            configure=self._configure_template,
-            on_message=self._on_template_message,
-            on_exit=self._on_template_exit,
-            on_failure=self._on_template_failure,
-        )
-        self._workers = Workforce(
-            config.workers,
+        self._generations = Generations(
+            config,
             self._watcher,
             broker=self._broker,
-            template=self._template,
-            start_timeout_s=config.start_timeout_s,
-            result_bytes=config.limits.result_bytes,
-            on_stillborn=self._on_stillborn,
+            give_up=self._give_up,
+            on_reloaded=self._on_reloaded,
         )
+        self._administrator = Administrator(self._broker, self._generations)
+        self._sources: SourceWatch | None = None  # None unless changes of files are to be seen
         self._bound: tuple[str, ...] = ()  # () until the broker of this epoch is bound
-        self._loaded: Loaded | None = None  # what the modules hold, as they were imported last
-        self._outdated = False  # whether it was told that spawned workers fail, maybe for a change
         self._epoch = ""
         self._announced = ""  # the epoch that the host was told of last
+        self._draining = False
         self._stopping = False
         self._exit_status = 0
 
@@ -110,17 +106,21 @@ class Supervisor:
             self._watcher.watch(self._host.fileno(), self._read_host)
             self._watch_host_process()
             self._watcher.watch_signals(
-                signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, handler=self._on_signals
+                signal.SIGTERM,
+                signal.SIGINT,
+                signal.SIGHUP,
+                signal.SIGCHLD,
+                handler=self._on_signals,
             )
             self._broker.start()
-            self._template.start()
+            self._generations.current.start()
             # The others are starting: nobody waits for this.
             remove_stale(self._folder.path.parent, POOL_PREFIX)
             while not self._stopping:
-                self._workers.can_start = bool(self._bound) and self._template.ready_at is not None
-                self._workers.tend()
+                self._generations.tend()
+                self._administrator.tend()
                 self._tell_how_it_stands()
-                self._watcher.turn(self._workers.next_due)
+                self._watcher.turn(self._generations.next_due)
         finally:
             try:
                 self._end_tree()
@@ -140,20 +140,32 @@ class Supervisor:
     def _on_signals(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self._stop()
-        self._workers.reap_others()
+        if signal.SIGHUP in numbers:
+            self._generations.reload()
+        self._watcher.reap_others()
 
     def _stop(self) -> None:
         self._stopping = True
 
+    def _drain(self) -> None:
+        """Accept nothing more and stop when all that is open has ended, or when the time is up."""
+        if not (self._bound and self._generations.served):
+            self._stop()
+        elif not self._draining:
+            self._draining = True
+            self._broker.send(BeginDrain())
+            self._watcher.at("drain", monotonic() + self._config.drain_s, self._stop)
+
     def _end_tree(self) -> None:
         """Let the broker and running nodes finish within the grace time, then kill what is left."""
         self._broker.send(Shutdown())
-        self._template.close()
-        hooks = self._loaded is not None and self._loaded.stop_hooks
-        grace_s = HOOKS_GRACE_S if hooks else self._config.grace_s
+        self._generations.close()
+        grace_s = HOOKS_GRACE_S if self._generations.have_stop_hooks else self._config.grace_s
         self._watcher.wait_for_children(grace_s)
         self._watcher.kill_children()
         self._watcher.wait_for_children(_REAP_WAIT_S)
+        if self._sources is not None:
+            self._sources.close()
         self._watcher.close()  # what is to be done yet takes descriptors, of which none may be left
         # Processes that users' nodes started became children of this one when their worker ended.
         end_children(_REAP_WAIT_S)
@@ -172,10 +184,21 @@ class Supervisor:
 
     def _read_host(self) -> None:
         received = self._host.receive()
-        if received is None or any(isinstance(message, Shutdown) for message, _ in received):
+        if received is None:
             self._stop()
+            return
+        for message, _ in received:
+            match message:
+                case Shutdown():
+                    self._stop()
+                case DrainPool():
+                    self._drain()
+                case ReloadPool():
+                    self._generations.reload()
+                case _:
+                    raise AssertionError(f"not for the supervisor: {message!r}")
 
-    def _tell_host(self, message: PoolReady | PoolFailed) -> None:
+    def _tell_host(self, message: PoolReady | PoolFailed | PoolReloaded) -> None:
         """Send news; a host that takes none in, as `Pool` once it runs, must not block the tree."""
         try:
             if _is_writable(self._host):
@@ -184,28 +207,54 @@ class Supervisor:
             self._stop()
 
     def _give_up(self, message: str) -> None:
-        failures = self._loaded.failures if self._loaded else ()
-        self._tell_host(PoolFailed(message, failures))
+        loaded = self._generations.current.loaded
+        self._tell_host(PoolFailed(message, loaded.failures if loaded else ()))
         self._exit_status = 1
         self._stop()
 
     def _tell_how_it_stands(self) -> None:
         """Tell the host once an epoch that there are workers, or that none will ever be ready."""
-        loaded, workers = self._loaded, self._workers
+        current, size = self._generations.current, self._generations.size
+        loaded, workers = current.loaded, current.workforce
         if loaded is not None and self._bound and self._announced != self._epoch and workers.stands:
-            if workers.ready_count < self._config.workers:
+            if workers.ready_count < size:
                 _log.error(
                     "only %d of %d workers are ready, others are tried again: %s",
                     workers.ready_count,
-                    self._config.workers,
+                    size,
                     workers.last_failure,
                 )
             self._announced = self._epoch
+            self._generations.served = True
             self._tell_host(
                 PoolReady(self._bound, self._epoch, loaded.table, loaded.failures, loaded.unsafe)
             )
+            self._watch_sources()
         elif not self._announced and workers.hopeless:
             self._give_up(workers.last_failure)
+
+    def _on_reloaded(self, message: PoolReloaded) -> None:
+        self._tell_host(message)
+        self._watch_sources()
+
+    def _watch_sources(self) -> None:
+        """Have changes of the files seen that the nodes were imported from."""
+        loaded = self._generations.last_loaded
+        if not self._config.reload or loaded is None:
+            return
+        try:
+            if self._sources is None:
+                self._sources = SourceWatch()
+                self._watcher.watch(self._sources.fileno(), self._on_sources)
+            self._sources.watch(loaded.sources)
+        except OSError as error:
+            _log.error("changes of files can't be seen, so they are not reloaded: %s", error)
+
+    def _on_sources(self) -> None:
+        assert self._sources is not None
+        if self._sources.have_changed():
+            # An editor, or a checkout, writes more than once.
+            self._watcher.at("sources", monotonic() + _SETTLED_S, self._generations.reload)
 
     # --- the broker -----------------------------------------------------------------------------
 
@@ -218,6 +267,7 @@ class Supervisor:
             bounds=self._config.bounds,
             insecure=self._config.insecure,
             files=self._folder.files,
+            remote_admin=self._config.remote_admin,
             log_level=self._config.log_level,
         )
         return config, self._folder.descriptors
@@ -228,20 +278,24 @@ class Supervisor:
                 self._bound = endpoints
                 # A port chosen by the system stays the same for the next broker.
                 self._endpoints = endpoints
-                if self._loaded is not None:
-                    self._broker.send(ServeTable(self._loaded.table))
+                self._generations.broker_bound()
             case BrokerFailed(text):
                 if self._announced:
                     _log.error("a new broker can't serve and is started again: %s", text)
                 else:
                     self._give_up(text)
             case WorkerReady(worker_id):
-                self._workers.ready(worker_id)
-                self._outdated = False
+                self._generations.ready(worker_id)
                 if self._broker.ready_at is None:
                     self._broker.ready_at = monotonic()
+            case WorkerServed(worker_id, requests):
+                self._generations.served_requests(worker_id, requests)
             case KillWorker(worker_id, reason):
-                self._workers.kill(worker_id, reason)
+                self._generations.kill(worker_id, reason)
+            case CarryOut():
+                self._administrator.carry_out(message)
+            case HasDrained():
+                self._stop()
             case _:
                 raise AssertionError(f"not for the supervisor: {message!r}")
 
@@ -249,7 +303,11 @@ class Supervisor:
         """End the epoch: every worker is killed and reaped before a new broker binds."""
         _log.error("the broker ended with %s; all calls in flight are lost", cause)
         self._bound = ()
-        self._workers.end_epoch()
+        self._generations.broker_ended()
+        self._administrator.end_epoch()
+        if self._draining:
+            self._stop()
+            return
         self._broker.start_again()
         if not self._announced and self._broker.exhausted:
             self._give_up(f"the broker ended again and again, at last with {cause}")
@@ -257,98 +315,6 @@ class Supervisor:
     def _on_broker_failure(self, reason: str) -> None:
         if not self._announced and self._broker.exhausted:
             self._give_up(f"the broker can't be started: {reason}")
-
-    # --- the template ---------------------------------------------------------------------------
-
-    def _configure_template(self) -> tuple[TemplateConfig, tuple[int, ...]]:
-        config = TemplateConfig(
-            modules=self._config.modules,
-            sys_path=self._config.sys_path,
-            supervisor_pid=os.getpid(),
-            result_bytes=self._config.limits.result_bytes,
-            log_level=self._config.log_level,
-        )
-        return config, ()
-
-    def _on_template_message(self, message: ControlMessage) -> None:
-        match message:
-            case Loaded():
-                self._on_loaded(message)
-            case WorkerForked(worker_id, pid):
-                self._workers.forked(worker_id, pid)
-            case _:
-                raise AssertionError(f"not for the supervisor: {message!r}")
-
-    def _on_loaded(self, loaded: Loaded) -> None:
-        served = self._loaded
-        if all(node.name.startswith(BUILTIN_PREFIX) for node in loaded.table.nodes):
-            if served is None:
-                self._loaded = loaded
-                self._give_up(f"no node can be served from {self._modules}")
-                return
-            _log.error("no node can be served from %s any more: importing again", self._modules)
-            self._template.kill()  # which is started again; running workers serve on
-            return
-        self._loaded = loaded
-        self._template.ready_at = monotonic()
-        self._prepare_starts(loaded, self._template.ready_at - self._template.started_at)
-        if not self._bound:
-            return
-        if served is None:
-            self._broker.send(ServeTable(loaded.table))
-        elif served.table != loaded.table:
-            _log.error("the nodes of %s have changed: a new broker serves them", self._modules)
-            self._bound = ()  # nothing is started for this epoch any more
-            self._broker.kill()
-
-    def _prepare_starts(self, loaded: Loaded, loading_s: float) -> None:
-        """Have workers forked, or spawned where that is not safe."""
-        start_timeout_s = self._config.start_timeout_s
-        if loaded.unsafe:
-            # Each imports what the template did, all of them maybe on one CPU.
-            start_timeout_s += loading_s * self._config.workers
-        spawn = self._configure_template()[0] if loaded.unsafe else None
-        self._workers.prepare(spawn=spawn, start_timeout_s=start_timeout_s)
-        for reason in loaded.unsafe:
-            _log.warning("workers are spawned, which is slow, for they can't be forked: %s", reason)
-
-    def _on_template_exit(self, cause: str) -> None:
-        _log.error("the template ended with %s; running workers are not affected", cause)
-        if self._workers.template_ended():
-            # It ended forking, as it does when the system allows no more processes: it is no good
-            # start then, however long it has stood.
-            self._template.ready_at = None
-        self._template.start_again()
-        if self._loaded is None:  # what killed it, most likely, is what it was importing
-            self._give_up(f"importing {self._modules} ended with {cause}")
-
-    def _on_template_failure(self, reason: str) -> None:
-        if self._loaded is None and self._template.exhausted:
-            self._give_up(f"the template can't be started: {reason}")
-
-    def _on_stillborn(self) -> None:
-        """See to it that spawned workers, which import modules anew, can be of the served nodes.
-
-        When modules change on disk what they start with is not what is served, and the broker has
-        them killed. As long as others run these serve on; when none is left nothing is lost by
-        serving what the modules hold now.
-        """
-        if not (self._announced and self._loaded and self._loaded.unsafe):
-            return
-        if self._workers.ready_count:
-            if not self._outdated:
-                self._outdated = True
-                _log.error(
-                    "%s; if %s changed on disk, restart to serve what is there now: "
-                    "%d workers serve on, others are tried again",
-                    self._workers.last_failure,
-                    self._modules,
-                    self._workers.ready_count,
-                )
-        elif self._template.ready_at is not None:
-            _log.error("%s: importing %s again", self._workers.last_failure, self._modules)
-            self._template.ready_at = None  # nothing is started by what it has told
-            self._template.kill()
 
 
 def _is_writable(channel: ControlChannel) -> bool:

@@ -21,6 +21,8 @@ from .wire.slots import SlotState
 
 RUNNING_MAX = 16  # entries of `running_in`
 
+ENDING = "this pool is about to end and begins nothing more"
+
 RETRY_AFTER_MS = 50.0  # told to refused clients: some thousand quick calls later
 
 
@@ -56,6 +58,12 @@ def refusal(
     if options.durability not in (None, "none") or options.value_ref or options.stream:
         return UnimplementedError("durability, value_ref and stream are reserved, not served")
     return None
+
+
+def is_ending(node: str) -> OverloadedError:
+    """Make the error for a request that comes when all is about to end."""
+    details = ErrorDetails(outcome="not_started", retryable=True, node=node)
+    return OverloadedError(f"{node}: {ENDING}", details)
 
 
 def in_quarantine(node: Node, now: float) -> OverloadedError:

@@ -26,6 +26,10 @@ class Watcher:
         # name -> (when, monotonic seconds; what to do)
         self._timers: dict[str, tuple[float, Callable[[], None]]] = {}
         self._children: dict[int, int] = {}  # pid of a watched child -> its pidfd, until reaped
+        # Ids of workers that are about to become children, and whose processes are not known yet.
+        # While there are any no unwatched child is reaped: it may be such a worker, whose end is to
+        # be reported with its cause.
+        self.expected: set[int] = set()
         self._signals: tuple[socket.socket, socket.socket] | None = None  # reader, writer
 
     def turn(self, until: float = inf) -> None:
@@ -58,6 +62,10 @@ class Watcher:
     def at(self, name: str, when: float, action: Callable[[], None]) -> None:
         """Have something done once at a time, monotonic seconds; replaces the timer of the name."""
         self._timers[name] = (when, action)
+
+    def cancel(self, name: str) -> None:
+        """Forget the timer of the name, if there is one."""
+        self._timers.pop(name, None)
 
     def watch_signals(self, *numbers: int, handler: Callable[[bytes], None]) -> None:
         """Have a handler called with the numbers of signals that have come."""
@@ -94,7 +102,9 @@ class Watcher:
         reap(pid)
 
     def reap_others(self) -> None:
-        """Reap the children that have ended and that nobody watches."""
+        """Reap the children that have ended and that nobody watches, unless some are expected."""
+        if self.expected:
+            return
         try:
             pids = children()
         except OSError:  # no descriptor is free to list them: with the next signal then

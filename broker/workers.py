@@ -4,11 +4,12 @@ Mirror: tests/broker/test_workers.py.
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from msgspec import Raw
 
-from .events import WorkerGone, WorkerSent, WorkerStarting
+from .events import WorkerGone, WorkerRetired, WorkerSent, WorkerStarting
 from .lifecycle import Lifecycle
 from .nested import NestedCalls
 from .placement import Worker, WorkerState
@@ -37,7 +38,6 @@ class Workers:
     """Turns the words of workers into ends of requests."""
 
     def __init__(self, life: Lifecycle, nested: NestedCalls) -> None:
-        self.table_digest = ""  # of the nodes that are served
         self._life = life
         self._nested = nested
         self._count = life.count
@@ -55,7 +55,28 @@ class Workers:
 
     def on_starting(self, event: WorkerStarting, now: float) -> None:
         """Take in that a worker was started."""
-        self._placement.add(event.worker_id, event.page)
+        worker = self._placement.add(event.worker_id, event.page)
+        worker.generation = event.generation
+        worker.look_at = event.look_requests or inf
+        if event.look_s:
+            worker.look_s = event.look_s
+            worker.look_due = now + event.look_s
+
+    def on_retired(self, event: WorkerRetired, now: float) -> None:
+        """Have a worker end that the supervisor has no more use for."""
+        worker = self._workers.get(event.worker_id)
+        if worker is not None:
+            self._life.retire(worker, now)
+
+    def serve(self, now: float) -> None:
+        """Give requests to workers of the nodes that are served from now on, and to no others."""
+        served = self._life.catalog.served
+        for worker in self._workers.values():
+            if worker.generation == served and worker.state is WorkerState.WARM:
+                self._placement.ready(worker, worker.pid)
+        for worker in list(self._workers.values()):
+            if worker.generation < served:
+                self._life.retire(worker, now)
 
     def on_sent(self, event: WorkerSent, now: float) -> None:
         """Take in one message of a worker."""
@@ -72,7 +93,8 @@ class Workers:
         worker = self._workers.get(event.worker_id)
         if worker is None:
             return
-        self._count.workers_lost += 1
+        if worker.state is not WorkerState.DRAINING or worker.held:
+            self._count.workers_lost += 1
         self._placement.remove(worker)
         self._nested.on_worker_gone(worker, now)
         self._blame(worker, event.cause, now)
@@ -135,11 +157,19 @@ class Workers:
         self._nested.on_cancel(worker, message)
 
     def _on_ready(self, worker: Worker, message: Ready, event: WorkerSent) -> None:
-        if message.table_digest != self.table_digest:
+        worker.pid = message.pid
+        if worker.state is not WorkerState.STARTING:  # it was told to end before
+            return
+        catalog = self._life.catalog
+        if not catalog.has_digest(worker.generation, message.table_digest):
             why = "its nodes differ from those of the template"
             self._life.kill(worker, why, worker.progress_at)
-            return
-        self._placement.ready(worker, message.pid)
+        elif worker.generation == catalog.served:
+            self._placement.ready(worker, message.pid)
+        elif worker.generation > catalog.served:
+            worker.state = WorkerState.WARM
+        else:
+            self._life.retire(worker, worker.progress_at)
 
     def _on_done(self, worker: Worker, message: Done, event: WorkerSent) -> None:
         """Take in a result. Guarded by ``scripts/bench guard``."""

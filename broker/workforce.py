@@ -1,4 +1,4 @@
-"""Starts, watches and ends the worker processes, as `crew` decides. An IO shell.
+"""Starts, watches and ends the worker processes of one generation, as `crew` decides. An IO shell.
 
 The template forks a worker; where it must not be forked the worker is spawned. Either way it
 becomes a child of the supervisor, and the broker is told of its start and its end.
@@ -9,24 +9,35 @@ Mirror: tests/broker/test_workforce.py.
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from math import inf
 from pathlib import Path
 from random import Random
 from time import monotonic
 
 from .crew import Crew, Worker
-from .processes import kill, reap, spawn_module
+from .processes import kill, reap, resident_bytes, spawn_module
 from .program import Program
+from .recycling import Recycling
 from .restart import RestartPolicy
 from .watcher import Watcher
+from .wire.administration import SeenWorker, WorkerReport
 from .wire.channel import GONE, ControlChannel, make_pair
-from .wire.control import StartWorker, TemplateConfig, WorkerExited, WorkerStarted
+from .wire.control import (
+    RETIRE_S,
+    RetireWorker,
+    StartWorker,
+    TemplateConfig,
+    WorkerExited,
+    WorkerStarted,
+)
 from .wire.limits import KIB
 from .wire.shortage import explained
 from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage, stack_at
 
 _log = logging.getLogger("pronghorn.broker.supervisor")
 
+_AS_TOLD = "exit status 0"
 _STACK_BYTES_MAX = 16 * KIB
 
 # Frames right below a node's, as faulthandler writes them: of a `def`, and of an `async def`.
@@ -35,7 +46,7 @@ _BELOW_NODES = ('  File "<invoker of', f'  File "{_EXECUTION}"')
 
 
 class Workforce:
-    """The worker processes of the tree. Owns their pages."""
+    """The worker processes of one generation. Owns their pages."""
 
     def __init__(
         self,
@@ -47,6 +58,10 @@ class Workforce:
         start_timeout_s: float,
         result_bytes: int,
         on_stillborn: Callable[[], None],
+        generation: int = 0,
+        ids: Iterator[int] | None = None,
+        recycling: Recycling | None = None,
+        retire_s: float = RETIRE_S,
     ) -> None:
         """Set it up; nothing is started.
 
@@ -58,25 +73,62 @@ class Workforce:
             start_timeout_s: What a worker gets from its start until it is ready.
             result_bytes: Largest result, for which each worker's file of slots has room.
             on_stillborn: Called when one has ended before it was ready.
+            generation: Its number.
+            ids: Gives ids that no worker of any generation had before.
+            recycling: When workers are replaced; by default they never are.
+            retire_s: What one that is replaced gets to end.
         """
         self._stack_at = stack_at(result_bytes)
+        self._generation = generation
+        self._recycling = recycling or Recycling()
         self._watcher = watcher
         self._broker = broker
         self._template = template
         self._on_stillborn = on_stillborn
-        self._crew = Crew(size, RestartPolicy(Random()), start_timeout_s=start_timeout_s)
-        # Ids of workers whose process the template has not told yet. While there are any no adopted
-        # child is reaped: it may be such a worker, whose end is to be reported with its cause.
-        self._forking: set[int] = set()
+        random = Random()
+        self._crew = Crew(
+            size,
+            RestartPolicy(random),
+            start_timeout_s=start_timeout_s,
+            retire_s=retire_s,
+            recycling=self._recycling,
+            random=random,
+            ids=ids,
+        )
+        self._forking: set[int] = set()  # ids of workers whose process is not known yet
         self._lacking = False  # whether the last start failed for want of something, told once
         self._spawn_config: TemplateConfig | None = None  # where they must not be forked
         self.can_start = False  # whether the broker serves and the template stands
         self.last_failure = ""  # why workers were lost early or not started, for people
+        self.failures = 0  # how often that was so
+
+    @property
+    def size(self) -> int:
+        """How many workers there should be."""
+        return self._crew.size
 
     @property
     def ready_count(self) -> int:
         """How many workers take requests."""
         return self._crew.ready_count
+
+    @property
+    def serving(self) -> list[int]:
+        """Ids of the workers that were not told to end."""
+        return [one.id for one in self._crew.workers.values() if not one.retired]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no worker is left."""
+        return not self._crew.workers
+
+    @property
+    def is_forking(self) -> bool:
+        """Whether the template forks workers whose processes are not known yet."""
+        return bool(self._forking)
+
+    def __contains__(self, worker_id: int) -> bool:
+        return worker_id in self._crew.workers
 
     @property
     def stands(self) -> bool:
@@ -89,6 +141,11 @@ class Workforce:
         return self._crew.hopeless(monotonic())
 
     @property
+    def failing(self) -> bool:
+        """Whether starts have failed often lately; `last_failure` says how."""
+        return self._crew.failing(monotonic())
+
+    @property
     def next_due(self) -> float:
         """When `tend` has something to do without any event before, monotonic seconds."""
         return self._crew.next_due(can_start=self.can_start)
@@ -99,15 +156,65 @@ class Workforce:
         self._crew.start_timeout_s = start_timeout_s
 
     def tend(self) -> None:
-        """Start the workers whose time has come and end those that are not ready in time."""
+        """Start the workers whose time has come, and end those whose time is over."""
         for late, again in self._crew.overdue(monotonic()):
             self._end_late(late, again=again)
+        while (replaced := self._crew.retire(monotonic())) is not None:
+            self._retire(replaced)
         while self.can_start and (worker := self._crew.start(monotonic())) is not None:
             self._start(worker)
 
     def ready(self, worker_id: int) -> None:
         """Note that a worker takes requests."""
         self._crew.ready(worker_id, monotonic())
+
+    def served(self, worker_id: int, requests: int) -> None:
+        """Note how many requests a worker was given, and look at its memory if that counts."""
+        worker = self._crew.workers.get(worker_id)
+        if worker is not None:
+            looks = self._recycling.memory_bytes and worker.pid is not None
+            memory_bytes = resident_bytes(worker.pid) if looks and worker.pid else 0
+            self._crew.served(worker_id, requests=requests, memory_bytes=memory_bytes)
+
+    def recycle(self, worker_ids: Collection[int]) -> None:
+        """Have workers replaced, one after the other."""
+        self._crew.recycle(worker_ids)
+
+    def drain(self, worker_id: int) -> None:
+        """Take a worker out of service; another one takes its place."""
+        self._retire(self._crew.drain(worker_id, monotonic()))
+
+    def scale(self, size: int) -> None:
+        """Have so many workers from now on."""
+        for worker in self._crew.scale(size, monotonic()):
+            self._retire(worker)
+
+    def retire_all(self) -> None:
+        """Have all workers end, for those of another generation have taken their places."""
+        self.can_start = False
+        for worker in self._crew.retire_all(monotonic()):
+            self._retire(worker)
+
+    def reports(self, seen: dict[int, SeenWorker]) -> list[WorkerReport]:
+        """Tell of each worker, with what the broker knows of it."""
+        now = monotonic()
+        reports = []
+        for worker in self._crew.workers.values():
+            known = seen.get(worker.id) or SeenWorker(worker.id, "starting", 0, 0)
+            reports.append(
+                WorkerReport(
+                    id=worker.id,
+                    pid=worker.pid or 0,
+                    state="condemned" if worker.killed else known.state,
+                    generation=self._generation,
+                    in_flight=known.in_flight,
+                    requests=known.requests,
+                    age_s=now - worker.started_at,
+                    memory_bytes=resident_bytes(worker.pid) if worker.pid else 0,
+                    restarts=worker.restarts,
+                )
+            )
+        return reports
 
     def kill(self, worker_id: int, reason: str) -> None:
         """End a worker that does not do what it should; one that is gone already is passed over."""
@@ -125,6 +232,7 @@ class Workforce:
     def forked(self, worker_id: int, pid: int) -> None:
         """Take in the process of a worker that the template has forked."""
         self._forking.discard(worker_id)
+        self._watcher.expected.discard(worker_id)
         worker = self._crew.workers.get(worker_id)
         if worker is None:  # the epoch in which it was asked for has ended
             kill(pid)
@@ -134,7 +242,7 @@ class Workforce:
                 self._adopt(worker, pid)
             except OSError as error:
                 self._on_lack(worker, error)
-        self.reap_others()
+        self._watcher.reap_others()
 
     def template_ended(self) -> bool:
         """Give up the workers that were to be forked and are not; returns whether there are any."""
@@ -143,8 +251,9 @@ class Workforce:
             worker = self._crew.workers[worker_id]
             self._crew.withdraw(worker)
             self._forget(worker, "its template ended before it was forked")
+        self._watcher.expected -= self._forking
         self._forking.clear()
-        self.reap_others()
+        self._watcher.reap_others()
         return bool(left)
 
     def end_epoch(self) -> None:
@@ -158,10 +267,19 @@ class Workforce:
         for worker in workers:
             os.close(worker.page)
 
-    def reap_others(self) -> None:
-        """Reap what nodes have started and left behind: it became ours when their worker ended."""
-        if not self._forking:
-            self._watcher.reap_others()
+    def abandon(self) -> None:
+        """Kill all workers of a generation that will not be served, and tell the broker.
+
+        Those whose processes are not known yet end when the broker lets go of their links.
+        """
+        self.can_start = False
+        for worker in self._crew.disband():
+            if worker.pid is not None:
+                kill(worker.pid)
+                self._watcher.end_child(worker.pid)
+            self._forget(worker, "its generation was given up")
+        self._watcher.expected -= self._forking
+        self._forking.clear()
 
     # --- starts ---------------------------------------------------------------------------------
 
@@ -172,10 +290,17 @@ class Workforce:
             os.ftruncate(worker.page, self._stack_at)
             broker_end, worker_end = make_pair()
             with broker_end, worker_end:
-                self._broker.send(WorkerStarted(worker.id), (broker_end.fileno(), worker.page))
+                started = WorkerStarted(
+                    worker.id,
+                    self._generation,
+                    0 if worker.limits.requests == inf else int(worker.limits.requests),
+                    self._recycling.look_s,
+                )
+                self._broker.send(started, (broker_end.fileno(), worker.page))
                 if self._spawn_config is None:
                     self._template.send(StartWorker(worker.id), (worker_end.fileno(), worker.page))
                     self._forking.add(worker.id)
+                    self._watcher.expected.add(worker.id)
                 else:
                     self._spawn(worker, worker_end.fileno(), self._spawn_config)
         except OSError as error:
@@ -218,6 +343,7 @@ class Workforce:
     def _on_lack(self, worker: Worker, error: OSError) -> None:
         """Give up a start for which the system lacks something, until later."""
         self.last_failure = f"no worker can be started: {explained(error)}"
+        self.failures += 1
         if not self._lacking:
             self._lacking = True
             _log.error("%s; it is tried again", self.last_failure)
@@ -225,6 +351,16 @@ class Workforce:
         self._forget(worker, "it could not be started")
 
     # --- ends -----------------------------------------------------------------------------------
+
+    def _retire(self, worker: Worker) -> None:
+        """Have a worker finish what it has begun and end; one that has begun nothing is killed."""
+        _log.info("worker %d (pid %s) is to end: %s", worker.id, worker.pid, worker.due)
+        if worker.ready_at is not None:
+            self._broker.send(RetireWorker(worker.id))
+            return
+        worker.killed = worker.due
+        if worker.pid is not None:
+            kill(worker.pid)
 
     def _end_late(self, worker: Worker, *, again: bool) -> None:
         """Have a worker that hangs, or the template that should fork it, write its stack and end.
@@ -241,15 +377,20 @@ class Workforce:
 
     def _on_exit(self, worker: Worker, cause: str) -> None:
         """Report the end of a worker, whose place another takes."""
+        if worker.retired and (cause == _AS_TOLD or worker.ready_at is None):
+            self._crew.ended(worker, monotonic(), served=True)
+            self._forget(worker, cause)
+            return
         cause = f"{cause}: {worker.killed}" if worker.killed else cause
         stack = self._stack_of(worker)
         told = f"\n{stack}" if stack else ""
         _log.warning("worker %d (pid %s) ended with %s%s", worker.id, worker.pid, cause, told)
         when = "before" if worker.ready_at is None else "soon after"
         self.last_failure = f"workers end {when} they are ready, the last with {cause}"
+        self.failures += 1
         self._crew.ended(worker, monotonic(), served=_has_served(worker))
         self._forget(worker, cause, stack)
-        if worker.ready_at is None:
+        if worker.ready_at is None and not worker.retired:
             self._on_stillborn()
 
     def _forget(self, worker: Worker, cause: str, stack: str = "") -> None:

@@ -16,6 +16,7 @@ from pronghorn.broker.wire.errors import PronghornError
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.values import NodeDescription
 
+from .admin import AsyncAdmin
 from .aioremote import AsyncRemoteTransport
 from .invocation import (
     LIST_NODES,
@@ -148,6 +149,11 @@ class AsyncClient:
     async def nodes(self) -> list[NodeDescription]:
         """List the nodes that the broker serves, with their signatures and JSON Schemas."""
         return list(msgspec.convert(await self.call(LIST_NODES), list[NodeDescription]))
+
+    @property
+    def admin(self) -> AsyncAdmin:
+        """Administration of the pool: its workers, its code."""
+        return AsyncAdmin(self.call)
 
     async def ping(self, timeout_s: float = 5.0) -> float:
         """Return the seconds of one round trip to the broker itself."""

@@ -11,17 +11,22 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import msgspec
 
+from pronghorn.broker.wire.administration import WORKERS_MAX, size_refusal
 from pronghorn.broker.wire.channel import GONE, ControlChannel
 from pronghorn.broker.wire.control import (
     HOOKS_GRACE_S,
+    DrainPool,
     ModuleFailure,
     PoolConfig,
     PoolFailed,
     PoolReady,
+    PoolReloaded,
+    ReloadPool,
     Shutdown,
     decode_control,
     encode_control,
@@ -64,6 +69,12 @@ class ProcessTree:
         insecure: bool = False,
         cpus: Sequence[int] = (),
         limits: Limits | None = None,
+        recycle_requests: int | None = None,
+        recycle_age_s: float | None = None,
+        recycle_memory: int | None = None,
+        drain_s: float = 0.0,
+        reload: bool = False,
+        remote_admin: bool = False,
         log_level: str = "WARNING",
         supervisor: StartedSupervisor | None = None,
     ) -> None:
@@ -78,6 +89,12 @@ class ProcessTree:
             insecure: Allow tcp endpoints other than loopback.
             cpus: CPUs that all processes may use; all by default.
             limits: Limits towards clients.
+            recycle_requests: Replace a worker after so many requests; by default never.
+            recycle_age_s: Replace a worker after so many seconds.
+            recycle_memory: Replace a worker when it has come to so many bytes.
+            drain_s: Seconds that `drain` gives open calls.
+            reload: Reload when a file of the modules changes.
+            remote_admin: Allow administration over tcp.
             log_level: Name of the level for all processes.
             supervisor: One that waits for its config; by default it is started here.
 
@@ -89,8 +106,17 @@ class ProcessTree:
         require_linux()
         if workers is None:
             workers = len(set(cpus) or os.sched_getaffinity(0))
-        if workers < 1:
-            raise InvalidArgumentError(f"workers is {workers}; a pool needs at least 1")
+        if not 1 <= workers <= WORKERS_MAX:
+            raise InvalidArgumentError(size_refusal(workers))
+        for name, value in (
+            ("recycle_requests", recycle_requests),
+            ("recycle_age_s", recycle_age_s),
+            ("recycle_memory", recycle_memory),
+        ):
+            if value is not None and not 0 < value < inf:
+                raise InvalidArgumentError(f"{name} is {value}; it must be above 0")
+        if not 0 <= drain_s < inf:
+            raise InvalidArgumentError(f"drain_s is {drain_s}; it must be 0 or more")
         for endpoint in endpoints:
             check_endpoint(endpoint, insecure=insecure)
         if not modules:
@@ -105,6 +131,12 @@ class ProcessTree:
             cpus=tuple(cpus),
             limits=limits or Limits(),
             host_pid=os.getpid(),
+            recycle_requests=recycle_requests or 0,
+            recycle_age_s=recycle_age_s or 0.0,
+            recycle_memory=recycle_memory or 0,
+            drain_s=drain_s,
+            reload=reload,
+            remote_admin=remote_admin,
             log_level=log_level,
         )
         _validate(config)
@@ -142,15 +174,46 @@ class ProcessTree:
         """Return a descriptor that is readable when the tree has news, its end included."""
         return self._channel.fileno()
 
-    def read_news(self) -> PoolReady | None:
-        """Read what the tree has to say: a new epoch, or `None` for its end."""
+    def read_news(self) -> list[PoolReady | PoolReloaded] | None:
+        """Read what the tree has to say: new epochs and reloads, or `None` for its end."""
         received = self._channel.receive()
         if received is None:
             return None
+        news: list[PoolReady | PoolReloaded] = []
         for message, _ in received:
             if isinstance(message, PoolReady):
                 self.ready = message
-        return self.ready
+                news.append(message)
+            elif isinstance(message, PoolReloaded):
+                self.ready = msgspec.structs.replace(
+                    self.ready,
+                    table=message.table,
+                    failures=message.failures,
+                    warnings=message.warnings,
+                )
+                news.append(message)
+        return news
+
+    def reload(self) -> None:
+        """Have the modules imported anew; what comes of it is news."""
+        with suppress(*GONE):  # its end is news
+            self._channel.send(ReloadPool())
+
+    def begin_drain(self) -> None:
+        """Have the tree accept nothing more, and end when all that is open has ended."""
+        with suppress(*GONE):
+            self._channel.send(DrainPool())
+
+    def drain(self) -> None:
+        """Have the tree end when all that is open has ended, `drain_s` at the latest; wait for it.
+
+        In a forked child, and where it has ended already, nothing happens.
+        """
+        if self._pid != os.getpid() or self._channel.fileno() < 0:
+            return
+        self.begin_drain()
+        while self.read_news() is not None:
+            pass
 
     def close(self) -> None:
         """End the tree and wait for its end; in a forked child only let go of it."""

@@ -38,6 +38,14 @@ class Pool:
         insecure: Allow tcp endpoints other than loopback.
         cpus: CPUs that all its processes may use; all by default.
         limits: Limits towards clients.
+        recycle_requests: Replace a worker when it was given so many requests, by one that is ready
+            before; by default however many. This limit and the next two are up to a tenth more or
+            less for each worker.
+        recycle_age_s: Replace a worker after so many seconds.
+        recycle_memory: Replace a worker when its resident memory, looked at once a second while it
+            is given requests, has come to so many bytes. What a fresh one takes must be less.
+        drain_s: Seconds that `close` gives open calls to end; by default they are lost.
+        remote_admin: Allow administration over tcp.
 
     Raises:
         PoolStartError: No node can be served, or something it needs can't be had.
@@ -53,6 +61,11 @@ class Pool:
         insecure: bool = False,
         cpus: Sequence[int] = (),
         limits: Limits | None = None,
+        recycle_requests: int | None = None,
+        recycle_age_s: float | None = None,
+        recycle_memory: int | None = None,
+        drain_s: float = 0.0,
+        remote_admin: bool = False,
     ) -> None:
         if importing_nodes():
             raise StopImport("a pool is started below: the module's nodes are those above")
@@ -67,7 +80,13 @@ class Pool:
             insecure=insecure,
             cpus=cpus,
             limits=limits,
+            recycle_requests=recycle_requests,
+            recycle_age_s=recycle_age_s,
+            recycle_memory=recycle_memory,
+            drain_s=drain_s,
+            remote_admin=remote_admin,
         )
+        self._drain_s = drain_s
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -76,7 +95,7 @@ class Pool:
 
     @property
     def workers(self) -> int:
-        """Number of worker processes."""
+        """Number of worker processes that it was started with."""
         return self._tree.workers
 
     @property
@@ -100,7 +119,13 @@ class Pool:
         return AsyncClient(self.endpoint)
 
     def close(self) -> None:
-        """Close the clients made here, then end all processes."""
+        """Close the clients made here, then end all processes.
+
+        With `drain_s` open calls, of other threads and programs, get so long to end before that;
+        new ones are refused meanwhile.
+        """
+        if self._drain_s:
+            self._tree.drain()
         for client in list(self._clients):
             client.close()
         self._tree.close()

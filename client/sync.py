@@ -16,6 +16,7 @@ from pronghorn.broker.wire.errors import PronghornError
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.values import NodeDescription
 
+from .admin import Admin
 from .executor import NodeExecutor
 from .invocation import (
     LIST_NODES,
@@ -176,6 +177,11 @@ class Client:
     def nodes(self) -> list[NodeDescription]:
         """List the nodes that the broker serves, with their signatures and JSON Schemas."""
         return msgspec.convert(self.call(LIST_NODES), list[NodeDescription])
+
+    @property
+    def admin(self) -> Admin:
+        """Administration of the pool: its workers, its code."""
+        return Admin(self.call)
 
     def ping(self, timeout_s: float = 5.0) -> float:
         """Return the seconds of one round trip to the broker itself.

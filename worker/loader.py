@@ -18,7 +18,7 @@ Mirror: tests/worker/test_loader.py.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -71,12 +71,15 @@ class LoadedNodes(msgspec.Struct, frozen=True):
         failures: What is not served, in the order in which it failed.
         unsafe_to_fork: What imports have started that does not survive a fork, each with its
             module: ``module shop has started 1 thread (pool-0)``. Empty when workers may be forked.
+        sources: Files of what was asked for, found or not, and of all that was imported from their
+            folders.
     """
 
     entries: tuple[Entry, ...]
     hooks: Hooks
     failures: tuple[LoadFailure, ...]
     unsafe_to_fork: tuple[str, ...]
+    sources: tuple[str, ...] = ()
 
 
 class _NotLoadedError(Exception):
@@ -98,6 +101,7 @@ def load(specs: Sequence[str]) -> LoadedNodes:
         hooks=Hooks(tuple(loader.start_hooks), tuple(loader.stop_hooks)),
         failures=tuple(loader.failures),
         unsafe_to_fork=tuple(loader.unsafe_to_fork),
+        sources=_sources(loader.asked_for),
     )
 
 
@@ -110,6 +114,7 @@ class _Loader:
         self.stop_hooks: list[Hook] = []
         self.failures: list[LoadFailure] = []
         self.unsafe_to_fork: list[str] = []
+        self.asked_for: set[str] = set()  # files
         self._functions: dict[str, Any] = {}  # full name -> function, whether served or refused
         self._hazards = fork_hazards()  # as of the last import
 
@@ -130,6 +135,7 @@ class _Loader:
 
     def _load_file(self, spec: str, path: Path) -> None:
         name = path.stem
+        self.asked_for.add(str(path))
         _check_file(name, path)
         _prepend_to_path(path.parent)
         file_loader = SourceFileLoader(name, str(path))
@@ -161,8 +167,15 @@ class _Loader:
 
     def _import(self, name: str, find: Callable[[], ModuleSpec | None], *, shown: str) -> Any:
         """Import a module; when it fails report that under the name `shown` and give `None`."""
+
+        def find_and_note() -> ModuleSpec | None:
+            found = find()
+            if found is not None and found.has_location and found.origin is not None:
+                self.asked_for.add(found.origin)
+            return found
+
         try:
-            return _import(name, find)
+            return _import(name, find_and_note)
         except (KeyboardInterrupt, _NotLoadedError):
             raise
         except BaseException as error:  # users' code: a failed import is what we are here to report
@@ -217,6 +230,22 @@ class _Loader:
             raise
         except BaseException as error:  # raised by users' types, when they are looked at
             self._report(name, error)
+
+
+def _sources(asked_for: Collection[str]) -> tuple[str, ...]:
+    """Give files, and those of the modules that were imported from their folders or below.
+
+    What was installed there, as into a ``.venv``, is left out: it does not change while one works.
+    """
+    folders = {Path(file).parent for file in asked_for}
+    files = set(asked_for)
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or "site-packages" in file:
+            continue
+        if not folders.isdisjoint(Path(file).parents):
+            files.add(file)
+    return tuple(sorted(files))
 
 
 def _check_file(name: str, path: Path) -> None:

@@ -371,6 +371,7 @@ class WorkerRuntime:
         """Write what the full link did not take before."""
         if self._writer.flush():
             self._loop.remove_writer(self._link.fileno())
+            self._end_if_drained()
         else:
             self._not_written()
 
@@ -381,7 +382,7 @@ class WorkerRuntime:
             self._ended.set_result(None)
 
     def _end_if_drained(self) -> None:
-        if self._core.drained:
+        if self._core.drained and not self._writer.pending_bytes:
             self._end()
 
     def _leave(self) -> NoReturn:

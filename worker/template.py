@@ -51,6 +51,7 @@ class Template:
                 failures,
                 loaded.unsafe_to_fork,
                 stop_hooks=bool(loaded.hooks.stop),
+                sources=loaded.sources,
             )
         )
         # What lives now lives as long as every worker: a collection in a worker must not touch it,

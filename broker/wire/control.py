@@ -7,9 +7,15 @@ Mirror: tests/broker/wire/test_control.py.
 """
 
 import msgspec
+from msgspec import Raw
 
+from .administration import Order, OrderError, SeenWorker
 from .limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, Bounds, Limits
 from .table import NodeTable
+
+RETIRE_S = 600.0
+"""What a worker that is replaced gets to end what it has begun. It harms nobody meanwhile, so there
+is time for slow nodes; it must not stay for ever, for each takes memory."""
 
 HOOKS_GRACE_S = 9.0
 """What workers with stop hooks get to end: they end themselves in time (worker/process.py)."""
@@ -40,6 +46,13 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
             there are stop hooks.
         start_timeout_s: Seconds that a worker gets from its start until it is ready; where workers
             are spawned, what their imports take comes on top.
+        recycle_requests: Requests after which a worker is replaced, 0: however many.
+        recycle_age_s: Seconds after which a worker is replaced, 0: however old.
+        recycle_memory: Bytes of resident memory from which on a worker is replaced, 0: never.
+        drain_s: Seconds that open requests of clients get to end when the tree is told to drain.
+        retire_s: Seconds that a worker which is replaced gets to end what it has begun.
+        reload: Whether to reload when a file of the modules changes.
+        remote_admin: Whether clients over tcp may administer the pool.
         log_level: Name of the level for all processes of the tree.
     """
 
@@ -55,6 +68,13 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     host_pid: int = 0
     grace_s: float = 0.3
     start_timeout_s: float = 30.0
+    recycle_requests: int = 0
+    recycle_age_s: float = 0.0
+    recycle_memory: int = 0
+    drain_s: float = 0.0
+    retire_s: float = RETIRE_S
+    reload: bool = False
+    remote_admin: bool = False
     log_level: str = "WARNING"
 
 
@@ -75,6 +95,23 @@ class PoolFailed(msgspec.Struct, frozen=True, tag=True):
     failures: tuple[ModuleFailure, ...] = ()
 
 
+class PoolReloaded(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to host: what the modules hold was imported anew; or not, if `error` says why."""
+
+    table: NodeTable
+    failures: tuple[ModuleFailure, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+
+class ReloadPool(msgspec.Struct, frozen=True, tag=True):
+    """Host to supervisor: import the modules anew and serve what they hold then."""
+
+
+class DrainPool(msgspec.Struct, frozen=True, tag=True):
+    """Host to supervisor: accept nothing more, let open requests end, then end the tree."""
+
+
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Supervisor to broker, first of all."""
 
@@ -84,6 +121,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     insecure: bool
     bounds: Bounds = DEFAULT_BOUNDS
     files: tuple[str, ...]  # what to remove if the supervisor is gone without a word
+    remote_admin: bool = False
     log_level: str = "WARNING"
 
 
@@ -100,22 +138,75 @@ class BrokerFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 class ServeTable(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to broker: the nodes that are served; from now on it reads clients."""
+    """Supervisor to broker: serve these nodes from now on; with the first it reads clients.
+
+    Workers of earlier generations are told to stop.
+    """
 
     table: NodeTable
+    generation: int = 0
+
+
+class ExpectTable(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: workers of these nodes are about to start, to be kept warm."""
+
+    table: NodeTable
+    generation: int
 
 
 class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to broker: a worker is being started. Descriptors: link, page.
 
-    They are missing where the broker could not take them: then the worker is of no use.
+    They are missing where the broker could not take them: then the worker is of no use. After
+    `look_requests` requests, and each `look_s` seconds as long as it gets some, `WorkerServed` is
+    wanted; 0 stands for never.
     """
+
+    worker_id: int
+    generation: int = 0
+    look_requests: int = 0
+    look_s: float = 0.0
+
+
+class WorkerServed(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: a worker was given so many requests so far."""
+
+    worker_id: int
+    requests: int
+
+
+class RetireWorker(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: give a worker nothing more and tell it to stop."""
 
     worker_id: int
 
 
+class CarryOut(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: a client's order; `workers` is what `ListWorkers` needs to know."""
+
+    ticket: int
+    order: Order
+    workers: tuple[SeenWorker, ...] = ()
+
+
+class CarriedOut(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: the result of an order, in msgpack, or why there is none."""
+
+    ticket: int
+    value: Raw
+    error: OrderError | None = None
+
+
+class BeginDrain(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: accept no more requests of clients."""
+
+
+class HasDrained(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: no client has a request open, and none will."""
+
+
 class WorkerReady(msgspec.Struct, frozen=True, tag=True):
-    """Broker to supervisor: a worker takes requests."""
+    """Broker to supervisor: a worker takes requests, or will when its generation is served."""
 
     worker_id: int
 
@@ -156,13 +247,15 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     """Template to supervisor: what the modules hold.
 
     `unsafe` says why it must not be forked; `stop_hooks` whether workers have some, which get
-    `HOOKS_GRACE_S` at their end.
+    `HOOKS_GRACE_S` at their end; `sources` are the files that it has imported from the folders of
+    the modules, and those of the modules.
     """
 
     table: NodeTable
     failures: tuple[ModuleFailure, ...]
     unsafe: tuple[str, ...]
     stop_hooks: bool = False
+    sources: tuple[str, ...] = ()
 
 
 class StartWorker(msgspec.Struct, frozen=True, tag=True):
@@ -182,12 +275,22 @@ ControlMessage = (
     PoolConfig
     | PoolReady
     | PoolFailed
+    | PoolReloaded
+    | ReloadPool
+    | DrainPool
     | BrokerConfig
     | BrokerBound
     | BrokerFailed
     | ServeTable
+    | ExpectTable
     | WorkerStarted
+    | WorkerServed
     | WorkerReady
+    | RetireWorker
+    | CarryOut
+    | CarriedOut
+    | BeginDrain
+    | HasDrained
     | WorkerExited
     | KillWorker
     | Shutdown

@@ -108,20 +108,48 @@ def serve(
     cpus: Annotated[
         str | None, typer.Option(metavar="0,1,…", help="CPUs to run on. [default: all]")
     ] = None,
+    recycle_requests: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Replace a worker after so many requests."),
+    ] = None,
+    recycle_age: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Replace a worker after so long.")
+    ] = None,
+    recycle_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Replace a worker that takes so much: 800M, 1.5G."),
+    ] = None,
+    drain_s: Annotated[
+        float,
+        typer.Option(
+            "--drain-s", min=0, metavar="SECONDS", help="Wait so long for open calls at the end."
+        ),
+    ] = 10.0,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Reload the modules when one of their files changes.")
+    ] = False,
+    remote_admin: Annotated[
+        bool, typer.Option("--remote-admin", help="Allow administration over tcp.")
+    ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="What to log.")] = LogLevel.WARNING,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per event: ready, epoch, end.")
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object per event: ready, epoch, reload, drain, end."
+        ),
     ] = False,
 ) -> None:
     """Serve the nodes of modules until Ctrl-C.
 
     A module that can't be imported is reported, the others are served. The exit code is 0 when it
-    was told to end: by Ctrl-C, SIGTERM or the end of its terminal.
+    was told to end: by Ctrl-C, SIGTERM or the end of its terminal. It then waits for open calls; a
+    second signal ends it at once. SIGHUP reloads the modules; if that fails, what was served before
+    still is.
     """
     from .output import reporting
 
     with reporting(as_json=as_json):
-        from .arguments import parse_cpus
+        from .arguments import parse_cpus, parse_size
         from .serving import ServeOptions, serve, usable_cpus
 
         chosen = parse_cpus(cpus) if cpus else ()
@@ -132,6 +160,12 @@ def serve(
             bind=bind or (),
             insecure=insecure,
             cpus=chosen,
+            recycle_requests=recycle_requests,
+            recycle_age_s=recycle_age,
+            recycle_memory=parse_size(recycle_memory) if recycle_memory else None,
+            drain_s=drain_s,
+            reload=reload,
+            remote_admin=remote_admin,
             log_level=log_level.name,
         )
         serve(options, context.obj, as_json=as_json)
@@ -276,6 +310,96 @@ def ping(
 
         check_timeout(timeout)
         ping(endpoint_of(endpoint, name), count=count, timeout_s=timeout, as_json=as_json)
+
+
+@app.command("reload")
+def reload_(endpoint: Endpoint = None, name: Name = None, as_json: AsJson = False) -> None:
+    """Import the served modules anew, and serve what they hold now.
+
+    No call fails for it. What can't be imported is told, with exit code 1, and what was served
+    before still is.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .administering import reload
+        from .connecting import endpoint_of
+
+        reload(endpoint_of(endpoint, name), as_json=as_json)
+
+
+workers_app = typer.Typer(
+    help="Look at the workers; replace, drain and scale them.", no_args_is_help=True
+)
+app.add_typer(workers_app, name="workers")
+
+
+@workers_app.command("list")
+def workers_list(endpoint: Endpoint = None, name: Name = None, as_json: AsJson = False) -> None:
+    """List the workers: state, process, requests, age, memory.
+
+    Restarts are workers that have ended unasked in the same place before.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .administering import list_workers
+        from .connecting import endpoint_of
+
+        list_workers(endpoint_of(endpoint, name), as_json=as_json)
+
+
+@workers_app.command("recycle")
+def workers_recycle(
+    worker_ids: Annotated[
+        list[int] | None, typer.Argument(metavar="WORKER", help="Which. [default: all]")
+    ] = None,
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace workers, one after the other, each by one that is ready before."""
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .administering import recycle
+        from .connecting import endpoint_of
+
+        recycle(endpoint_of(endpoint, name), worker_ids or (), as_json=as_json)
+
+
+@workers_app.command("scale", context_settings={"ignore_unknown_options": True})
+def workers_scale(
+    workers: Annotated[int, typer.Argument(metavar="N", help="1 to 1000.")],
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have so many workers, and wait until they are ready."""
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .administering import scale
+        from .connecting import endpoint_of
+
+        scale(endpoint_of(endpoint, name), workers, as_json=as_json)
+
+
+@workers_app.command("drain")
+def workers_drain(
+    worker: Annotated[int, typer.Argument(metavar="WORKER", help="Its number.")],
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a worker out of service at once, and wait until it has ended what it had begun."""
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .administering import drain
+        from .connecting import endpoint_of
+
+        drain(endpoint_of(endpoint, name), worker, as_json=as_json)
 
 
 @app.command()

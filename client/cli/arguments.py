@@ -9,6 +9,7 @@
 Mirror: tests/client/cli/test_arguments.py.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -30,6 +31,10 @@ class FromFile(msgspec.Struct, frozen=True):
     """A value that is in a file."""
 
     path: str
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([KMG]?)(?:iB|B)?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
@@ -114,6 +119,19 @@ def parse_cpus(text: str) -> tuple[int, ...]:
     if not all(number.isascii() and number.isdigit() for number in numbers):
         raise InvalidArgumentError(f"--cpus {text!r}: expected numbers of CPUs such as 0,1")
     return tuple(map(int, numbers))
+
+
+def parse_size(text: str) -> int:
+    """Parse a number of bytes, such as ``800M`` or ``1.5G``; K, M and G are powers of 1024.
+
+    Raises:
+        InvalidArgumentError: It is something else.
+    """
+    found = _SIZE.fullmatch(text)
+    size = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
+    if not 1 <= size < 2**63:
+        raise InvalidArgumentError(f"{text!r} is no size: expected bytes, or such as 800M or 1.5G")
+    return int(size)
 
 
 def read_file(path: str) -> bytes:

@@ -1,7 +1,11 @@
 """``pronghorn serve``: a process tree in the foreground, to its end or a signal. An IO shell.
 
-What happens is told as it happens: for people, or as one JSON object a line. Between two events
-nothing runs here: one `select` waits for the tree's channel and for signals.
+What happens is told as it happens: for people, or as one JSON object a line, and to systemd where
+that has started it. Between two events nothing runs here: one `select` waits for the tree's channel
+and for signals.
+
+The first signal to end has the tree drain, the second ends it at once. SIGHUP reloads, unless the
+terminal is gone, whose end is the end.
 
 Mirror: tests/client/cli/test_serving.py.
 """
@@ -20,16 +24,19 @@ from typing import NoReturn, Protocol
 
 import msgspec
 
-from pronghorn.broker.wire.control import PoolReady
+from pronghorn.broker.wire.control import PoolReady, PoolReloaded
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError, UnimplementedError
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.places import runtime_folder
-from pronghorn.broker.wire.table import BUILTIN_PREFIX
+from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeTable
 from pronghorn.broker.wire.version import VERSION
 
 from ..launch import ProcessTree
 from ..supervisor import StartedSupervisor, start_supervisor
+from .notify import notify, notify_reloading
 from .output import error_fields, is_terminal, warn, write
+
+_QUIET_DRAIN_S = 0.3  # a drain is told of only if it takes longer
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,11 +48,17 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     bind: Sequence[str]
     insecure: bool
     cpus: Sequence[int]
+    recycle_requests: int | None
+    recycle_age_s: float | None
+    recycle_memory: int | None
+    drain_s: float
+    reload: bool
+    remote_admin: bool
     log_level: str
 
 
 def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_json: bool) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP.
+    """Serve until SIGINT, SIGTERM or the end of the terminal.
 
     Args:
         options: What to serve and how.
@@ -63,12 +76,20 @@ def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_jso
     voice: _Voice = _JsonVoice(options) if as_json else _TextVoice(options)
     tree: ProcessTree | None = None
     try:
-        with _signals() as wakeup:
+        with _signals() as signals:
             # What nodes print must not come between lines of JSON.
             supervisor = supervisor or start_supervisor(output=2 if as_json else None)
             tree = _start(options, supervisor)
-            voice.ready(tree.ready)
-            _watch(tree, wakeup, voice)
+            try:
+                voice.ready(tree.ready)
+                notify("READY=1")
+                _watch(tree, signals, voice)
+            except _EndedBySignal as ended:
+                notify("STOPPING=1")
+                if options.drain_s:
+                    _drain(tree, voice, ended.name)
+                signals.ignore()
+                raise
     except _EndedBySignal as ended:
         voice.end(ended.name, None)
     except PronghornError as error:
@@ -91,35 +112,59 @@ class _EndedBySignal(BaseException):
         self.name = signal.Signals(number).name
 
 
-@contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """Have the signals that end a program raise; those that are ignored, as by nohup, stay so.
+class _Signals:
+    """The signals that are acted upon; those that are ignored, as by nohup, stay so.
 
-    Yields:
-        A socket that is readable when a signal has come: one that came just before a `select` would
-        wait unseen until the next event.
+    The first and the second one to end raise. `wakeup` is readable when any has come: one that came
+    just before a `select` would wait unseen until the next event.
     """
-    ending = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) != signal.SIG_IGN
-    ]
 
-    def end(number: int, _: FrameType | None) -> NoReturn:
-        for each in ending:
-            signal.signal(each, signal.SIG_IGN)  # the tree ends within a second in any case
+    def __init__(self, wakeup: socket.socket) -> None:
+        self.wakeup = wakeup
+        self._handled = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) != signal.SIG_IGN
+        ]
+        self._has_raised = False
+        self._had_terminal = _has_terminal()
+        for number in self._handled:
+            signal.signal(number, self._on_signal)
+
+    def ignore(self) -> None:
+        """Act upon no more signals: the tree ends within a second in any case."""
+        for number in self._handled:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP and not (self._had_terminal and not _has_terminal()):
+            return  # `wakeup` tells it
+        if self._has_raised:
+            self.ignore()
+        self._has_raised = True
         raise _EndedBySignal(number)
 
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    """Act upon signals until the end of the block."""
     reader, writer = socket.socketpair()
     with reader, writer:
         writer.setblocking(False)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         try:
-            for number in ending:
-                signal.signal(number, end)
-            yield reader
+            yield _Signals(reader)
         finally:
             signal.set_wakeup_fd(-1)
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
@@ -133,6 +178,12 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             endpoints=options.bind,
             insecure=options.insecure,
             cpus=options.cpus,
+            recycle_requests=options.recycle_requests,
+            recycle_age_s=options.recycle_age_s,
+            recycle_memory=options.recycle_memory,
+            drain_s=options.drain_s,
+            reload=options.reload,
+            remote_admin=options.remote_admin,
             log_level=options.log_level,
             supervisor=supervisor,
         )
@@ -140,8 +191,8 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
         sys.path.pop(0)  # what is imported here from now on is ours
 
 
-def _watch(tree: ProcessTree, wakeup: socket.socket, voice: "_Voice") -> NoReturn:
-    """Tell of new epochs; left when a signal handler raises.
+def _watch(tree: ProcessTree, signals: _Signals, voice: "_Voice") -> NoReturn:
+    """Tell of new epochs and reloads; left when a signal handler raises.
 
     Raises:
         BrokerLostError: The tree ended by itself.
@@ -149,11 +200,13 @@ def _watch(tree: ProcessTree, wakeup: socket.socket, voice: "_Voice") -> NoRetur
     epoch = tree.ready.epoch
     with selectors.DefaultSelector() as selector:
         selector.register(tree, selectors.EVENT_READ)
-        selector.register(wakeup, selectors.EVENT_READ)
+        selector.register(signals.wakeup, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.fileobj is wakeup:
-                    wakeup.recv(4096)  # other programs' signals; ours have raised by now
+                if key.fileobj is signals.wakeup:
+                    if signal.SIGHUP in signals.wakeup.recv(4096):  # those to end have raised
+                        notify_reloading()
+                        tree.reload()
                     continue
                 news = tree.read_news()
                 if news is None:
@@ -162,9 +215,24 @@ def _watch(tree: ProcessTree, wakeup: socket.socket, voice: "_Voice") -> NoRetur
                         "the processes ended by themselves: "
                         f"the supervisor with status {tree.exit_status}"
                     )
-                if news.epoch != epoch:
-                    epoch = news.epoch
-                    voice.epoch(news)
+                for one in news:
+                    if isinstance(one, PoolReloaded):
+                        voice.reloaded(one)
+                        notify("READY=1")
+                    elif one.epoch != epoch:
+                        epoch = one.epoch
+                        voice.epoch(one)
+
+
+def _drain(tree: ProcessTree, voice: "_Voice", reason: str) -> None:
+    """Wait until the tree has drained and ended; left when a signal handler raises."""
+    tree.begin_drain()
+    with selectors.DefaultSelector() as selector:
+        selector.register(tree, selectors.EVENT_READ)
+        if not selector.select(_QUIET_DRAIN_S):
+            voice.drain(reason)
+        while tree.read_news() is not None:
+            pass
 
 
 class _Voice(Protocol):
@@ -175,6 +243,12 @@ class _Voice(Protocol):
 
     def epoch(self, ready: PoolReady) -> None:
         """Tell that a new broker has taken the place of one that died."""
+
+    def reloaded(self, message: PoolReloaded) -> None:
+        """Tell what is served after a reload, or why that is what was served before."""
+
+    def drain(self, reason: str) -> None:
+        """Tell that it waits for open calls, after the signal of that name."""
 
     def end(self, reason: str, error: PronghornError | None) -> None:
         """Tell that it ends: by the signal of that name, or by the error with that code."""
@@ -191,7 +265,7 @@ class _TextVoice:
             warn(f"{failure.module} is not served: {failure.reason}\n")
         for warning in ready.warnings:
             warn(f"workers start slowly, for they can't be forked: {warning}")
-        names = _nodes(ready)
+        names = _nodes(ready.table)
         write(
             f"Pronghorn {VERSION} is ready: {_counted(len(names), 'node')}, "
             f"{_counted(self._options.workers, 'worker')}, pid {os.getpid()}\n"
@@ -201,6 +275,17 @@ class _TextVoice:
 
     def epoch(self, ready: PoolReady) -> None:
         warn("the broker was replaced: the calls that were open are lost, others are answered")
+
+    def reloaded(self, message: PoolReloaded) -> None:
+        if not message.error:  # else the supervisor has logged it
+            names = _nodes(message.table)
+            write(f"Pronghorn has reloaded: {_counted(len(names), 'node')}\n{_listed(names)}")
+
+    def drain(self, reason: str) -> None:
+        write(
+            f"Pronghorn waits for open calls, {self._options.drain_s:g} s at most: {reason}; "
+            "another signal ends it at once\n"
+        )
 
     def end(self, reason: str, error: PronghornError | None) -> None:
         if error is None:
@@ -221,13 +306,25 @@ class _JsonVoice:
             endpoints=ready.endpoints,
             epoch=ready.epoch,
             workers=self._options.workers,
-            nodes=_nodes(ready),
+            nodes=_nodes(ready.table),
             failures=ready.failures,
             warnings=ready.warnings,
         )
 
     def epoch(self, ready: PoolReady) -> None:
         self._write(event="epoch", endpoints=ready.endpoints, epoch=ready.epoch)
+
+    def reloaded(self, message: PoolReloaded) -> None:
+        self._write(
+            event="reload",
+            nodes=_nodes(message.table),
+            failures=message.failures,
+            warnings=message.warnings,
+            error=message.error or None,
+        )
+
+    def drain(self, reason: str) -> None:
+        self._write(event="drain", reason=reason, drain_s=self._options.drain_s)
 
     def end(self, reason: str, error: PronghornError | None) -> None:
         with suppress(OSError):  # its reader may have gone
@@ -240,9 +337,9 @@ class _JsonVoice:
         write(msgspec.json.encode(event) + b"\n")
 
 
-def _nodes(ready: PoolReady) -> list[str]:
+def _nodes(table: NodeTable) -> list[str]:
     """Return the names of users' nodes."""
-    names = [node.name for node in ready.table.nodes]
+    names = [node.name for node in table.nodes]
     return [name for name in names if not name.startswith(BUILTIN_PREFIX)]
 
 

@@ -1,11 +1,25 @@
 """Mirror of broker/core.py: events in, commands out; its parts have tests of their own."""
 
-from core_driver import ADD, OTHER, PARAMS, PEER, REQ, VALUE, Driver, assigned
+from core_driver import (
+    ADD,
+    OTHER,
+    PARAMS,
+    PEER,
+    REQ,
+    TABLE,
+    VALUE,
+    Driver,
+    assigned,
+    error_of,
+)
 
 from pronghorn.broker.events import (
     Assign,
+    DrainBegun,
+    Drained,
     Received,
     Send,
+    TableKnown,
 )
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.link import (
@@ -13,8 +27,10 @@ from pronghorn.broker.wire.link import (
     ChunkDone,
     Done,
     Failed,
+    Nested,
     RunCall,
     RunChunk,
+    Skipped,
 )
 from pronghorn.broker.wire.messages import (
     Call,
@@ -113,3 +129,38 @@ def test_sleeping_calls_do_not_hold_up_a_quick_one(serving: Driver) -> None:
         serving.say(Call(1, "sleep", PARAMS), Call(2, "sleep", PARAMS), peer=peer)
     assert serving.core.statistics().queued == 2
     assert assigned(serving.say(Call(5, "m.add", PARAMS))).node == ADD
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+def test_nothing_more_is_accepted_at_the_end_and_what_is_open_is_answered(
+    serving: Driver,
+) -> None:
+    run = assigned(serving.say(Call(1, "m.add", PARAMS)))
+    serving.begin(run)
+    assert serving.do(DrainBegun()) == []
+    for name in ("m.add", "add"):
+        error = error_of(serving.say(Call(2, name, PARAMS)))
+        assert (error.code, error.details.outcome) == ("RESOURCE_EXHAUSTED", "not_started")
+        assert error.details.retryable
+    assert error_of(serving.say(Call(3, "m.none", PARAMS))).code == "NOT_FOUND"
+    commands = serving.work(Done(run.token, VALUE, 1000))
+    assert [type(command) for command in commands] == [Send, Drained]
+    assert serving.work(Skipped(99)) == [], "it is told once"
+
+
+def test_calls_of_nodes_are_taken_in_to_the_last(serving: Driver) -> None:
+    serving.start_worker(2)
+    run = assigned(serving.say(Call(1, "m.thread", PARAMS)))
+    serving.begin(run)
+    serving.do(DrainBegun())
+    (command,) = serving.work(Nested(1, run.token, "m.add", PARAMS, None, False, 1))
+    assert isinstance(command, Assign)
+    assert isinstance(command.message, RunCall)
+
+
+def test_a_reload_meanwhile_opens_no_door(serving: Driver) -> None:
+    assert serving.do(DrainBegun()) == [Drained()]
+    serving.do(TableKnown(TABLE, 1))
+    assert error_of(serving.say(Call(2, "m.add", PARAMS))).code == "RESOURCE_EXHAUSTED"

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from pronghorn.broker.crew import ABORT_WAIT_S, Crew, Worker
+from pronghorn.broker.recycling import Recycling
 from pronghorn.broker.restart import BACKOFF_FIRST_S, INTENSITY, JITTER, SETTLED_S, RestartPolicy
 
 TIMEOUT_S = 30.0
@@ -264,3 +265,212 @@ def test_random_lives_keep_every_place_accounted_for() -> None:
         for worker in list(crew.workers.values()):
             crew.ready(worker.id, now)
     assert crew.ready_count == 5
+
+
+# --- replacements ------------------------------------------------------------------------------
+
+
+def recycling_crew(size: int, **limits: float) -> Crew:
+    return Crew(
+        size,
+        RestartPolicy(Random(7)),
+        start_timeout_s=TIMEOUT_S,
+        retire_s=60.0,
+        recycling=Recycling(**limits),  # type: ignore[arg-type]
+        random=Random(7),
+    )
+
+
+def test_a_worker_is_retired_only_when_its_successor_is_ready() -> None:
+    crew = recycling_crew(2, requests=100)
+    first, second = all_ready(crew, 0.0)
+    crew.served(first.id, requests=110, memory_bytes=0)
+    (successor,) = started(crew, 1.0)
+    crew.check_invariants()
+    assert crew.retire(1.0) is None
+    crew.ready(successor.id, 2.0)
+    assert crew.ready_count == 3
+    assert crew.retire(2.0) is first
+    assert crew.retire(2.0) is None
+    crew.check_invariants()
+    assert crew.ready_count == 2
+    crew.ended(first, 3.0, served=True)
+    crew.check_invariants()
+    assert started(crew, 3.0) == []
+    assert sorted(crew.workers) == [second.id, successor.id]
+
+
+def test_one_is_replaced_at_a_time() -> None:
+    crew = recycling_crew(3)
+    workers = all_ready(crew, 0.0)
+    crew.recycle([worker.id for worker in workers])
+    for number, worker in enumerate(workers):
+        (successor,) = started(crew, float(number))
+        crew.ready(successor.id, float(number))
+        assert crew.retire(float(number)) is worker
+        crew.check_invariants()
+    assert started(crew, 10.0) == []
+
+
+def test_no_more_are_draining_than_there_are_places() -> None:
+    crew = recycling_crew(1)
+    (first,) = all_ready(crew, 0.0)
+    crew.recycle([first.id])
+    (second,) = all_ready(crew, 1.0)
+    assert crew.retire(1.0) is first
+    crew.recycle([second.id])
+    assert started(crew, 2.0) == [], "the first has not ended yet"
+    crew.ended(first, 3.0, served=True)
+    assert len(started(crew, 3.0)) == 1
+
+
+def test_age_is_due_at_a_time_that_is_told_and_never_by_default() -> None:
+    crew = recycling_crew(1, age_s=100.0)
+    (worker,) = all_ready(crew, 0.0)
+    due = crew.next_due(can_start=True)
+    assert 90.0 <= due <= 110.0
+    assert started(crew, due - 0.1) == []
+    assert len(started(crew, due)) == 1
+    assert worker.due == f"it is {due:.0f} s old"
+    assert crew_of(1).next_due(can_start=False) == inf
+
+
+def test_memory_makes_a_worker_due() -> None:
+    crew = recycling_crew(1, memory_bytes=1000)
+    (worker,) = all_ready(crew, 0.0)
+    crew.served(worker.id, requests=1, memory_bytes=800)
+    assert started(crew, 0.0) == []
+    crew.served(worker.id, requests=2, memory_bytes=1200)
+    assert len(started(crew, 0.0)) == 1
+    crew.served(99, requests=1, memory_bytes=0)  # it is gone
+
+
+def test_a_worker_that_dies_while_it_is_replaced_leaves_its_place_to_its_successor() -> None:
+    crew = recycling_crew(1)
+    (worker,) = all_ready(crew, 0.0)
+    crew.recycle([worker.id])
+    (successor,) = started(crew, 1.0)
+    crew.ended(worker, 2.0, served=True)
+    crew.check_invariants()
+    assert started(crew, 100.0) == []
+    crew.ready(successor.id, 3.0)
+    assert crew.retire(3.0) is None
+    assert crew.ready_count == 1
+
+
+def test_a_successor_that_can_not_be_started_is_tried_again_while_the_old_one_serves() -> None:
+    crew = recycling_crew(1)
+    (worker,) = all_ready(crew, 0.0)
+    crew.recycle([worker.id])
+    now = exhaust(crew, 1.0)
+    crew.check_invariants()
+    assert crew.failing(now)
+    assert not crew.hopeless(now)
+    assert crew.ready_count == 1
+    assert crew.retire(now) is None
+    (successor,) = started(crew, now + 100.0)
+    crew.ready(successor.id, now + 100.0)
+    assert crew.retire(now + 100.0) is worker
+
+
+def test_a_drained_worker_is_retired_at_once_and_its_place_filled() -> None:
+    crew = recycling_crew(2)
+    first, _ = all_ready(crew, 0.0)
+    assert crew.drain(first.id, 1.0) is first
+    crew.check_invariants()
+    assert crew.ready_count == 1
+    assert len(started(crew, 1.0)) == 1
+    crew.ended(first, 2.0, served=True)
+    assert started(crew, 2.0) == []
+
+
+def test_a_drained_worker_that_was_being_replaced_has_its_successor_on_its_way() -> None:
+    crew = recycling_crew(1)
+    (worker,) = all_ready(crew, 0.0)
+    crew.recycle([worker.id])
+    (successor,) = started(crew, 1.0)
+    crew.drain(worker.id, 1.0)
+    crew.check_invariants()
+    assert started(crew, 1.0) == []
+    crew.ready(successor.id, 2.0)
+    assert crew.retire(2.0) is None
+
+
+def test_a_retired_worker_that_does_not_end_is_aborted_then_killed() -> None:
+    crew = recycling_crew(1)
+    (worker,) = all_ready(crew, 0.0)
+    crew.drain(worker.id, 1.0)
+    started(crew, 1.0)
+    assert crew.overdue(60.9) == [(crew.workers[2], False)], "the other was not ready in time"
+    assert crew.overdue(61.0) == [(worker, False)]
+    assert worker.killed == "it had not ended 60 s after it was told to"
+    assert (worker, True) in crew.overdue(61.0 + ABORT_WAIT_S)
+
+
+def test_scaling_up_starts_and_scaling_down_retires_the_youngest() -> None:
+    crew = recycling_crew(2)
+    first, second = all_ready(crew, 0.0)
+    assert crew.scale(4, 1.0) == []
+    crew.check_invariants()
+    third, fourth = started(crew, 1.0)
+    crew.ready(third.id, 2.0)
+    assert not crew.stands(2.0)
+    assert crew.scale(1, 3.0) == [fourth, third, second], "who is not ready first"
+    crew.check_invariants()
+    assert crew.stands(3.0)
+    for worker in (fourth, third, second):
+        crew.ended(worker, 4.0, served=True)
+    crew.check_invariants()
+    assert started(crew, 4.0) == []
+    assert list(crew.workers) == [first.id]
+
+
+def test_scaling_down_takes_vacancies_first() -> None:
+    crew = recycling_crew(3)
+    (worker, *_) = started(crew, 0.0)
+    crew.failed(worker, 0.0)
+    assert crew.scale(2, 0.0) == []
+    crew.check_invariants()
+    assert started(crew, 1000.0) == []
+
+
+def test_scaling_down_while_one_is_replaced_ends_with_the_right_number() -> None:
+    for size in (1, 2):
+        crew = recycling_crew(3)
+        workers = all_ready(crew, 0.0)
+        crew.recycle([workers[0].id])
+        (successor,) = started(crew, 1.0)
+        leaving = crew.scale(size, 2.0)
+        crew.check_invariants()
+        if successor not in leaving:
+            crew.ready(successor.id, 3.0)
+        while crew.retire(3.0) is not None:
+            crew.check_invariants()
+        assert crew.ready_count == size
+
+
+def test_a_crew_that_makes_way_starts_nobody_any_more() -> None:
+    crew = recycling_crew(2)
+    workers = all_ready(crew, 0.0)
+    crew.recycle([workers[0].id])
+    (successor,) = started(crew, 1.0)
+    assert crew.retire_all(2.0) == [*workers, successor]
+    crew.check_invariants()
+    assert crew.stands(2.0)
+    for worker in list(crew.workers.values()):
+        crew.ended(worker, 3.0, served=False)
+    assert started(crew, 1000.0) == []
+    assert crew.next_due(can_start=True) == inf
+
+
+def test_restarts_are_counted_by_place_and_only_those_unasked() -> None:
+    crew = recycling_crew(1)
+    (worker,) = all_ready(crew, 0.0)
+    crew.ended(worker, 1.0, served=True)
+    (worker,) = all_ready(crew, 1.0)
+    assert worker.restarts == 1
+    crew.recycle([worker.id])
+    (successor,) = all_ready(crew, 2.0)
+    assert crew.retire(2.0) is worker
+    crew.ended(worker, 3.0, served=True)
+    assert successor.restarts == 1

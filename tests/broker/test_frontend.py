@@ -11,6 +11,8 @@ import zmq
 from raw_sockets import RawSockets
 
 from pronghorn.broker.frontend import BURST_MESSAGES, Delivery, Frontend
+from pronghorn.broker.peers import Peers
+from pronghorn.broker.poller import Poller
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.limits import KIB, MIB, Limits
 
@@ -35,13 +37,18 @@ def _zero_copy_has_begun() -> None:
     sockets.close()
 
 
-def unseen(peer: bytes, frame: zmq.Frame) -> None:
-    """Take no note of who sends."""
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    poller = Poller()
+    peers = Peers(poller, lambda peer: None)
+    yield peers
+    peers.close()
+    poller.close()
 
 
 @pytest.fixture
-def frontend() -> Iterator[Frontend]:
-    frontend = Frontend(LIMITS, unseen)
+def frontend(peers: Peers) -> Iterator[Frontend]:
+    frontend = Frontend(LIMITS, peers)
     yield frontend
     frontend.close()
 
@@ -107,8 +114,8 @@ def test_what_can_not_be_bound_says_why(frontend: Frontend, tmp_path: Path) -> N
         frontend.bind(["tcp://0.0.0.0:0"], insecure=False)
 
 
-def test_closing_removes_the_socket_files(tmp_path: Path) -> None:
-    frontend = Frontend(LIMITS, unseen)
+def test_closing_removes_the_socket_files(peers: Peers, tmp_path: Path) -> None:
+    frontend = Frontend(LIMITS, peers)
     frontend.bind([f"ipc://{tmp_path}/a", f"ipc://{tmp_path}/b"], insecure=False)
     frontend.close()
     assert list(tmp_path.iterdir()) == []
@@ -182,10 +189,10 @@ def test_a_frame_beyond_all_bounds_ends_its_connection_alone(
     assert [message[1] for message in receive(frontend, 1)] == [b"still here"]
 
 
-def test_routing_ids_can_not_be_foretold(tmp_path: Path, sockets: RawSockets) -> None:
+def test_routing_ids_can_not_be_foretold(peers: Peers, tmp_path: Path, sockets: RawSockets) -> None:
     ids = []
     for name in ("a", "b"):
-        frontend = Frontend(LIMITS, unseen)
+        frontend = Frontend(LIMITS, peers)
         sockets.dealer(*frontend.bind([f"ipc://{tmp_path}/{name}"], insecure=False)).send(b"x")
         ids.append(int.from_bytes(receive(frontend, 1)[0][0][1:], "big"))
         frontend.close()
@@ -215,8 +222,8 @@ def test_an_unknown_peer_is_gone(frontend: Frontend, endpoint: str) -> None:
     assert frontend.send(b"nobody", [b"x", b"y"]) is Delivery.GONE
 
 
-def test_an_error_that_is_not_the_peers_is_raised() -> None:
-    frontend = Frontend(LIMITS, unseen)
+def test_an_error_that_is_not_the_peers_is_raised(peers: Peers) -> None:
+    frontend = Frontend(LIMITS, peers)
     frontend.close()
     with pytest.raises(zmq.ZMQError):
         frontend.send_one(b"peer", b"x")

@@ -12,6 +12,7 @@ from raw_sockets import RawSockets
 from trees import PATIENCE_S
 
 from pronghorn.broker import peers as module
+from pronghorn.broker.frontend import pid_of
 from pronghorn.broker.peers import Peers
 from pronghorn.broker.poller import Poller
 
@@ -38,7 +39,9 @@ class Watching:
 
     def see(self) -> bytes:
         peer = self.router.recv()
-        self.peers.see(peer, self.router.recv(copy=False))
+        frame = self.router.recv(copy=False)
+        if peer not in self.peers.known:
+            self.peers.see(peer, pid_of(frame))
         return peer
 
     def turn(self) -> None:
@@ -112,9 +115,9 @@ def test_those_that_came_first_are_forgotten_first(
     for _ in range(4):
         sockets.connect(zmq.DEALER, watching.endpoint).send(b"1")
         watching.see()
-    assert len(watching.peers._pids) == 2
+    assert len(watching.peers.known) == 2
     [peers] = watching.peers._of_pid.values()
-    assert peers == set(watching.peers._pids)
+    assert peers == set(watching.peers.known)
 
 
 def test_of_a_tcp_client_no_process_is_known(sockets: RawSockets) -> None:

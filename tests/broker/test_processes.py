@@ -14,6 +14,7 @@ from pronghorn.broker.processes import (
     children,
     kill,
     reap,
+    resident_bytes,
     spawn_module,
     use_cpus,
 )
@@ -165,3 +166,10 @@ def test_all_descriptors_the_system_allows() -> None:
         "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_resident_memory_is_that_of_a_process_and_none_once_it_has_ended() -> None:
+    assert resident_bytes(os.getpid()) > 1_000_000
+    pid = shell("exit 0")
+    reap(pid)
+    assert resident_bytes(pid) == 0

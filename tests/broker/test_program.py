@@ -215,3 +215,29 @@ def test_closing_the_channel_ends_it_and_its_exit_is_not_told(
     owner.watcher.wait_for_children(20.0)
     assert owner.exits == []
     assert children() == []
+
+
+def test_one_that_is_given_up_is_killed_and_its_exit_not_told(
+    owner: Owner, play: Callable[[str], None]
+) -> None:
+    play(ECHO)
+    owner.again = True
+    owner.program.start()
+    owner.until(lambda: owner.messages)
+    owner.program.end()
+    owner.watcher.wait_for_children(20.0)
+    assert children() == []
+    assert owner.exits == []
+    assert owner.starts == 1
+
+
+def test_one_that_waits_to_be_started_again_is_not_once_it_was_given_up(
+    owner: Owner, play: Callable[[str], None]
+) -> None:
+    play(DYING)
+    owner.again = True
+    owner.program.start()
+    owner.until(lambda: owner.exits)
+    owner.program.end()
+    owner.watcher.turn(monotonic() + 0.3)
+    assert owner.starts == 1

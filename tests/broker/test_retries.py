@@ -150,7 +150,7 @@ def test_a_retried_chunk_does_not_tell_what_did_not_run(driver: Driver) -> None:
 
 
 def test_chunks_that_end_well_earn_retries_too(serving: Driver) -> None:
-    node = serving.core._nodes[3]
+    node = serving.core._life.catalog.nodes[3]
     run = assigned(serving.say(MapChunk(1, "m.again", PARAMS)))
     serving.begin(run)
     serving.work(ChunkDone(run.token, VALUE, 1, 2))
@@ -158,7 +158,7 @@ def test_chunks_that_end_well_earn_retries_too(serving: Driver) -> None:
 
 
 def test_a_node_whose_budget_is_gone_is_not_tried_again(serving: Driver) -> None:
-    serving.core._nodes[3].budget.tokens = 0.5
+    serving.core._life.catalog.nodes[3].budget.tokens = 0.5
     run = begun(serving)
     assert error_of(serving.work(no(run))).code == "NODE_ERROR"
 

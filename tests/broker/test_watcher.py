@@ -222,3 +222,21 @@ print(*(signal.Signals(number).name for number in numbers), len(os.listdir("/pro
 def test_signals_wake_the_loop_up_and_are_told() -> None:
     out = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, check=True).stdout
     assert out.decode() == "SIGTERM SIGCHLD 4\n"
+
+
+def test_a_timer_that_was_cancelled_does_nothing(watcher: Watcher) -> None:
+    watcher.at("a name", monotonic(), lambda: pytest.fail("called"))
+    watcher.cancel("a name")
+    watcher.cancel("another")
+    watcher.turn(monotonic())
+
+
+def test_no_unwatched_child_is_reaped_while_one_is_expected(watcher: Watcher) -> None:
+    pid = shell("exit 0")
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    watcher.expected.add(7)
+    watcher.reap_others()
+    assert pid in children()
+    watcher.expected.discard(7)
+    watcher.reap_others()
+    assert pid not in children()

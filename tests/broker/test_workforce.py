@@ -324,7 +324,7 @@ def test_what_nodes_leave_behind_is_reaped_but_no_worker_unseen(start: Start) ->
     tree.workforce.tend()
     stray = os.posix_spawn("/bin/true", ["true"], os.environ)
     os.waitid(os.P_PID, stray, os.WEXITED | os.WNOWAIT)
-    tree.workforce.reap_others()
+    tree.watcher.reap_others()
     assert stray in children()  # it may be the worker that was asked for
     tree.serve()
     assert stray not in children()

@@ -24,6 +24,7 @@ from pronghorn.broker.wire.control import (
     PoolConfig,
     PoolFailed,
     PoolReady,
+    PoolReloaded,
     Shutdown,
 )
 from pronghorn.broker.wire.limits import Limits
@@ -141,6 +142,13 @@ def test_there_are_as_many_workers_as_cpus_if_none_says_otherwise(
     [
         ([], {}, "name at least one module"),
         (["nodes.py"], {"workers": 0}, "workers is 0; a pool needs at least 1"),
+        (["nodes.py"], {"workers": 10_000}, "a pool has at most 1000, for each takes"),
+        (["nodes.py"], {"recycle_requests": 0}, "recycle_requests is 0; it must be above 0"),
+        (["nodes.py"], {"recycle_age_s": -1.0}, "recycle_age_s is -1.0; it must be above 0"),
+        (["nodes.py"], {"recycle_memory": -5}, "recycle_memory is -5; it must be above 0"),
+        (["nodes.py"], {"recycle_requests": 1.5}, "Expected `int`, got `float`"),
+        (["nodes.py"], {"drain_s": -1.0}, "drain_s is -1.0; it must be 0 or more"),
+        (["nodes.py"], {"drain_s": float("nan")}, "drain_s is nan; it must be 0 or more"),
         (["nodes.py"], {"workers": 1.5}, "Expected `int`, got `float` - at `$.workers`"),
         (["nodes.py"], {"cpus": ["a"]}, r"Expected `int`, got `str` - at `$.cpus[0]`"),
         (["nodes.py"], {"cpus": [2**70]}, "can't start a pool"),
@@ -165,7 +173,7 @@ def test_news_of_new_epochs_and_of_the_end(play: Play) -> None:
     tree = launched(played)
     assert tree.ready == ready("e1")
     played.channel.send(ready("e2"))
-    assert tree.read_news() == ready("e2")
+    assert tree.read_news() == [ready("e2")]
     assert tree.ready == ready("e2")
     played.channel.close()
     assert tree.read_news() is None
@@ -255,6 +263,25 @@ def test_a_tree_ends_when_it_is_closed(tree: ProcessTree) -> None:
         ends.wait()
 
 
+def test_news_of_reloads_are_what_is_served_now(play: Play) -> None:
+    played = play(ready("e1"))
+    tree = launched(played)
+    table = NodeTable((NodeInfo("shop.new", "inline"),), "other")
+    good, bad = PoolReloaded(table), PoolReloaded(table, error="it can't be imported")
+    played.channel.send(good)
+    assert tree.read_news() == [good]
+    assert tree.ready.table == table
+    assert tree.ready.epoch == "e1"
+    played.channel.send(bad)
+    assert tree.read_news() == [bad]
+    tree.reload()
+    tree.begin_drain()
+    played.channel.close()
+    tree.drain()
+    tree.close()
+    tree.drain()  # it has ended
+
+
 @pytest.mark.slow
 def test_a_forked_child_only_lets_go_of_the_tree(tree: ProcessTree) -> None:
     child = os.fork()
@@ -264,8 +291,8 @@ def test_a_forked_child_only_lets_go_of_the_tree(tree: ProcessTree) -> None:
     assert os.waitpid(child, 0)[1] == 0
     os.kill(Tree.below(tree.supervisor_pid).broker, signal.SIGKILL)
     epoch = tree.ready.epoch
-    news = tree.read_news()  # so it lives
-    assert news is not None
+    (news,) = tree.read_news() or []  # so it lives
+    assert isinstance(news, PoolReady)
     assert news.epoch != epoch
 
 

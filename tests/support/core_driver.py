@@ -121,9 +121,12 @@ class Driver:
         request = JsonRequest("2.0", method, Raw(params), **more)
         return self.do(ReceivedJson(peer, request, 10, origin))
 
-    def start_worker(self, worker_id: int = 1, digest: str = "digest") -> list[Command]:
+    def start_worker(
+        self, worker_id: int = 1, digest: str = "digest", generation: int = 0, **more: Any
+    ) -> list[Command]:
         self.pages[worker_id] = Page()
-        assert self.do(WorkerStarting(worker_id, self.pages[worker_id])) == []
+        starting = WorkerStarting(worker_id, self.pages[worker_id], generation, **more)
+        assert self.do(starting) == []
         return self.work(Ready(worker_id, 100 + worker_id, digest), worker_id)
 
     def work(

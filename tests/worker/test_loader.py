@@ -415,3 +415,31 @@ def test_what_does_not_survive_a_fork_is_named_with_its_module(write: Write) -> 
     assert names(loaded) == ["lthread.add", "lfine.add"]
     (reason,) = loaded.unsafe_to_fork
     assert reason.startswith("module lthread has started 1 thread (")
+
+
+# --- what is to be watched ---------------------------------------------------------------------
+
+
+def test_sources_are_what_was_asked_for_and_all_imported_from_beside_it(
+    write: Write, tmp_path: Path
+) -> None:
+    write("shelf.py", "ITEMS = 1\n")
+    write("inner/__init__.py", "")
+    write("inner/deep.py", "")
+    write("site-packages/installed_one.py", "")
+    sys.path.insert(0, str(tmp_path / "site-packages"))
+    module = write("sources_shop.py", "import json, shelf, inner.deep, installed_one\n" + ADD)
+    sources = load([str(module)]).sources
+    assert sources == tuple(
+        str(tmp_path / name)
+        for name in ("inner/__init__.py", "inner/deep.py", "shelf.py", "sources_shop.py")
+    )
+
+
+def test_sources_have_what_is_not_there_or_can_not_be_imported(
+    write: Write, tmp_path: Path
+) -> None:
+    broken = write("sources_broken.py", "import no_such_module\n")
+    loaded = load([str(broken), str(tmp_path / "sources_gone.py")])
+    assert len(loaded.failures) == 2
+    assert loaded.sources == (str(broken), str(tmp_path / "sources_gone.py"))

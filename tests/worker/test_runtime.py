@@ -482,6 +482,21 @@ def test_told_to_stop_when_idle_it_ends_at_once(worker: Running) -> None:
     assert worker.joined()
 
 
+def test_told_to_stop_it_ends_only_when_the_link_has_taken_all(worker: Running) -> None:
+    worker.call(1, "large", 3_000_000)
+    worker.call(2, "beside")
+    assert worker.nodes.begun.wait(PATIENCE_S)
+    worker.send(Stop())
+    worker.nodes.opened.set()
+    words = {}
+    for _ in range(2):
+        message, buffers = worker.receive()
+        assert isinstance(message, Done)
+        words[message.token] = len(buffers[0]) if buffers else decode(message.value)
+    assert words == {1: 3_000_000, 2: False}
+    assert worker.joined()
+
+
 def test_garbage_on_the_link_is_the_end(worker: Running, caplog: pytest.LogCaptureFixture) -> None:
     worker.socket.sendall(b"\x03\0\0\0abc")
     assert worker.joined()

@@ -4,19 +4,38 @@ from typing import get_args
 
 import msgspec
 import pytest
+from msgspec import Raw
 
+from pronghorn.broker.wire.administration import (
+    Drain,
+    ListWorkers,
+    OrderError,
+    Recycle,
+    Reload,
+    Scale,
+    SeenWorker,
+)
 from pronghorn.broker.wire.control import (
     DESCRIPTORS,
+    BeginDrain,
     BrokerBound,
     BrokerConfig,
     BrokerFailed,
+    CarriedOut,
+    CarryOut,
     ControlMessage,
+    DrainPool,
+    ExpectTable,
+    HasDrained,
     KillWorker,
     Loaded,
     ModuleFailure,
     PoolConfig,
     PoolFailed,
     PoolReady,
+    PoolReloaded,
+    ReloadPool,
+    RetireWorker,
     ServeTable,
     Shutdown,
     StartWorker,
@@ -24,6 +43,7 @@ from pronghorn.broker.wire.control import (
     WorkerExited,
     WorkerForked,
     WorkerReady,
+    WorkerServed,
     WorkerStarted,
     decode_control,
     encode_control,
@@ -33,6 +53,8 @@ from pronghorn.broker.wire.table import NodeInfo, NodeTable
 
 TABLE = NodeTable((NodeInfo("shop.add", "inline"), NodeInfo("shop.buy", "async")), "d")
 FAILURE = ModuleFailure("broken", "Traceback …")
+
+ORDERS_GIVEN = (Recycle((1, 2)), Scale(3), Drain(4), Reload())
 
 MESSAGES: list[ControlMessage] = [
     PoolConfig(
@@ -55,8 +77,20 @@ MESSAGES: list[ControlMessage] = [
     ),
     BrokerBound(("ipc:///x",)),
     BrokerFailed("in use"),
-    ServeTable(TABLE),
-    WorkerStarted(3),
+    PoolReloaded(TABLE, (FAILURE,), ("spawned",), "it can't be imported"),
+    ReloadPool(),
+    DrainPool(),
+    ServeTable(TABLE, 1),
+    ExpectTable(TABLE, 2),
+    WorkerStarted(3, 1, 500, 1.0),
+    WorkerServed(3, 500),
+    RetireWorker(3),
+    *(CarryOut(7, order) for order in ORDERS_GIVEN),
+    CarryOut(8, ListWorkers(), (SeenWorker(3, "ready", 1, 500),)),
+    CarriedOut(7, Raw(b"\xc0"), OrderError("NOT_FOUND", "no worker 3")),
+    CarriedOut(8, Raw(b"\x90")),
+    BeginDrain(),
+    HasDrained(),
     WorkerReady(3),
     WorkerExited(3, "signal 9 (SIGKILL)"),
     KillWorker(3, "it is stuck"),

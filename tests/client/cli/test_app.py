@@ -7,7 +7,7 @@ from time import perf_counter
 import pytest
 from commands import COMMAND, Commands
 
-COMMAND_NAMES = ["serve", "call", "map", "nodes", "ping", "version"]
+COMMAND_NAMES = ["serve", "call", "map", "nodes", "ping", "reload", "workers", "version"]
 HELP_S = 0.3
 HEAVY = ("zmq", "asyncio", "uvloop", "rich", "pronghorn.client.sync", "pronghorn.client.launch")
 
@@ -29,9 +29,16 @@ def test_no_command_shows_help(commands: Commands) -> None:
     assert "Commands:" in shown.output + shown.errors
 
 
-@pytest.mark.parametrize("name", COMMAND_NAMES)
-def test_each_command_has_help_and_json(name: str, commands: Commands) -> None:
-    shown = commands(name, "--help")
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([name] for name in COMMAND_NAMES if name != "workers"),
+        *(["workers", name] for name in ("list", "recycle", "scale", "drain")),
+    ],
+    ids=" ".join,
+)
+def test_each_command_has_help_and_json(words: list[str], commands: Commands) -> None:
+    shown = commands(*words, "--help")
     assert shown.status == 0
     assert "--json" in shown.output
 

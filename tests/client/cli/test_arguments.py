@@ -17,6 +17,7 @@ from pronghorn.client.cli.arguments import (
     parse_assignments,
     parse_cpus,
     parse_params,
+    parse_size,
     parse_value,
     read_file,
     value_of_file,
@@ -161,3 +162,20 @@ def test_file_is_what_the_parameter_wants(
 def test_file_that_is_no_text_is_refused_for_a_text() -> None:
     with pytest.raises(InvalidArgumentError, match="it is text, and its file is not"):
         value_of_file("it", b"\xff", TEXT)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        *(("1", 1), ("800M", 800 * 2**20), ("1.5G", 3 * 2**29), ("64k", 65536)),
+        *(("2MiB", 2**21), ("2MB", 2**21), ("10b", 10)),
+    ],
+)
+def test_sizes_have_units(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "M", "1T", "1 M", "much", "9" * 30, "1e3"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is no size"):
+        parse_size(text)

@@ -3,12 +3,38 @@
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from commands import TIMEOUT_S, Commands, children
 
 pytestmark = pytest.mark.slow
+
+SLOW = """
+from pathlib import Path
+from pronghorn.worker import node
+@node
+def wait(fifo: str) -> int:
+    Path(fifo).write_text("begun")
+    Path(fifo).read_text()
+    return 1
+@node
+def nothing() -> None: ...
+"""
+
+# The command line with standard input for its controlling terminal.
+ON_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from pronghorn.client.cli import main
+sys.exit(main())
+"""
 
 
 def folders(commands: Commands) -> list[str]:
@@ -55,7 +81,7 @@ def test_people_are_told_in_words(commands: Commands) -> None:
     assert b"Traceback" in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_tree_with_0_and_leaves_nothing(
     number: signal.Signals, commands: Commands
 ) -> None:
@@ -140,3 +166,139 @@ def test_cpus_bound_the_workers(commands: Commands) -> None:
     with commands.serving("nodes.py", "--cpus", str(cpu)) as serving:
         assert serving.ready["workers"] == 1
         assert os.sched_getaffinity(serving.broker) == {cpu}
+
+
+# --- the end, and what waits for it ------------------------------------------------------------
+
+
+@contextmanager
+def call_begun(commands: Commands, fifo: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a call, in a process of its own, and wait until its node has begun."""
+    os.mkfifo(fifo)
+    with commands.start("call", "wait", f"fifo={fifo}") as process:
+        assert fifo.read_text() == "begun"
+        yield process
+
+
+def test_open_calls_are_waited_for_and_others_refused(commands: Commands, tmp_path: Path) -> None:
+    (commands.folder / "slow.py").write_text(SLOW)
+    with (
+        commands.serving("slow.py", "--workers", "2") as serving,
+        call_begun(commands, tmp_path / "fifo") as call,
+    ):
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.next_event() == {"event": "drain", "reason": "SIGTERM", "drain_s": 10.0}
+        refused = commands("call", "slow.nothing")
+        assert refused.status == 5
+        assert "this pool is about to end" in refused.errors
+        (tmp_path / "fifo").write_text("go on")
+        assert call.communicate(timeout=TIMEOUT_S) == (b"1\n", b"")
+        assert serving.next_event() == {"event": "end", "reason": "SIGTERM"}
+        assert serving.process.wait(TIMEOUT_S) == 0
+
+
+def test_a_drain_ends_within_its_limit(commands: Commands, tmp_path: Path) -> None:
+    (commands.folder / "slow.py").write_text(SLOW)
+    with (
+        commands.serving("slow.py", "--workers", "1", "--drain-s", "0.5") as serving,
+        call_begun(commands, tmp_path / "fifo") as call,
+    ):
+        begun = monotonic()
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.next_event()["event"] == "drain"
+        assert serving.next_event()["event"] == "end"
+        assert serving.process.wait(TIMEOUT_S) == 0
+        assert 0.4 < monotonic() - begun < 5.0
+        assert call.wait(TIMEOUT_S) == 3
+
+
+def test_a_second_signal_ends_it_at_once(commands: Commands, tmp_path: Path) -> None:
+    (commands.folder / "slow.py").write_text(SLOW)
+    with (
+        commands.serving("slow.py", "--workers", "1", "--drain-s", "600") as serving,
+        call_begun(commands, tmp_path / "fifo") as call,
+    ):
+        serving.process.send_signal(signal.SIGINT)
+        assert serving.next_event()["event"] == "drain"
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.next_event() == {"event": "end", "reason": "SIGTERM"}
+        assert serving.process.wait(TIMEOUT_S) == 0
+        assert call.wait(TIMEOUT_S) == 3
+
+
+# --- reloads -----------------------------------------------------------------------------------
+
+ONE = "from pronghorn.worker import node\n@node\ndef one() -> int:\n    return 1\n"
+TWO = ONE + "@node\ndef two() -> int:\n    return 2\n"
+
+
+def test_sighup_reloads_where_there_is_no_terminal(commands: Commands) -> None:
+    module = commands.folder / "shop.py"
+    module.write_text(ONE)
+    with commands.serving("shop.py", "--workers", "1") as serving:
+        module.write_text(TWO)
+        serving.process.send_signal(signal.SIGHUP)
+        event = serving.next_event()
+        assert (event["event"], event["error"]) == ("reload", None)
+        assert event["nodes"] == ["shop.one", "shop.two"]
+        assert commands("call", "two") == (0, b"2\n", "")
+        module.write_text("boom(\n")
+        serving.process.send_signal(signal.SIGHUP)
+        event = serving.next_event()
+        assert "SyntaxError" in event["error"]
+        assert event["nodes"] == ["shop.one", "shop.two"]
+        assert commands("call", "two") == (0, b"2\n", "")
+
+
+def test_the_end_of_the_terminal_is_the_end(commands: Commands) -> None:
+    (commands.folder / "shop.py").write_text(ONE)
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", ON_TERMINAL, "serve", "shop.py", "--workers", "1", "--json"]
+    with subprocess.Popen(
+        command,
+        cwd=commands.folder,
+        env=commands.environment,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        assert process.stdout is not None
+        assert b'"ready"' in process.stdout.readline()
+        os.kill(process.pid, signal.SIGHUP)  # the terminal is there: a reload
+        assert b'"reload"' in process.stdout.readline()
+        os.close(ours)  # which hangs it up
+        assert b'"reason":"SIGHUP"' in process.stdout.readline()
+        assert process.wait(TIMEOUT_S) == 0
+
+
+def test_changes_of_files_are_reloaded_where_that_was_asked_for(commands: Commands) -> None:
+    module, imported = commands.folder / "shop.py", commands.folder / "shelf.py"
+    imported.write_text("ITEMS = 1\n")
+    module.write_text("import shelf\n" + ONE.replace("return 1", "return shelf.ITEMS"))
+    with commands.serving("shop.py", "--workers", "1", "--reload") as serving:
+        assert commands("call", "one") == (0, b"1\n", "")
+        imported.write_text("ITEMS = 7\n")
+        assert serving.next_event()["error"] is None
+        assert commands("call", "one") == (0, b"7\n", "")
+        module.unlink()
+        assert "there is no file" in serving.next_event()["error"]
+        assert commands("call", "one") == (0, b"7\n", "")
+        module.write_text(TWO)
+        assert serving.next_event()["nodes"] == ["shop.one", "shop.two"]
+
+
+def test_systemd_is_told(commands: Commands, tmp_path: Path) -> None:
+    (commands.folder / "shop.py").write_text(ONE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(TIMEOUT_S)
+        commands.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        with commands.serving("shop.py", "--workers", "1") as serving:
+            assert manager.recv(1000) == b"READY=1"
+            serving.process.send_signal(signal.SIGHUP)
+            assert manager.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert manager.recv(1000) == b"READY=1"
+            serving.process.send_signal(signal.SIGTERM)
+            assert manager.recv(1000) == b"STOPPING=1"
+            assert serving.process.wait(TIMEOUT_S) == 0

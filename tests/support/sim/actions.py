@@ -36,7 +36,10 @@ _WEIGHTS: dict[str, tuple[int, int]] = {
     "join": (4, 12),
     "kill": (8, 60),
     "misfit": (1, 2),
+    "retire": (6, 30),
+    "reload": (2, 10),
     "restart": (0, 3),
+    "drain": (0, 2),
 }
 _KINDS = tuple(_WEIGHTS)
 _CALM, _ROUGH = (tuple(accumulate(weights)) for weights in zip(*_WEIGHTS.values(), strict=True))

@@ -9,21 +9,26 @@ from pronghorn.broker.egress import Egress
 from pronghorn.broker.events import (
     Assign,
     Command,
+    DrainBegun,
+    Drained,
     Event,
+    Kill,
     PeerGone,
     Send,
+    TableComing,
     TableKnown,
     Tick,
     WorkerGone,
+    WorkerRetired,
     WorkerSent,
     WorkerStarting,
 )
 from pronghorn.broker.ingress import Ingress
 from pronghorn.broker.wire.limits import KIB, Bounds, Limits
 from pronghorn.broker.wire.link import ToBroker
+from pronghorn.broker.wire.table import NodeTable
 
 from .dice import Dice
-from .nodes import TABLE
 from .watch import Watch
 from .workers import FakeWorker
 
@@ -49,7 +54,7 @@ LATE_TICK_S = 0.003
 class FakeBroker:
     """One epoch of the broker."""
 
-    def __init__(self, world: "World", epoch: int) -> None:
+    def __init__(self, world: "World", epoch: int, table: NodeTable, generation: int) -> None:
         config = CoreConfig(
             epoch=f"epoch {epoch}",
             server="simulated",
@@ -66,7 +71,7 @@ class FakeBroker:
         self._settle_is_planned = False
         self._tick_due = inf  # what the core wants a tick for
         self._watch = Watch(self.core)
-        self.core.handle(TableKnown(TABLE), world.agenda.now)
+        self.core.handle(TableKnown(table, generation), world.agenda.now)
 
     def on_frames(self, peer: bytes, frames: Sequence[bytes]) -> None:
         """Take in one message of a client."""
@@ -83,7 +88,14 @@ class FakeBroker:
 
     def on_worker_started(self, worker: FakeWorker) -> None:
         """Take in a worker that was started."""
-        self._handle(WorkerStarting(worker.id, worker.brokers_page))
+        self._handle(WorkerStarting(worker.id, worker.brokers_page, worker.generation))
+
+    def told(self, event: TableKnown | TableComing | WorkerRetired | DrainBegun) -> None:
+        """Take in what the supervisor has decided."""
+        if self.alive:
+            self._handle(event)
+            self._watch.forget_turns()
+            self._settle()
 
     def on_worker_exited(self, worker: FakeWorker) -> None:
         """Take in the end of a worker, after all that it wrote."""
@@ -157,7 +169,11 @@ class FakeBroker:
                     worker.to_worker.send(command.message)
             elif isinstance(command, Send):
                 sends.setdefault(command.peer, []).append(command)
+            elif isinstance(command, Drained):
+                assert not any(one.open for one in self.core._sessions.by_peer.values())
+                self._world.agenda.after(0.0, self._world.on_drained, self)
             else:
+                assert isinstance(command, Kill)
                 self._world.kill(command.worker_id, command.reason)
         gone: list[PeerGone] = []
         for peer, of_peer in sends.items():

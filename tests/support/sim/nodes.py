@@ -19,6 +19,25 @@ TABLE = NodeTable(
     ),
     "digest",
 )
+
+TABLES = (
+    TABLE,
+    NodeTable((NodeInfo("m.new", "inline"), *TABLE.nodes[::-1]), "reversed"),
+    NodeTable(
+        tuple(node for node in TABLE.nodes if node.name not in ("m.thread", "m.again")), "fewer"
+    ),
+    NodeTable(
+        tuple(
+            NodeInfo(node.name, "thread", node.retry) if node.kind == "async" else node
+            for node in TABLE.nodes
+            if node.name != "m.acaller"
+        ),
+        "otherwise",
+    ),
+)
+"""What the modules hold after a reload; callers go on to ask for all that there ever was."""
+
+MISSED = ("thread", "again", "acaller")  # there are tables without them
 FAILING = ("fail", "m.fail")
 INLINE_NAMES = ("quick", "slow", "m.fail")
 NAMES = (

@@ -52,6 +52,10 @@ class Watch:
         if worker is not None and token in worker.held:
             self._check_turn(worker.held[token])
 
+    def forget_turns(self) -> None:
+        """Take it that what waits may wait for something else from now on."""
+        self._turns.clear()
+
     def settled(self) -> None:
         """Check what has to hold after a burst was dealt with."""
         life = self._life
@@ -136,7 +140,8 @@ class Watch:
     def _check_not_stuck(worker: Worker, now: float) -> None:
         """Check that a worker which goes on with what was given up is killed in time."""
         for request in worker.held.values():
-            if request.ended and request.inline and worker.state is WorkerState.READY:
+            watched = worker.state in (WorkerState.READY, WorkerState.DRAINING)
+            if request.ended and request.inline and watched:
                 assert request.due is not None
                 assert now <= request.due + _LATE_S, "a stuck worker is not killed"
 

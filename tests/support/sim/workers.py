@@ -30,17 +30,19 @@ from pronghorn.broker.wire.link import (
     RunChunk,
     RunHere,
     Skipped,
+    Stop,
     ToBroker,
     ToWorker,
     unwrap_json,
     wrap_json,
 )
 from pronghorn.broker.wire.messages import Error, ItemFailure, Result
+from pronghorn.broker.wire.table import NodeTable
 from pronghorn.worker.core import WorkerCore
 
 from .dice import Dice
 from .network import Channel
-from .nodes import CALLERS, DEPTH_MAX, NAMES, TABLE, duration
+from .nodes import CALLERS, DEPTH_MAX, NAMES, duration
 from .oracle import Record
 from .pages import ITEMS_BYTES_MAX, InterleavedPage, make_memory
 
@@ -101,8 +103,20 @@ class _Running:
 class FakeWorker:
     """One worker, from its start to its death."""
 
-    def __init__(self, world: "World", worker_id: int, dice: Dice, *, digest: str) -> None:
+    def __init__(
+        self,
+        world: "World",
+        worker_id: int,
+        dice: Dice,
+        *,
+        table: NodeTable,
+        generation: int,
+        digest: str,
+    ) -> None:
         self.id = worker_id
+        self.table = table
+        self.generation = generation
+        self.retired = False  # whether the supervisor wants it to end
         self.alive = True
         self.doom = Doom.NONE
         memory = make_memory()
@@ -146,7 +160,7 @@ class FakeWorker:
             self.say(Ready(self.id, 10_000 + self.id, digest))
 
     def _receive(self, message: ToWorker) -> None:
-        if self._waiting and not isinstance(message, RunCall | RunChunk):
+        if self._waiting and not isinstance(message, RunCall | RunChunk | Stop):
             self._handle(message)
         else:
             self._inbox.append(message)
@@ -172,10 +186,16 @@ class FakeWorker:
         if isinstance(message, NestedDone | NestedFailed | RunHere):
             self._replied(message)
             return
+        if isinstance(message, Stop):
+            self.core.stop()
+            self._end_if_drained()
+            return
         assert isinstance(message, RunCall | RunChunk)
         if self._dies(Doom.BEFORE_CLAIM):
             return
+        name = self.table.nodes[message.node].name
         for record in self._records(message):
+            assert name == f"m.{record.name.removeprefix('m.')}", "it is of another node"
             record.claimed = True
         self._blocked = True
         begun = self.claim(message.slot, message.token)
@@ -185,7 +205,7 @@ class FakeWorker:
         self._world.log("claim", self.id, message.token, begun)
         if not begun:
             self.say(Skipped(message.token))
-        elif TABLE.nodes[message.node].kind != "inline":
+        elif self.table.nodes[message.node].kind != "inline":
             self._start(message)
         elif isinstance(message, RunChunk):
             self._blocked = True
@@ -246,6 +266,10 @@ class FakeWorker:
             self._waiting = False
         oracle = self._world.oracle
         if isinstance(reply, RunHere):
+            if record.name not in self.table.names():
+                oracle.tell_error(record, "NOT_FOUND", "not_started", "not here either")
+                self._agenda.after(self.dice.between(0.0, _TURN_S), self._go_on, body)
+                return
             record.claimed = True
             self._here.append((record, body))
             end = partial(self._end_here, record, body)
@@ -339,7 +363,7 @@ class FakeWorker:
 
     def _finish(self, message: RunCall | RunChunk, word: ToBroker) -> None:
         """Note the end of a node, and send its last word if there is time for it."""
-        is_inline = TABLE.nodes[message.node].kind == "inline"
+        is_inline = self.table.nodes[message.node].kind == "inline"
         if is_inline:
             self.core.finish_inline(message.slot, message.token)
         else:
@@ -351,7 +375,15 @@ class FakeWorker:
             return
         if is_inline:
             self._unblock()
+        else:
+            self._end_if_drained()
         self._plan_turn()
+
+    def _end_if_drained(self) -> None:
+        """End as the broker has asked for, once nothing runs here any more."""
+        if self.core.drained:
+            self._world.log("drained", self.id)
+            self.die()
 
     def _unblock(self) -> None:
         """Let the loop go on with what it could not do in between."""
@@ -371,7 +403,7 @@ class FakeWorker:
         if not self.alive or running.cancelled:
             return
         message = running.message
-        if self._blocked and TABLE.nodes[message.node].kind == "async":
+        if self._blocked and self.table.nodes[message.node].kind == "async":
             self._when_free.append((self._first_step, (running,)))
             return
         running.begun = True
@@ -380,7 +412,7 @@ class FakeWorker:
             end = partial(self._last_step, running, self._word(message, record))
             self._run_body(record, message.token, message.depth, running, end, waits=False)
             return
-        if TABLE.nodes[message.node].kind == "thread":
+        if self.table.nodes[message.node].kind == "thread":
             self._run_items(message, self._records(message), 0, running)
             return
         records = self._records(message)
@@ -401,7 +433,7 @@ class FakeWorker:
     def _cancel(self, running: _Running) -> None:
         """Cancel a task: one that has begun fails, one that has not is as if it had not come."""
         message = running.message
-        is_thread = TABLE.nodes[message.node].kind == "thread"
+        is_thread = self.table.nodes[message.node].kind == "thread"
         if running.cancelled or (is_thread and running.begun):
             return
         running.cancelled = True

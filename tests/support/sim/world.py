@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pronghorn.broker.events import DrainBegun, TableComing, TableKnown, WorkerRetired
+from pronghorn.broker.wire.table import NodeTable
+
 from .actions import Action
 from .agenda import Agenda
 from .brokers import FakeBroker
 from .clients import OurClient
 from .connections import Connection, Frames
 from .dice import Dice
-from .nodes import NAMES, TABLE
+from .network import DELAY_MAX_S
+from .nodes import NAMES, TABLE, TABLES
 from .oracle import Oracle
 from .strangers import Stranger
 from .workers import Doom, FakeWorker
@@ -28,6 +32,7 @@ _EXIT_S = 0.003  # longest time from a worker's death to the report of it
 _KILLED_S = 0.002  # longest time from the broker's wish to a worker's death
 _REPLACED_S = 0.01
 _BROKER_AWAY_S = 0.02
+_WARMING_S = 0.01  # longest time from the start of a generation's workers until it is served
 _NOTICED_S = 0.01  # longest time until a client notices that the broker is gone
 _DRAINED_S = 120.0  # everything comes to an end within that time once nothing more goes wrong
 
@@ -62,6 +67,9 @@ class World:
         self.draining = False  # nothing is done to it any more
         self.broker: FakeBroker | None = None
         self._workers_wanted = 1 + dice.below(4)
+        self._table = TABLE  # of the nodes that are served
+        self._generation = 0  # of them
+        self._imports = 0  # generations so far
         self._start_broker()
         for _ in range(1 + dice.below(3)):
             self._clients.append(OurClient(self, dice.another()))
@@ -188,23 +196,42 @@ class World:
             self.agenda.after(delay, self._replace, self.broker)
 
     def _replace(self, broker: FakeBroker) -> None:
-        if broker is self.broker and len(self.workers) < self._workers_wanted:
-            self._start_worker(TABLE.digest)
+        staying = [
+            worker
+            for worker in self.workers.values()
+            if worker.generation == self._generation and not worker.retired
+        ]
+        if broker is self.broker and len(staying) < self._workers_wanted:
+            self._start_worker()
 
-    def _start_worker(self, digest: str) -> None:
+    def _start_worker(
+        self,
+        table: NodeTable | None = None,
+        generation: int | None = None,
+        digest: str | None = None,
+    ) -> None:
+        """Start a worker, by default one of the nodes that are served."""
         assert self.broker is not None
         self._worker_ids += 1
         dice = Dice(self.seed * _STREAMS + self._worker_ids)
-        worker = self.worker_type(self, self._worker_ids, dice, digest=digest)
+        table = table or self._table
+        worker = self.worker_type(
+            self,
+            self._worker_ids,
+            dice,
+            table=table,
+            generation=self._generation if generation is None else generation,
+            digest=digest or table.digest,
+        )
         self.workers[worker.id] = worker
         self.log("worker", worker.id)
         self.broker.on_worker_started(worker)
 
     def _start_broker(self) -> None:
         self._epochs += 1
-        self.broker = FakeBroker(self, self._epochs)
+        self.broker = FakeBroker(self, self._epochs, self._table, self._generation)
         for _ in range(self._workers_wanted):
-            self._start_worker(TABLE.digest)
+            self._start_worker()
 
     # --- actions --------------------------------------------------------------------------------
 
@@ -284,7 +311,54 @@ class World:
     def _misfit(self, dice: Dice) -> None:
         """Start a worker with other nodes, which the broker will not have."""
         if self.broker is not None and len(self.workers) < 2 * self._workers_wanted:
-            self._start_worker("another digest")
+            self._start_worker(digest="another digest")
+
+    def _retire(self, dice: Dice) -> None:
+        """Tell a worker to end; another takes its place, before or after."""
+        if self.broker is None or not self.workers:
+            return
+        worker = dice.choose(list(self.workers.values()))
+        if dice.chance(2) and len(self.workers) < 2 * self._workers_wanted:
+            self._start_worker()
+        self.log("retire", worker.id)
+        worker.retired = True
+        self.broker.told(WorkerRetired(worker.id))
+        self.agenda.after(dice.between(0.0, _REPLACED_S), self._replace, self.broker)
+
+    def _reload(self, dice: Dice) -> None:
+        """Start workers of other nodes, and serve those after a while, be they ready or not."""
+        if self.broker is None or len(self.workers) > 2 * self._workers_wanted:
+            return
+        self._imports += 1
+        table, generation = dice.choose(TABLES), self._imports
+        self.log("reload", generation, table.digest)
+        self.broker.told(TableComing(table, generation))
+        for _ in range(self._workers_wanted):
+            self._start_worker(table, generation)
+        delay = dice.between(0.0, _WARMING_S)
+        self.agenda.after(delay, self._switch, self.broker, table, generation)
+
+    def _switch(self, broker: FakeBroker, table: NodeTable, generation: int) -> None:
+        if broker is self.broker and generation > self._generation:
+            self._table, self._generation = table, generation
+            self.log("switch", generation)
+            broker.told(TableKnown(table, generation))
+            for _ in range(self._workers_wanted):  # some may have ended before
+                self._replace(broker)
+
+    def _drain(self, dice: Dice) -> None:
+        """Have the broker end when all that is open has ended."""
+        if self.broker is not None:
+            self.log("drain")
+            self.broker.told(DrainBegun())
+
+    def on_drained(self, broker: FakeBroker) -> None:
+        """End the epoch of a broker that has nothing open, when what it has sent has arrived."""
+        self.agenda.after(DELAY_MAX_S, self._end_drained, broker)
+
+    def _end_drained(self, broker: FakeBroker) -> None:
+        if broker is self.broker:
+            self._restart(Dice(self.seed + self._epochs))
 
     def _restart(self, dice: Dice) -> None:
         """End the epoch: the broker dies, its workers are killed, another one starts."""
@@ -321,5 +395,8 @@ _ACTS: dict[str, Callable[[World, Dice], None]] = {
     "join": World._join,
     "kill": World._kill,
     "misfit": World._misfit,
+    "retire": World._retire,
+    "reload": World._reload,
     "restart": World._restart,
+    "drain": World._drain,
 }

@@ -3,6 +3,7 @@
     scripts/soak sim [--events N] [--seed N]
     scripts/soak faults [--minutes N] [--seed N] [--only KIND] [--json]
     scripts/soak overload [--seconds N] [--only FACTOR] [--json]
+    scripts/soak recycle [--worker-seconds N] [--json]
 
 Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 all promises
 were kept; 1 one was broken, or a figure missed what it must reach; 2 wrong usage.
@@ -17,7 +18,7 @@ from random import Random
 import msgspec
 from rich.console import Console
 
-from . import overload, sim
+from . import overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
 from .report import findings_table
@@ -45,14 +46,21 @@ def main() -> int:
     loads.add_argument("--seconds", type=int, default=overload.SECONDS, help="of each load")
     loads.add_argument("--only", choices=list(overload.LOADS), help="one load alone")
 
+    recycled = kinds.add_parser("recycle", help="workers that are replaced again and again")
+    recycled.add_argument(
+        "--worker-seconds", type=float, default=recycling.WORKER_SECONDS, help="in all"
+    )
+
     for parser_ in (simulated, faults):
         parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
-    for parser_ in (faults, loads):
+    for parser_ in (faults, loads, recycled):
         parser_.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleaned up
     if arguments.soak == "overload":
         return overload.soak(arguments.seconds, arguments.only, as_json=arguments.json)
+    if arguments.soak == "recycle":
+        return recycling.soak(arguments.worker_seconds, as_json=arguments.json)
     seed = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed
     if arguments.soak == "sim":
         return sim.soak_sim(arguments.events, seed)

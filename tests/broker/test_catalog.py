@@ -1,0 +1,63 @@
+"""Mirror of broker/catalog.py: what outlives a change of the nodes, and what does not."""
+
+from pronghorn.broker.catalog import Catalog
+from pronghorn.broker.wire.table import NodeInfo, NodeTable, RetryPolicy
+
+ADD, NAP = NodeInfo("m.add", "inline"), NodeInfo("m.nap", "async")
+
+
+def serving(*nodes: NodeInfo, generation: int = 0) -> Catalog:
+    catalog = Catalog()
+    catalog.serve(generation, NodeTable(nodes, "d"))
+    return catalog
+
+
+def test_a_node_that_stays_as_it_is_stays_the_same_under_another_index() -> None:
+    catalog = serving(ADD, NAP)
+    add, nap = catalog.nodes
+    add.calls = 7
+    catalog.serve(1, NodeTable((NAP, NodeInfo("m.new", "thread"), ADD), "e"))
+    assert [node.name for node in catalog.nodes] == ["m.nap", "m.new", "m.add"]
+    assert catalog.nodes[2] is add
+    assert catalog.nodes[0] is nap
+    assert [node.index for node in catalog.nodes] == [0, 1, 2]
+    assert add.served
+    assert add.calls == 7
+    assert catalog.by_name["add"] is add
+    assert catalog.served == 1
+
+
+def test_a_node_that_has_changed_is_another_one_whose_counts_go_on() -> None:
+    catalog = serving(ADD)
+    (old,) = catalog.nodes
+    old.calls, old.failures, old.estimate_ns, old.refused_until = 3, 2, 10.0, 99.0
+    catalog.serve(1, NodeTable((NodeInfo("m.add", "async", RetryPolicy(2, 1.0, 1.0)),), "e"))
+    (new,) = catalog.nodes
+    assert new is not old
+    assert not old.served
+    assert (new.calls, new.failures, new.estimate_ns, new.refused_until) == (3, 2, 10.0, 99.0)
+    assert new.record is old.record
+    assert new.concurrent
+    assert not new.marks_items
+
+
+def test_a_node_that_is_gone_is_served_no_more_and_not_found() -> None:
+    catalog = serving(ADD, NAP)
+    add, nap = catalog.nodes
+    catalog.serve(1, NodeTable((NAP,), "e"))
+    assert (add.served, nap.served) == (False, True)
+    assert "m.add" not in catalog.by_name
+    assert "no node named 'm.add'" in str(catalog.not_found("m.add"))
+
+
+def test_digests_are_known_of_the_generation_that_serves_and_of_those_to_come() -> None:
+    catalog = serving(ADD)
+    catalog.announce(1, NodeTable((NAP,), "e"))
+    assert catalog.has_digest(0, "d")
+    assert not catalog.has_digest(0, "e")
+    assert catalog.has_digest(1, "e")
+    assert not catalog.has_digest(1, "d")
+    assert not catalog.has_digest(2, "d")
+    catalog.serve(1, NodeTable((NAP,), "e"))
+    assert catalog.has_digest(1, "e")
+    assert catalog.has_digest(0, "whatever"), "of what is over nobody needs to know"
