@@ -25,6 +25,7 @@ from pronghorn.broker.wire.errors import (
 )
 
 if TYPE_CHECKING:
+    from pronghorn.broker.wire.limits import Bounds, Limits
     from pronghorn.worker.local import LocalPool
 
     from .aio import AsyncClient
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "Bounds",
     "BrokerLostError",
     "CancelledError",
     "Client",
@@ -42,6 +44,7 @@ __all__ = [
     "InterruptedRunError",
     "InvalidArgumentError",
     "JournalError",
+    "Limits",
     "LocalPool",
     "NodeError",
     "NotFoundError",
@@ -59,7 +62,9 @@ __all__ = [
 # with the workers, whose code it runs.
 _LAZY = {
     "AsyncClient": "pronghorn.client.aio",
+    "Bounds": "pronghorn.broker.wire.limits",
     "Client": "pronghorn.client.sync",
+    "Limits": "pronghorn.broker.wire.limits",
     "LocalPool": "pronghorn.worker.local",
     "Pool": "pronghorn.client.pool",
     "PoolStartError": "pronghorn.client.launch",

@@ -32,7 +32,7 @@ from pronghorn.broker.wire.control import (
     encode_control,
 )
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
-from pronghorn.broker.wire.limits import Limits
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, Bounds, Limits
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.places import check_endpoint
 from pronghorn.broker.wire.shortage import explained
@@ -68,7 +68,8 @@ class ProcessTree:
         endpoints: Sequence[str] = (),
         insecure: bool = False,
         cpus: Sequence[int] = (),
-        limits: Limits | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        bounds: Bounds = DEFAULT_BOUNDS,
         recycle_requests: int | None = None,
         recycle_age_s: float | None = None,
         recycle_memory: int | None = None,
@@ -89,6 +90,7 @@ class ProcessTree:
             insecure: Allow tcp endpoints other than loopback.
             cpus: CPUs that all processes may use; all by default.
             limits: Limits towards clients.
+            bounds: What the broker holds and waits for at most.
             recycle_requests: Replace a worker after so many requests; by default never.
             recycle_age_s: Replace a worker after so many seconds.
             recycle_memory: Replace a worker when it has come to so many bytes.
@@ -129,7 +131,8 @@ class ProcessTree:
             endpoints=tuple(endpoints),
             insecure=insecure,
             cpus=tuple(cpus),
-            limits=limits or Limits(),
+            limits=limits,
+            bounds=bounds,
             host_pid=os.getpid(),
             recycle_requests=recycle_requests or 0,
             recycle_age_s=recycle_age_s or 0.0,

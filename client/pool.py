@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from pronghorn.broker.wire.control import ModuleFailure
 from pronghorn.broker.wire.embedding import StopImport, importing_nodes
-from pronghorn.broker.wire.limits import Limits
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, Bounds, Limits
 from pronghorn.broker.wire.places import POOL_PREFIX, endpoint_in, runtime_folder
 
 from .aio import AsyncClient
@@ -38,6 +38,7 @@ class Pool:
         insecure: Allow tcp endpoints other than loopback.
         cpus: CPUs that all its processes may use; all by default.
         limits: Limits towards clients.
+        bounds: What the broker holds and waits for at most.
         recycle_requests: Replace a worker when it was given so many requests, by one that is ready
             before; by default however many. This limit and the next two are up to a tenth more or
             less for each worker.
@@ -60,7 +61,8 @@ class Pool:
         bind: Sequence[str] = (),
         insecure: bool = False,
         cpus: Sequence[int] = (),
-        limits: Limits | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        bounds: Bounds = DEFAULT_BOUNDS,
         recycle_requests: int | None = None,
         recycle_age_s: float | None = None,
         recycle_memory: int | None = None,
@@ -80,6 +82,7 @@ class Pool:
             insecure=insecure,
             cpus=cpus,
             limits=limits,
+            bounds=bounds,
             recycle_requests=recycle_requests,
             recycle_age_s=recycle_age_s,
             recycle_memory=recycle_memory,

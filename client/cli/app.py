@@ -125,6 +125,21 @@ def serve(
             "--drain-s", min=0, metavar="SECONDS", help="Wait so long for open calls at the end."
         ),
     ] = 10.0,
+    queue: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Refuse requests once so many wait. [default: 100000]"),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory of the broker. [default: 2G]"),
+    ] = None,
+    kill_grace: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="What a node gets that goes on after its deadline. [default: 0.5]",
+        ),
+    ] = None,
     reload: Annotated[
         bool, typer.Option("--reload", help="Reload the modules when one of their files changes.")
     ] = False,
@@ -149,7 +164,7 @@ def serve(
     from .output import reporting
 
     with reporting(as_json=as_json):
-        from .arguments import parse_cpus, parse_size
+        from .arguments import make_bounds, parse_cpus, parse_size
         from .serving import ServeOptions, serve, usable_cpus
 
         chosen = parse_cpus(cpus) if cpus else ()
@@ -164,6 +179,7 @@ def serve(
             recycle_age_s=recycle_age,
             recycle_memory=parse_size(recycle_memory) if recycle_memory else None,
             drain_s=drain_s,
+            bounds=make_bounds(queue=queue, memory=memory, kill_grace_s=kill_grace),
             reload=reload,
             remote_admin=remote_admin,
             log_level=log_level.name,

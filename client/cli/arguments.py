@@ -20,6 +20,7 @@ import msgspec
 
 from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.limits import Bounds
 
 STANDARD_INPUT = "-"
 FILE_MARK = "@"
@@ -132,6 +133,23 @@ def parse_size(text: str) -> int:
     if not 1 <= size < 2**63:
         raise InvalidArgumentError(f"{text!r} is no size: expected bytes, or such as 800M or 1.5G")
     return int(size)
+
+
+def make_bounds(*, queue: int | None, memory: str | None, kill_grace_s: float | None) -> Bounds:
+    """Make the bounds of a broker from what was said of them; all else is as by default.
+
+    Raises:
+        InvalidArgumentError: One makes no sense.
+    """
+    given: dict[str, Any] = {
+        "queue_requests": queue,
+        "memory_bytes": None if memory is None else parse_size(memory),
+        "kill_grace_s": kill_grace_s,
+    }
+    try:
+        return Bounds(**{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error
 
 
 def read_file(path: str) -> bytes:

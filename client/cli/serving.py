@@ -26,6 +26,7 @@ import msgspec
 
 from pronghorn.broker.wire.control import PoolReady, PoolReloaded
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError, UnimplementedError
+from pronghorn.broker.wire.limits import Bounds
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.places import runtime_folder
 from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeTable
@@ -52,6 +53,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     recycle_age_s: float | None
     recycle_memory: int | None
     drain_s: float
+    bounds: Bounds
     reload: bool
     remote_admin: bool
     log_level: str
@@ -182,6 +184,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             recycle_age_s=options.recycle_age_s,
             recycle_memory=options.recycle_memory,
             drain_s=options.drain_s,
+            bounds=options.bounds,
             reload=options.reload,
             remote_admin=options.remote_admin,
             log_level=options.log_level,

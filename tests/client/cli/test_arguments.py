@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, Bounds
 from pronghorn.client.cli.arguments import (
     FromFile,
     check_node,
     check_timeout,
+    make_bounds,
     parse_assignments,
     parse_cpus,
     parse_params,
@@ -179,3 +181,17 @@ def test_sizes_have_units(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="is no size"):
         parse_size(text)
+
+
+def test_bounds_are_those_by_default_but_for_what_was_said() -> None:
+    assert make_bounds(queue=None, memory=None, kill_grace_s=None) == DEFAULT_BOUNDS
+    bounds = make_bounds(queue=7, memory="1G", kill_grace_s=2.0)
+    assert bounds == Bounds(queue_requests=7, memory_bytes=2**30, kill_grace_s=2.0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"queue": 0}, {"memory": "1M"}, {"kill_grace_s": -1.0}, {"kill_grace_s": 1e9}]
+)
+def test_bounds_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        make_bounds(**{"queue": None, "memory": None, "kill_grace_s": None} | wrong)
