@@ -33,6 +33,7 @@ from .events import (
 )
 from .lifecycle import Lifecycle
 from .nested import NestedCalls
+from .parts import Parts
 from .requests import Node
 from .sessions import Sessions
 from .statistics import BrokerStatistics, NodeStatistics, WorkerStatistics
@@ -74,7 +75,8 @@ class BrokerCore:
         self._deadlines, self._placement = life.deadlines, life.placement
         self._delayed = life.delayed
         self._nested = NestedCalls(life, limits, bounds)
-        self._workers = workers = Workers(life, self._nested)
+        parts = Parts(life, limits)
+        self._workers = workers = Workers(life, self._nested, parts)
         self._clients = clients = Clients(
             self._sessions,
             life,
@@ -86,6 +88,7 @@ class BrokerCore:
                 limits=limits,
             ),
             bounds=bounds,
+            parts=parts,
             statistics=self.statistics,
         )
         # Give ready requests to workers and return what is to be done, in order.
@@ -160,8 +163,10 @@ class BrokerCore:
             Node(
                 index,
                 node.name,
-                node.kind != "inline",
+                node.kind != "inline" or node.streams,
                 marks_items=node.kind != "async",
+                streams=node.streams,
+                steps=node.kind == "inline" and node.streams,
                 retry=node.retry,
             )
             for index, node in enumerate(table.nodes)

@@ -50,6 +50,7 @@ PURE = (
     "broker/ingress.py",
     "broker/lifecycle.py",
     "broker/nested.py",
+    "broker/parts.py",
     "broker/placement.py",
     "broker/quarantine.py",
     "broker/requests.py",
