@@ -12,7 +12,8 @@ REVOKED        broker  token of the request it has taken back
 STARTED_NS     worker  monotonic clock when it began, ns
 FINISHED       worker  token of the request whose node ended last in this slot
 MARK           worker  of a chunk: how many items are over and how many bytes their results
-                       have, which lie behind the page (wire/items.py); of a generator: whether it runs
+                       have, which lie behind the page (wire/items.py); of a generator:
+                       whether it runs
 =============  ======  ======================================================================
 
 **Starting is a claim.** The worker writes STARTED, then reads REVOKED; the broker writes REVOKED,
