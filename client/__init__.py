@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pronghorn.worker.local import LocalPool
 
     from .aio import AsyncClient
+    from .inbox import Event, Progress
     from .launch import PoolStartError
     from .pool import Pool
     from .sync import Client
@@ -38,6 +39,7 @@ __all__ = [
     "CancelledError",
     "Client",
     "DeadlineExceededError",
+    "Event",
     "InternalError",
     "InterruptedRunError",
     "InvalidArgumentError",
@@ -49,6 +51,7 @@ __all__ = [
     "PermissionDeniedError",
     "Pool",
     "PoolStartError",
+    "Progress",
     "PronghornError",
     "ProtocolError",
     "UnimplementedError",
@@ -60,9 +63,11 @@ __all__ = [
 _LAZY = {
     "AsyncClient": "pronghorn.client.aio",
     "Client": "pronghorn.client.sync",
+    "Event": "pronghorn.client.inbox",
     "LocalPool": "pronghorn.worker.local",
     "Pool": "pronghorn.client.pool",
     "PoolStartError": "pronghorn.client.launch",
+    "Progress": "pronghorn.client.inbox",
 }
 
 

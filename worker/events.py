@@ -79,7 +79,7 @@ class EventChannel:
 
     def emit(self, name: str, value: Any) -> None:
         """Send an event; see `Context.emit`."""
-        emitted = Emitted(self._token, name, Raw(_encoded(name, value)))
+        emitted = Emitted(self._token, name, Raw(encoded_event(name, value)))
         with self._changed:
             if not self._credit:
                 self._wait_for_credit(name)
@@ -133,7 +133,7 @@ class EventChannel:
                 pump(left_s)
 
 
-def _encoded(name: str, value: Any) -> bytes:
+def encoded_event(name: str, value: Any) -> bytes:
     """Encode the value of an event.
 
     Raises:
