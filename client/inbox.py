@@ -69,10 +69,14 @@ class Inbox:
         parts: Whether parts are taken, which only streaming nodes have.
         events: Whether progress and events are.
         wake: Called when something has come.
+        items: Parts that may come ahead.
+        bytes_: Bytes of them.
+        event_count: Messages of progress and events that may.
     """
 
     __slots__ = (
         "_event_seq",
+        "_halves",
         "_news",
         "_seq",
         "_taken_bytes",
@@ -84,11 +88,19 @@ class Inbox:
     )
 
     def __init__(
-        self, *, parts: bool, events: bool, wake: Callable[[], None] | None = None
+        self,
+        *,
+        parts: bool,
+        events: bool,
+        wake: Callable[[], None] | None = None,
+        items: int = STREAM_ITEMS,
+        bytes_: int = STREAM_BYTES,
+        event_count: int = EVENTS,
     ) -> None:
         # What the call asks for, as its options say it.
-        self.stream = (STREAM_ITEMS, STREAM_BYTES) if parts else None
-        self.events = EVENTS if events else None
+        self.stream = (items, bytes_) if parts else None
+        self.events = event_count if events else None
+        self._halves = Credit((items + 1) // 2, (bytes_ + 1) // 2, (event_count + 1) // 2)
         self.wake = wake
         self._news: deque[tuple[News, Sequence[bytes]]] = deque()
         self._seq = 0  # number of the next part
@@ -137,10 +149,11 @@ class Inbox:
 
     def owed(self) -> Credit | None:
         """Give the credit for what was taken, `None` while that is less than half of it."""
+        halves = self._halves
         if (
-            self._taken_items >= STREAM_ITEMS // 2
-            or self._taken_bytes >= STREAM_BYTES // 2
-            or self._taken_events >= EVENTS // 2
+            self._taken_items >= halves.items
+            or self._taken_bytes >= halves.bytes
+            or self._taken_events >= halves.events
         ):
             owed = Credit(self._taken_items, self._taken_bytes, self._taken_events)
             self._taken_items = self._taken_bytes = self._taken_events = 0

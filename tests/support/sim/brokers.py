@@ -156,6 +156,7 @@ class FakeBroker:
                 if worker is not None:  # else it has ended since the core decided so
                     worker.to_worker.send(command.message)
             elif isinstance(command, Send):
+                self._watch.sent(command)
                 sends.setdefault(command.peer, []).append(command)
             else:
                 self._world.kill(command.worker_id, command.reason)
