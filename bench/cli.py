@@ -24,13 +24,25 @@ from .output import (
 )
 from .report import Report
 from .rounds import ROUNDS_MIN
-from .scenarios import claims, faults, idle, links, maps, rtt, scale, start, throughput
+from .scenarios import (
+    claims,
+    faults,
+    idle,
+    links,
+    maps,
+    rtt,
+    scale,
+    start,
+    streams,
+    throughput,
+)
 from .scenarios.options import QUICK_ROUNDS, Options
 
 SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "rtt": rtt.measure,
     "throughput": throughput.measure,
     "map": maps.measure,
+    "streams": streams.measure,
     "start": start.measure,
     "idle": idle.measure,
     "scale": scale.measure,

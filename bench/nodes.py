@@ -6,7 +6,7 @@ Mirror: tests/bench/test_nodes.py.
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pronghorn.bench.floors.functions import count
 from pronghorn.broker.wire.stream import FrameWriter
@@ -26,6 +26,29 @@ def add_after(a: int, b: int, spin_ns: int) -> int:
     while time.perf_counter_ns() < end:
         pass
     return a + b
+
+
+@node
+def stamps(count: int, apart_s: float) -> Iterator[int]:
+    """Yield the time, again and again, asleep in between: the cores are for who passes it on."""
+    for _ in range(count):
+        yield time.perf_counter_ns()
+        if apart_s:
+            time.sleep(apart_s)
+
+
+@node
+def numbers(count: int) -> Iterator[int]:
+    """Yield what `range` does: the smallest part there is."""
+    yield from range(count)
+
+
+@node
+def blocks(count: int, size: int) -> Iterator[bytes]:
+    """Yield bytes."""
+    block = bytes(size)
+    for _ in range(count):
+        yield block
 
 
 @node

@@ -10,7 +10,18 @@ import msgspec
 
 BEGIN = "<!-- figures: made by `./scripts/bench readme` from bench/results/ -->"
 END = "<!-- end of figures -->"
-ORDER = ("rtt", "throughput", "map", "start", "idle", "scale", "links", "claims", "faults")
+ORDER = (
+    "rtt",
+    "throughput",
+    "map",
+    "streams",
+    "start",
+    "idle",
+    "scale",
+    "links",
+    "claims",
+    "faults",
+)
 
 
 def write(root: Path) -> None:

@@ -68,8 +68,10 @@ def _make(index: int, info: NodeInfo, before: Node | None) -> Node:
     node = Node(
         index,
         info.name,
-        info.kind != "inline",
+        info.kind != "inline" or info.streams,
         marks_items=info.kind != "async",
+        streams=info.streams,
+        steps=info.kind == "inline" and info.streams,
         retry=info.retry,
     )
     if before is not None:

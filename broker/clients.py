@@ -12,6 +12,7 @@ from msgspec import Raw
 from .events import Malformed, Origin, PeerGone, Probed, Received, ReceivedJson, Send
 from .lifecycle import Lifecycle
 from .orders import Orders
+from .parts import Parts
 from .requests import Key, Node, Request, Session
 from .sessions import Sessions
 from .statistics import BrokerStatistics
@@ -20,6 +21,7 @@ from .wire.administration import ORDERS
 from .wire.codec import DECODE_ERRORS
 from .wire.errors import (
     CancelledError,
+    ErrorDetails,
     InvalidArgumentError,
     PronghornError,
     UnimplementedError,
@@ -61,12 +63,14 @@ class Clients:
         *,
         welcome: WelcomeInfo,
         bounds: Bounds,
+        parts: Parts,
         statistics: Callable[[], BrokerStatistics],
     ) -> None:
         self._welcome = welcome
         self._bounds = bounds
         self._grant_bytes = welcome.limits.grant_bytes
         self.memory_is_tight = False  # then requests are refused
+        self._parts = parts
         self._statistics = statistics
         self._orders = orders
         self._catalog = life.catalog
@@ -85,7 +89,7 @@ class Clients:
             Hello: self._on_hello,
             Goodbye: self._on_goodbye,
             Ping: self._on_ping,
-            Credit: self._on_reserved,
+            Credit: self._on_credit,
             Run: self._on_reserved,
             Subscribe: self._on_reserved,
         }
@@ -179,7 +183,11 @@ class Clients:
             return
         queue = self._queue
         key: Key = id_
-        silent, due = False, None
+        silent, due, flow = False, None, None
+        chunk = type(message) is MapChunk
+        if chunk and node.streams:
+            self._refuse(session.peer, id_, _not_mapped(node), origin)
+            return
         if (
             options is not None
             or type(id_) is not int
@@ -207,9 +215,14 @@ class Clients:
                 self._nameless += 1
                 key = (self._nameless,)
                 silent = origin is None or origin.silent
-            if options is not None and options.timeout_ms is not None:
-                due = now + options.timeout_ms / 1000
-        chunk = type(message) is MapChunk
+            if options is not None:
+                if options.timeout_ms is not None:
+                    due = now + options.timeout_ms / 1000
+                opened = self._parts.open_flow(session, id_, node, options, chunk=chunk)
+                if isinstance(opened, PronghornError):
+                    self._refuse(session.peer, id_, opened, origin)
+                    return
+                flow = opened
         inline = chunk or not node.concurrent
         self._life.admit(
             Request(
@@ -225,6 +238,7 @@ class Clients:
                 origin,
                 silent,
                 due,
+                flow=flow,
             ),
             now,
         )
@@ -304,8 +318,11 @@ class Clients:
         elif session.known:
             self._count.malformed += 1
 
+    def _on_credit(self, session: Session, message: Credit, event: Received, now: float) -> None:
+        self._parts.on_credit(session, message, now)
+
     def _on_reserved(
-        self, session: Session, message: Credit | Run | Subscribe, event: Received, now: float
+        self, session: Session, message: Run | Subscribe, event: Received, now: float
     ) -> None:
         name = type(message).__name__.lower()
         error = UnimplementedError(f"messages of kind {name!r} are reserved, not served yet")
@@ -346,3 +363,8 @@ class Clients:
                 quiet = msgspec.structs.replace(request.origin, silent=True)
                 request.origin = None if gone else quiet
             self._life.give_up(request, CancelledError, "the client is gone", now)
+
+
+def _not_mapped(node: Node) -> InvalidArgumentError:
+    details = ErrorDetails(outcome="not_started", node=node.name)
+    return InvalidArgumentError(f"{node.name}: a streaming node can be called, not mapped", details)

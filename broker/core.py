@@ -39,6 +39,7 @@ from .events import (
 from .lifecycle import Lifecycle
 from .nested import NestedCalls
 from .orders import Orders
+from .parts import Parts
 from .sessions import Sessions
 from .statistics import BrokerStatistics, NodeStatistics, WorkerStatistics
 from .wire.limits import DEFAULT_BOUNDS, PROTOCOL_VERSION, Bounds, Limits
@@ -80,7 +81,8 @@ class BrokerCore:
         self._deadlines, self._placement = life.deadlines, life.placement
         self._delayed = life.delayed
         self._nested = NestedCalls(life, limits, bounds)
-        self._workers = workers = Workers(life, self._nested)
+        parts = Parts(life, limits)
+        self._workers = workers = Workers(life, self._nested, parts)
         self._orders = orders = Orders(life, limits, bounds, config.administrators)
         self._clients = clients = Clients(
             self._sessions,
@@ -94,6 +96,7 @@ class BrokerCore:
                 limits=limits,
             ),
             bounds=bounds,
+            parts=parts,
             statistics=self.statistics,
         )
         # Give ready requests to workers and return what is to be done, in order.

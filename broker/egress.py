@@ -16,12 +16,13 @@ from .wire.codec import encode_message
 from .wire.errors import ErrorDetails
 from .wire.limits import KIB, Limits
 from .wire.link import CODEC_JSON, Buffer
-from .wire.messages import BrokerMessage, Error, bundle_replies
+from .wire.messages import BrokerMessage, Error, Event, Part, Progress, bundle_replies
 
 Frames = Sequence[Buffer]
 
 _BUNDLED_BYTES_MAX = 4 * KIB  # of a reply that is bundled: to copy a larger one costs more
 _BUNDLE_BYTES = 64 * KIB
+_ORDERED = frozenset((Part, Progress, Event))
 
 
 class _Batch(msgspec.Struct):
@@ -49,17 +50,22 @@ class Egress:
         messages: list[Frames] = []
         together: list[bytes] = []  # plain replies that share a frame
         size = 0  # bytes of `together`
+        in_order = False  # whether a part or an event is among them, which nothing may overtake
         for send in sends:
             if send.origin is None:
                 frame = encode_message(send.message)
                 if not send.batched or send.buffers or len(frame) > _BUNDLED_BYTES_MAX:
+                    if in_order:
+                        messages.append(_together(together))
+                        together, size, in_order = [], 0, False
                     messages.append([frame, *send.buffers])
                     continue
                 together.append(frame)
+                in_order = in_order or type(send.message) in _ORDERED
                 size += len(frame)
                 if size > _BUNDLE_BYTES:
                     messages.append(_together(together))
-                    together, size = [], 0
+                    together, size, in_order = [], 0, False
             else:
                 frames = self._enveloped(send, send.origin)
                 if frames is not None:

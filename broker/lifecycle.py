@@ -29,7 +29,7 @@ from .catalog import Catalog
 from .deadlines import Deadlines
 from .events import Assign, Command, Kill, Look, Send
 from .placement import Placement, Worker, WorkerState
-from .requests import Key, ReadyQueue, Request, Session
+from .requests import Flow, Key, ReadyQueue, Request, Session
 from .retries import retry_delay_s
 from .sessions import Sessions
 from .statistics import Counters
@@ -51,6 +51,7 @@ from .wire.link import (
     RunCall,
     RunChunk,
     RunHere,
+    RunStream,
     Stop,
     ToWorker,
     wrap_json,
@@ -151,8 +152,8 @@ class Lifecycle:
     def retry(self, request: Request, now: float) -> bool:
         """Have a request run again that was begun, if its node says that it may; else `False`."""
         policy = request.node.retry
-        if policy is None:
-            return False
+        if policy is None or (request.flow is not None and request.flow.seq):
+            return False  # its caller has parts already
         delay_s = retry_delay_s(policy, request.attempts, request.token)
         if delay_s is None or (request.due is not None and now + delay_s >= request.due):
             return False
@@ -208,6 +209,9 @@ class Lifecycle:
         session.open_bytes -= request.size
         if request.due is not None:
             request.params, request.buffers = NIL, ()  # the rest of it may stay until then
+        if request.flow is not None:
+            session.parts -= request.flow.window
+            session.part_bytes -= request.flow.window_bytes
         if request.silent:
             if request.origin is not None:
                 self.commands.append(Send(session.peer, message, request.origin))
@@ -302,6 +306,8 @@ class Lifecycle:
                 len(request.buffers),
                 request.depth,
             )
+            if request.flow is not None:
+                message = _run_stream(message, request.flow)
         self.commands.append(Assign(worker.id, message, request.buffers))
         return True
 
@@ -357,11 +363,19 @@ class Lifecycle:
     def _on_stuck(self, request: Request, now: float) -> None:
         """Have a worker killed that does not let go of what was given up (I6).
 
-        What runs beside others keeps nobody from anything, and goes on.
+        What runs beside others keeps nobody from anything, and goes on; but a generator that is
+        driven in the loop may be kept itself, and is looked at again.
         """
-        self.count.stuck += 1
         worker = self.placement.workers[request.worker_id]
-        if request.inline and worker.state in (WorkerState.READY, WorkerState.DRAINING):
+        alone = request.inline
+        if request.node.steps:
+            alone = bool(worker.page.mark(request.slot))
+            if not alone:
+                request.due = now + self._kill_grace_s
+                self.deadlines.push(request.due, request)
+                return
+        self.count.stuck += 1
+        if alone and worker.state in (WorkerState.READY, WorkerState.DRAINING):
             self.kill(worker, f"{request.node.name} went on after it was given up", now)
 
     def kill(self, worker: Worker, reason: str, now: float) -> None:
@@ -375,6 +389,23 @@ class Lifecycle:
 
 def _is_not_delayed(request: Request) -> bool:
     return not request.delayed
+
+
+def _run_stream(call: RunCall, flow: Flow) -> RunStream:
+    return RunStream(
+        call.token,
+        call.slot,
+        call.node,
+        call.codec,
+        call.params,
+        call.left_ms,
+        call.buffers,
+        call.depth,
+        flow.takes_parts,
+        flow.items,
+        flow.bytes,
+        flow.events,
+    )
 
 
 def _nested(message: Result | MapResult | Error) -> NestedDone | NestedFailed:

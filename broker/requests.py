@@ -39,6 +39,10 @@ class Node:
     estimate_ns: float | None = None  # of its run time; None until one was measured
     calls: int = 0  # requests and items that ended with a result
     failures: int = 0  # requests that ended with an error of the node or a lost worker
+    streams: bool = False  # a generator, which yields parts
+    # a generator that is driven in the worker's loop; the slot tells while it runs, for then it
+    # holds up all that is beside it
+    steps: bool = False
     retry: RetryPolicy | None = None  # None: it is never tried again
     budget: RetryBudget = field(default_factory=RetryBudget)  # of its retries
     record: Record = field(default_factory=Record)  # of the workers it has ended
@@ -60,11 +64,27 @@ class Session:
     unacknowledged: int = 0  # those that it has not; 0 for strangers, who acknowledge none
     replies_seen: int = -1  # all of them when it was last looked at; -1: not since its hello
     worker_id: int = 0  # whose nodes make calls here; 0 for a client's
+    parts: int = 0  # parts and events that the requests in `open` may send ahead
+    part_bytes: int = 0  # bytes of such parts
 
     @property
     def replies(self) -> int:
         """Terminal replies since its hello."""
         return self.acknowledged + self.unacknowledged
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """What the caller of a request takes besides its terminal reply."""
+
+    takes_parts: bool
+    items: int  # parts that may still be sent
+    bytes: int  # bytes of them; a part may go beyond, and then nothing is sent while it is below 1
+    events: int  # events that may still be sent
+    window: int = 0  # the most that `items` and `events` have been together
+    window_bytes: int = 0  # the most that `bytes` has been
+    seq: int = 0  # number of the next part
+    event_seq: int = 0  # number of the next event
 
 
 class Request(msgspec.Struct, gc=False):
@@ -96,6 +116,7 @@ class Request(msgspec.Struct, gc=False):
     parent: int = 0  # token of the request whose node has made this call; 0 for a client's
     here: bool = False  # its caller's worker can run it itself: it never waits in the queue
     ticket: int = 0  # of an order, which the supervisor carries out; 0 for all else
+    flow: Flow | None = None  # None: its caller takes nothing but the terminal reply
 
 
 class Lane(msgspec.Struct):

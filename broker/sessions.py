@@ -89,6 +89,10 @@ class Sessions:
         for peer, session in self.by_peer.items():
             assert session.peer == peer
             assert session.open_bytes == sum(request.size for request in session.open.values())
+            flows = [request.flow for request in session.open.values() if request.flow is not None]
+            assert session.parts == sum(flow.window for flow in flows)
+            assert session.part_bytes == sum(flow.window_bytes for flow in flows)
+            assert all(flow.items + flow.events <= flow.window for flow in flows)
             assert all(session.open[request.key] is request for request in session.open.values())
             assert session.known or session.open, "a stranger with nothing open holds no state"
             assert session.known or not session.replies

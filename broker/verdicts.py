@@ -55,8 +55,8 @@ def refusal(
         return InvalidArgumentError(
             f"timeout_ms is {timeout_ms}; it must be above 0 and at most {TIMEOUT_MS_MAX:.0f}"
         )
-    if options.durability not in (None, "none") or options.value_ref or options.stream:
-        return UnimplementedError("durability, value_ref and stream are reserved, not served")
+    if options.durability not in (None, "none") or options.value_ref:
+        return UnimplementedError("durability and value_ref are reserved, not served")
     return None
 
 

@@ -12,6 +12,7 @@ from msgspec import Raw
 from .events import WorkerGone, WorkerRetired, WorkerSent, WorkerStarting
 from .lifecycle import Lifecycle
 from .nested import NestedCalls
+from .parts import Parts
 from .placement import Worker, WorkerState
 from .requests import Request
 from .verdicts import running_in, worker_lost
@@ -24,10 +25,13 @@ from .wire.link import (
     CancelNested,
     ChunkDone,
     Done,
+    Emitted,
     Failed,
     Nested,
+    Progressed,
     Ready,
     Skipped,
+    Yielded,
     unwrap_json,
 )
 from .wire.messages import Error, MapResult, Result
@@ -37,7 +41,7 @@ from .wire.slots import SlotState
 class Workers:
     """Turns the words of workers into ends of requests."""
 
-    def __init__(self, life: Lifecycle, nested: NestedCalls) -> None:
+    def __init__(self, life: Lifecycle, nested: NestedCalls, parts: Parts) -> None:
         self._life = life
         self._nested = nested
         self._count = life.count
@@ -50,6 +54,9 @@ class Workers:
             Skipped: self._on_skipped,
             Nested: self._on_nested,
             CancelNested: self._on_cancel_nested,
+            Yielded: parts.on_yielded,
+            Progressed: parts.on_progressed,
+            Emitted: parts.on_emitted,
             Ready: self._on_ready,
         }
 

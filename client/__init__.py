@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pronghorn.worker.local import LocalPool
 
     from .aio import AsyncClient
+    from .inbox import Event, Progress
     from .launch import PoolStartError
     from .pool import Pool
     from .sync import Client
@@ -40,6 +41,7 @@ __all__ = [
     "CancelledError",
     "Client",
     "DeadlineExceededError",
+    "Event",
     "InternalError",
     "InterruptedRunError",
     "InvalidArgumentError",
@@ -52,6 +54,7 @@ __all__ = [
     "PermissionDeniedError",
     "Pool",
     "PoolStartError",
+    "Progress",
     "PronghornError",
     "ProtocolError",
     "UnimplementedError",
@@ -64,10 +67,12 @@ _LAZY = {
     "AsyncClient": "pronghorn.client.aio",
     "Bounds": "pronghorn.broker.wire.limits",
     "Client": "pronghorn.client.sync",
+    "Event": "pronghorn.client.inbox",
     "Limits": "pronghorn.broker.wire.limits",
     "LocalPool": "pronghorn.worker.local",
     "Pool": "pronghorn.client.pool",
     "PoolStartError": "pronghorn.client.launch",
+    "Progress": "pronghorn.client.inbox",
 }
 
 

@@ -4,7 +4,15 @@ Mirror: tests/client/test_aio.py.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from copy import copy
 from time import monotonic
 from types import TracebackType
@@ -18,19 +26,24 @@ from pronghorn.broker.wire.values import NodeDescription
 
 from .admin import AsyncAdmin
 from .aioremote import AsyncRemoteTransport
+from .inbox import OnEvent
 from .invocation import (
     LIST_NODES,
     REPEATS_MAX,
     NodeLike,
+    Params,
+    Target,
     encode_arguments,
     is_worth_repeating,
     left_of,
     result_of,
+    take_on_event,
     take_options,
     target_of,
     timeout_ms_of,
 )
 from .mapping import Chunk, MapPlan
+from .streaming import AsyncArrivals, AsyncOpen, AsyncStream, call_telling_async
 from .transport import AsyncTransport
 
 P = ParamSpec("P")
@@ -79,6 +92,7 @@ class AsyncClient:
         *args: Any,
         timeout_s: float | None = None,
         params: Mapping[str, Any] | None = None,
+        on_event: OnEvent | None = None,
         **kwargs: Any,
     ) -> Any: ...
     async def call(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Any:
@@ -89,13 +103,18 @@ class AsyncClient:
             *args: Its arguments by position; by position or by name, not both, if `node` is a name.
             **kwargs: Its arguments by name, and these options: ``timeout_s``, seconds until the
                 call is given up, no limit by default; ``params``, the arguments by name as a
-                mapping, for a node whose parameters have the names of options.
+                mapping, for a node whose parameters have the names of options; ``on_event``, called
+                with each `Progress` and `Event` that the node tells: what it raises ends the call.
 
         Raises:
             PronghornError: One of its subclasses; `outcome` says whether the node ran.
         """
         target = target_of(node)
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
+        if "on_event" in kwargs and (on_event := take_on_event(target, kwargs)) is not None:
+            encoded = encode_arguments(target, args, kwargs, params)
+            opened = self._opener(target, encoded, timeout_ms_of(timeout_s), on_event, parts=False)
+            return await call_telling_async(target, opened)
         encoded = encode_arguments(target, args, kwargs, params)
         timeout_ms = timeout_ms_of(timeout_s)
         begun = 0.0 if timeout_ms is None else monotonic()
@@ -106,6 +125,48 @@ class AsyncClient:
             left_ms = left_of(timeout_ms, begun, again=True)
             reply, buffers = await self._transport.call(target.name, encoded, left_ms)
         return result_of(target, reply, buffers)
+
+    @overload
+    def stream(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncStream[R]: ...
+    @overload
+    def stream(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncStream[R]: ...
+    @overload
+    def stream(
+        self,
+        node: str,
+        /,
+        *args: Any,
+        timeout_s: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+        **kwargs: Any,
+    ) -> AsyncStream[Any]: ...
+    def stream(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> AsyncStream[Any]:
+        """Run a generator node; an async iterator over what it yields, as it comes.
+
+        The node is never more than 64 parts, or 1 MiB of them, ahead of who reads. Nothing is sent
+        before the first part is asked for; leaving the iterator cancels the call. When all parts
+        were given out its ``result`` is what the generator has returned.
+
+        Args:
+            node: Its name, or the decorated function, whose types the parts then have.
+            *args: As in `call`.
+            **kwargs: As in `call`; ``timeout_s`` is for the whole stream.
+
+        Raises:
+            PronghornError: The call has failed; in the iterator, behind the parts before that.
+        """
+        target = target_of(node)
+        timeout_s, params = take_options(target, kwargs, self._timeout_s)
+        on_event = take_on_event(target, kwargs)
+        encoded = encode_arguments(target, args, kwargs, params)
+        return AsyncStream(
+            target, self._opener(target, encoded, timeout_ms_of(timeout_s), on_event, parts=True)
+        )
 
     def map(
         self,
@@ -145,6 +206,28 @@ class AsyncClient:
         )
         timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
         return _results(self._transport, plan, timeout_ms, return_exceptions=return_exceptions)
+
+    def _opener(
+        self,
+        target: Target,
+        encoded: Params,
+        timeout_ms: float | None,
+        on_event: OnEvent | None,
+        *,
+        parts: bool,
+    ) -> AsyncOpen:
+        """Give what makes a call whose parts or events are taken, for the first time or again."""
+        begun = 0.0
+
+        async def opened(again: bool) -> AsyncArrivals:
+            nonlocal begun
+            left_ms = left_of(timeout_ms, begun, again=True) if again else timeout_ms
+            begun = begun or monotonic()
+            return await self._transport.stream(
+                target.name, encoded, left_ms, parts=parts, on_event=on_event
+            )
+
+        return opened
 
     async def nodes(self) -> list[NodeDescription]:
         """List the nodes that the broker serves, with their signatures and JSON Schemas."""

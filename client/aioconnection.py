@@ -19,6 +19,7 @@ from pronghorn.broker.wire.link import Buffer
 
 from .connection import FRESH_S, closed_error, no_answer, unconnected
 from .core import ClientCore, Completion, Handle
+from .inbox import Credit, Inbox
 from .sockets import RETRY_S, Attached, Sockets
 
 _BURST_FRAMES = 64  # taken in before other things on the loop get their turn
@@ -118,13 +119,14 @@ class AsyncConnection(Generic[Handle]):
         node: str,
         params: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
+        inbox: Inbox | None = None,
     ) -> int:
         """Open a call; it leaves with all others of this turn of the loop.
 
         The first of many leaves alone, as does the only one, which then need not wait for a turn.
         """
         due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
-        request_id = self.core.call(handle, node, params, timeout_ms, due)
+        request_id = self.core.call(handle, node, params, timeout_ms, due, inbox)
         if self.core.is_full_or_alone:
             self._flush()  # so that the broker begins while more calls are made
         elif not self._flush_is_scheduled:
@@ -138,6 +140,11 @@ class AsyncConnection(Generic[Handle]):
         request_id = self.core.chunk(handle, node, items, timeout_ms, due)
         self._schedule_flush()
         return request_id
+
+    def give_credit(self, request_id: int, credit: Credit) -> None:
+        """Let a call send more."""
+        self.core.credit(request_id, credit)
+        self._schedule_flush()
 
     def ping(self, handle: Handle) -> None:
         """Open a ping."""

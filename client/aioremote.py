@@ -9,13 +9,16 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.messages import Part
 from pronghorn.broker.wire.version import CLIENT_NAME
 
 from .aioconnection import AsyncConnection
 from .connection import LATE_S, closed_error, late, unanswered
 from .core import Completion
+from .inbox import Inbox, OnEvent, told
 from .invocation import Params, check_pong, left_of, refused
 from .sockets import Sockets
+from .streaming import Arrival
 from .transport import Answer
 
 _Future = asyncio.Future[Any]  # of an Answer
@@ -58,6 +61,24 @@ class AsyncRemoteTransport:
             connection.cancel(request_id)
             raise
         return answer
+
+    async def stream(
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        *,
+        parts: bool,
+        on_event: OnEvent | None,
+    ) -> "_RemoteArrivals":
+        """Make a call whose parts or events are taken as they come."""
+        begun = monotonic()
+        connection = await self._ready(timeout_ms)
+        timeout_ms = left_of(timeout_ms, begun)
+        future: _Future = connection.loop.create_future()
+        inbox = Inbox(parts=parts, events=on_event is not None)
+        request_id = connection.call(future, node, params, timeout_ms, inbox)
+        return _RemoteArrivals(connection, request_id, future, inbox, timeout_ms, on_event)
 
     async def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
         """Run a chunk of a map."""
@@ -135,6 +156,71 @@ class AsyncRemoteTransport:
         if self._sockets is not None:
             self._sockets.close()
             self._sockets = None
+
+
+class _RemoteArrivals:
+    """What comes of one call; see `AsyncArrivals`."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection[_Future],
+        request_id: int,
+        future: _Future,
+        inbox: Inbox,
+        timeout_ms: float | None,
+        on_event: OnEvent | None,
+    ) -> None:
+        self._connection = connection
+        self._request_id = request_id
+        self._future = future
+        self._inbox = inbox
+        self._timeout_ms = timeout_ms
+        self._due = None if timeout_ms is None else monotonic() + timeout_ms / 1000 + LATE_S
+        self._on_event = on_event
+        self._news = asyncio.Event()
+        inbox.wake = self._news.set
+        future.add_done_callback(lambda _: self._news.set())
+
+    def take(self) -> Arrival | None:
+        """Give the next part, or the reply behind the last; tell the events before it."""
+        inbox = self._inbox
+        while (taken := inbox.take()) is not None:
+            owed = inbox.owed()
+            if owed is not None and not self._future.done():
+                self._connection.give_credit(self._request_id, owed)
+            message, buffers = taken
+            if isinstance(message, Part):
+                return message, buffers
+            if self._on_event is not None:
+                self._on_event(told(message))
+        if not self._future.done():
+            return None
+        answer: Answer = self._future.result()
+        return answer
+
+    async def wait(self) -> None:
+        """Wait until there is one.
+
+        Raises:
+            DeadlineExceededError: The broker said nothing for `LATE_S` after the deadline.
+        """
+        self._news.clear()
+        if self._inbox or self._future.done():
+            return
+        if self._due is None:
+            await self._news.wait()
+            return
+        try:
+            async with asyncio.timeout(self._due - monotonic()):
+                await self._news.wait()
+        except TimeoutError:
+            raise late(self._timeout_ms) from None
+
+    def close(self) -> None:
+        """Cancel the call unless it has ended."""
+        if not self._future.done():
+            self._future.cancel()
+            self._connection.cancel(self._request_id)
 
 
 def _deliver(completion: Completion[_Future]) -> None:

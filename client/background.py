@@ -12,16 +12,19 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
 from pronghorn.broker.wire.link import Buffer
+from pronghorn.broker.wire.messages import Part
 from pronghorn.broker.wire.version import CLIENT_NAME
 
 from .aioconnection import AsyncConnection
 from .connection import LATE_S, closed_error, late
 from .core import Completion
+from .inbox import Inbox, OnEvent, told
 from .invocation import REPEATS_MAX, Target, is_worth_repeating, left_of, result_of
 from .sockets import Sockets
 
@@ -37,6 +40,7 @@ class _Submitted(Future[Any]):
         target: Target,
         encoded: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
+        on_event: OnEvent | None,
     ) -> None:
         super().__init__()
         self.background = background
@@ -48,6 +52,8 @@ class _Submitted(Future[Any]):
         self.repeats = 0  # how often it was made again
         self.has_ended = False  # whether those who wait for it were told of its end
         self.timer: asyncio.TimerHandle | None = None
+        self.on_event = on_event
+        self.inbox: Inbox | None = None  # of its events, if they are told
 
     def cancel(self) -> bool:
         """Cancel it unless it has ended; the node may run on, but nobody hears of it."""
@@ -82,10 +88,14 @@ class Background:
         return self._end is not None
 
     def submit(
-        self, target: Target, encoded: tuple[bytes, Sequence[Buffer]], timeout_ms: float | None
+        self,
+        target: Target,
+        encoded: tuple[bytes, Sequence[Buffer]],
+        timeout_ms: float | None,
+        on_event: OnEvent | None = None,
     ) -> "Future[Any]":
         """Open a call; its future is real: it can be waited for, and cancelling it sends cancel."""
-        submitted = _Submitted(self, target, encoded, timeout_ms)
+        submitted = _Submitted(self, target, encoded, timeout_ms, on_event)
         self._inbox.append(submitted)
         if not self._woken:
             self._woken = True
@@ -162,8 +172,11 @@ class Background:
                 left_ms = submitted.timeout_ms
                 if submitted.repeats:
                     left_ms = left_of(left_ms, submitted.begun, again=True)
+                if submitted.on_event is not None:
+                    wake = partial(self._tell_soon, submitted)
+                    submitted.inbox = Inbox(parts=False, events=True, wake=wake)
                 submitted.request_id = connection.call(
-                    submitted, submitted.target.name, submitted.encoded, left_ms
+                    submitted, submitted.target.name, submitted.encoded, left_ms, submitted.inbox
                 )
             except PronghornError as error:
                 _fail(submitted, error)
@@ -189,6 +202,8 @@ class Background:
         submitted = completion.handle
         if submitted.timer is not None:
             submitted.timer.cancel()
+        if submitted.inbox is not None:
+            self._tell(submitted)
         submitted.request_id = 0
         if self._repeat(submitted, completion.reply) or not _begin_end(submitted):
             return
@@ -198,6 +213,27 @@ class Background:
             submitted.set_exception(error)
         else:
             submitted.set_result(result)
+
+    def _tell_soon(self, submitted: _Submitted) -> None:
+        self._loop.call_soon(self._tell, submitted)
+
+    def _tell(self, submitted: _Submitted) -> None:
+        """Tell the events that have come; what that raises is the end of the call."""
+        inbox, on_event = submitted.inbox, submitted.on_event
+        assert on_event is not None
+        while inbox is not None and (taken := inbox.take()) is not None:
+            owed = inbox.owed()
+            if owed is not None and submitted.request_id and self._connection is not None:
+                self._connection.give_credit(submitted.request_id, owed)
+            message = taken[0]
+            if submitted.has_ended or isinstance(message, Part):
+                continue
+            try:
+                on_event(told(message))
+            except Exception as error:
+                if _begin_end(submitted):
+                    submitted.set_exception(error)
+                self._cancel(submitted)
 
     def _repeat(self, submitted: _Submitted, reply: object) -> bool:
         """Make a call again whose broker was lost, where that does no harm."""

@@ -29,6 +29,7 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.link import Buffer
 
 from .core import ClientCore, Completion, Reply
+from .inbox import Credit, Inbox
 from .invocation import left_of, refused
 from .sockets import RETRY_S, Sockets
 
@@ -209,6 +210,45 @@ class Connection:
             except InvalidArgumentError as error:
                 waiter.reply = refused(error)
             return waiter
+
+    def open_stream(
+        self,
+        node: str,
+        params: tuple[bytes, Sequence[Buffer]],
+        timeout_ms: float | None,
+        inbox: Inbox,
+    ) -> Waiter:
+        """Make a call whose parts and events go into an inbox; errors as in `call`."""
+        with self:
+            begun = monotonic()
+            due = None if timeout_ms is None else begun + timeout_ms / 1000
+            while True:
+                self._refresh(due)
+                waiter = Waiter()
+                left_ms = left_of(timeout_ms, begun)
+                request_id = self.core.call(waiter, node, params, left_ms, due, inbox)
+                waiter.request_id = request_id
+                if self._send():
+                    return waiter
+
+    def wait_for_news(self, waiter: Waiter, inbox: Inbox, due: float | None) -> bool:
+        """Wait until something is in the inbox, or the reply has come; `False` if not in time."""
+        with self:
+            frame = self._socket.receive_soon()  # as in `_wait_for`
+            while frame is not None:
+                self._take_in((frame,))
+                frame = self._socket.receive() if self._socket.readable() else None
+            while waiter.reply is None and not inbox:
+                if not self._turn(due):
+                    return False
+            return True
+
+    def give_credit(self, request_id: int, credit: Credit) -> None:
+        """Let a call send more."""
+        if not self.closing:
+            with self:
+                self.core.credit(request_id, credit)
+                self.flush()
 
     def wait_for_any(self, waiters: Collection[Waiter]) -> None:
         """Wait until at least one of several requests has its reply."""

@@ -37,20 +37,25 @@ from pronghorn.broker.wire.messages import (
     Call,
     Cancel,
     Error,
+    Event,
     Goodbye,
     Hello,
     MapChunk,
     MapResult,
     Options,
+    Part,
     Ping,
     Pong,
+    Progress,
     ReplyBundle,
     Result,
     Welcome,
     WelcomeInfo,
     bundle_requests,
 )
+from pronghorn.broker.wire.messages import Credit as CreditMessage
 
+from .inbox import Credit, Inbox, News
 from .waiting import Waiting, WaitingRequest, hurried
 
 Handle = TypeVar("Handle")
@@ -90,7 +95,10 @@ class ClientCore(Generic[Handle]):
         self._ids = 0  # the request id given out last
         self._read = 0  # terminal replies read since the hello
         self._acknowledged = 0  # of them, those the broker was told of
-        self._owner: Result | None = None  # a result whose buffers have not all come
+        # request id -> where its parts and events go; a key is here iff it asked for some and is
+        # open
+        self._inboxes: dict[int, Inbox] = {}
+        self._owner: Result | Part | None = None  # a result or part whose buffers have not all come
         self._buffers: list[bytes] = []  # those that have
 
     # --- the program's side ---------------------------------------------------------------------
@@ -111,6 +119,7 @@ class ClientCore(Generic[Handle]):
         params: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
         due: float | None = None,
+        inbox: Inbox | None = None,
     ) -> int:
         """Open a call and return its request id.
 
@@ -120,6 +129,7 @@ class ClientCore(Generic[Handle]):
             params: Encoded parameters and their buffers.
             timeout_ms: Time left for the call.
             due: When that time is over. Without it the time does not run while the call waits here.
+            inbox: Gets its parts and events, as far as it asks for them, until its completion.
 
         Raises:
             InvalidArgumentError: It is over the broker's limits.
@@ -127,9 +137,11 @@ class ClientCore(Generic[Handle]):
         body, buffers = params
         self._ids = request_id = self._ids + 1
         options = None
-        if timeout_ms is not None or buffers:
-            options = _options(timeout_ms, len(buffers))
+        if timeout_ms is not None or buffers or inbox is not None:
+            options = _options(timeout_ms, len(buffers), inbox)
         self._open(handle, Call(request_id, node, Raw(body), options), request_id, buffers, due)
+        if inbox is not None:
+            self._inboxes[request_id] = inbox
         return request_id
 
     def chunk(
@@ -146,6 +158,11 @@ class ClientCore(Generic[Handle]):
         self._open(handle, MapChunk(request_id, node, Raw(items), options), request_id, (), due)
         return request_id
 
+    def credit(self, request_id: int, credit: Credit) -> None:
+        """Let a call send more, unless it has ended."""
+        if request_id in self._pending:
+            self._outgoing.append(encode_message(CreditMessage(request_id, *credit)))
+
     def ping(self, handle: Handle) -> int:
         """Open a ping and return its request id."""
         self._ids = request_id = self._ids + 1
@@ -161,6 +178,8 @@ class ClientCore(Generic[Handle]):
             call. `None` for one that was sent, whose completion is still to come from the broker,
             and for one that has ended before.
         """
+        if self._inboxes:
+            self._inboxes.pop(request_id, None)
         if request_id in self._pending:
             self._outgoing.append(encode_message(Cancel(request_id)))
             return None
@@ -231,7 +250,10 @@ class ClientCore(Generic[Handle]):
             if self._owner is not None:
                 self._buffers.append(frame)
                 if len(self._buffers) == self._owner.buffers:
-                    self._complete(completions, self._owner, self._buffers)
+                    if isinstance(self._owner, Part):
+                        self._hear(self._owner, self._buffers)
+                    else:
+                        self._complete(completions, self._owner, self._buffers)
                     self._owner, self._buffers = None, []
                 continue
             reply = decode_reply(frame)
@@ -259,6 +281,7 @@ class ClientCore(Generic[Handle]):
         for request_id, waiting in self._waiting.requests.items():
             reply = _lost(request_id, why, "not_started")
             completions.append(Completion(waiting.handle, reply, ()))
+        self._inboxes.clear()
         self._pending.clear()
         self._pending_bytes = 0
         self._waiting.clear()
@@ -297,6 +320,11 @@ class ClientCore(Generic[Handle]):
                 self._complete(completions, reply, ())
         elif isinstance(reply, (MapResult, Error)):
             self._complete(completions, reply, ())
+        elif isinstance(reply, (Part, Progress, Event)):
+            if isinstance(reply, Part) and reply.buffers:
+                self._owner = reply
+            else:
+                self._hear(reply, ())
         elif isinstance(reply, Pong):
             pending = self._pending.pop(reply.id, None) if type(reply.id) is int else None
             if pending is not None:
@@ -353,6 +381,12 @@ class ClientCore(Generic[Handle]):
             released.append(request_id)
         self._waiting.drop(released)
 
+    def _hear(self, message: News, buffers: Sequence[bytes]) -> None:
+        """Take in a part or an event; one of a call that was given up is dropped."""
+        inbox = self._inboxes.get(message.id)  # type: ignore[arg-type]  # as in `_complete`
+        if inbox is not None:
+            inbox.put(message, buffers)
+
     def _complete(
         self,
         completions: list[Completion[Handle]],
@@ -360,6 +394,8 @@ class ClientCore(Generic[Handle]):
         buffers: Sequence[bytes],
     ) -> None:
         self._read += 1
+        if self._inboxes:
+            self._inboxes.pop(reply.id, None)  # type: ignore[arg-type]  # as below
         # An id that is none of ours, such as a text, is in there as little as one that has ended.
         pending = self._pending.pop(reply.id, None)  # type: ignore[arg-type]
         if pending is not None:
@@ -397,9 +433,12 @@ def _bundled(frames: list[bytes]) -> list[Buffer]:
     return [bundle_requests(frames)] if len(frames) > 1 else [*frames]
 
 
-def _options(timeout_ms: float | None, buffers: int) -> Options:
+def _options(timeout_ms: float | None, buffers: int, inbox: Inbox | None = None) -> Options:
     # A float in any case: it may be encoded again with less time left, and must not grow by that.
-    return Options(None if timeout_ms is None else float(timeout_ms), buffers)
+    timeout_ms = None if timeout_ms is None else float(timeout_ms)
+    if inbox is None:
+        return Options(timeout_ms, buffers)
+    return Options(timeout_ms, buffers, stream=inbox.stream, events=inbox.events)
 
 
 def _unsent(

@@ -26,7 +26,15 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.limits import TIMEOUT_MS_MAX
 from pronghorn.broker.wire.link import Buffer
 from pronghorn.broker.wire.messages import Error, Result
-from pronghorn.broker.wire.values import decode_value, encode_params, foreign_types
+from pronghorn.broker.wire.values import (
+    collected_type,
+    decode_value,
+    encode_params,
+    foreign_types,
+    part_type,
+)
+
+from .inbox import OnEvent
 
 Params = tuple[bytes, Sequence[Buffer]]
 """Encoded params and their buffers."""
@@ -42,7 +50,7 @@ _CONTEXT = "pronghorn.worker.context.Context"
 
 
 class Target(NamedTuple):
-    """A node as a caller names it, and the type its results are decoded to.
+    """A node as a caller names it, and the types its results and parts are decoded to.
 
     Of a node given by its function `signature` is what a caller may give it, no injected context,
     and `may_repeat` whether it says that a second run does no harm (``@node(retry=...)``).
@@ -52,6 +60,7 @@ class Target(NamedTuple):
     result_type: Any
     signature: inspect.Signature | None
     may_repeat: bool = False
+    part_type: Any = Any
 
 
 def target_of(node: NodeLike) -> Target:
@@ -90,10 +99,14 @@ def _target_of_function(function: Callable[..., Any]) -> Target:
     except (NameError, TypeError):
         hints = {}
     result_type = hints.get("return", Any)
+    parts = Any
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        parts, result_type = part_type(result_type), collected_type(result_type)
+        parts = parts if _can_decode(parts) else Any
     if result_type is not Any and not _can_decode(result_type):
         result_type = Any
     signature = _signature(function, hints)
-    return Target(f"{module}.{spec.name}", result_type, signature, spec.retry is not None)
+    return Target(f"{module}.{spec.name}", result_type, signature, spec.retry is not None, parts)
 
 
 def _no_node(node: object) -> InvalidArgumentError:
@@ -145,6 +158,22 @@ def take_options(
         if "params" not in own:
             params = named.pop("params", None)
     return timeout_s, params
+
+
+def take_on_event(target: Target, named: dict[str, Any]) -> OnEvent | None:
+    """Take the option ``on_event`` out of a call's named arguments, as `take_options` does others.
+
+    Raises:
+        InvalidArgumentError: It can't be called.
+    """
+    if "on_event" not in named:
+        return None
+    if target.signature is not None and "on_event" in target.signature.parameters:
+        return None
+    on_event: OnEvent | None = named.pop("on_event")
+    if on_event is not None and not callable(on_event):
+        raise InvalidArgumentError(f"on_event is {on_event!r}; give a function of one argument")
+    return on_event
 
 
 def encode_arguments(

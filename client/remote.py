@@ -9,17 +9,20 @@ import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, WeakSet, finalize, ref
 
 from pronghorn.broker.wire.errors import BrokerLostError
+from pronghorn.broker.wire.messages import Part
 from pronghorn.broker.wire.version import CLIENT_NAME
 
-from .connection import Connection, Waiter, closed_error
+from .connection import LATE_S, Connection, Waiter, closed_error, late
+from .inbox import Inbox, OnEvent, told
 from .invocation import Params, Target, check_pong
 from .mapping import Chunk, MapPlan, Results
 from .sockets import Sockets
+from .streaming import Arrival
 from .transport import Answer
 
 if TYPE_CHECKING:
@@ -59,9 +62,35 @@ class RemoteTransport:
             waiter = connection.call(node, params, timeout_ms)
         return waiter.reply, waiter.buffers
 
-    def submit(self, target: Target, params: Params, timeout_ms: float | None) -> "Future[Any]":
+    def submit(
+        self,
+        target: Target,
+        params: Params,
+        timeout_ms: float | None,
+        on_event: OnEvent | None = None,
+    ) -> "Future[Any]":
         """Hand a call to the I/O thread."""
-        return self._here().background().submit(target, params, timeout_ms)
+        return self._here().background().submit(target, params, timeout_ms, on_event)
+
+    def stream(
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        *,
+        parts: bool,
+        on_event: OnEvent | None,
+    ) -> "_RemoteArrivals":
+        """Make a call on a connection of its own, so that any thread may take what comes."""
+        here = self._here()
+        connection = here.take_spare()
+        inbox = Inbox(parts=parts, events=on_event is not None)
+        try:
+            waiter = connection.open_stream(node, params, timeout_ms, inbox)
+        except BaseException:
+            here.give_spare(connection)
+            raise
+        return _RemoteArrivals(here, connection, waiter, inbox, timeout_ms, on_event)
 
     def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
         """Carry out a plan on a connection of its own, so that any thread may iterate."""
@@ -139,6 +168,61 @@ class RemoteTransport:
             new = _Connections(self._endpoint, self._connect_timeout_s)
             here = self._processes.setdefault(os.getpid(), new)
         return here
+
+
+class _RemoteArrivals:
+    """What comes of one call, on a connection of its own; see `Arrivals`."""
+
+    def __init__(
+        self,
+        here: "_Connections",
+        connection: Connection,
+        waiter: Waiter,
+        inbox: Inbox,
+        timeout_ms: float | None,
+        on_event: OnEvent | None,
+    ) -> None:
+        self._here = here
+        self._connection: Connection | None = connection  # None once it was given back
+        self._waiter = waiter
+        self._inbox = inbox
+        self._timeout_ms = timeout_ms
+        self._due = None if timeout_ms is None else monotonic() + timeout_ms / 1000 + LATE_S
+        self._on_event = on_event
+
+    def take(self) -> Arrival | None:
+        """Give the next part, or the reply behind the last; tell the events before it."""
+        inbox = self._inbox
+        while (taken := inbox.take()) is not None:
+            owed = inbox.owed()
+            if owed is not None and self._connection is not None and self._waiter.reply is None:
+                self._connection.give_credit(self._waiter.request_id, owed)
+            message, buffers = taken
+            if isinstance(message, Part):
+                return message, buffers
+            if self._on_event is not None:
+                self._on_event(told(message))
+        if self._waiter.reply is None:
+            return None
+        return self._waiter.reply, self._waiter.buffers
+
+    def wait(self) -> None:
+        """Wait until there is one.
+
+        Raises:
+            DeadlineExceededError: The broker said nothing for `LATE_S` after the deadline.
+        """
+        assert self._connection is not None
+        if not self._connection.wait_for_news(self._waiter, self._inbox, self._due):
+            raise late(self._timeout_ms)
+
+    def close(self) -> None:
+        """Cancel the call unless it has ended, and give the connection back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._waiter.reply is None:
+                connection.cancel((self._waiter,))
+            self._here.give_spare(connection)
 
 
 class _Connections:

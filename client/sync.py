@@ -3,7 +3,15 @@
 Mirror: tests/client/test_sync.py.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from concurrent.futures import Executor, Future
 from copy import copy
 from time import monotonic
@@ -18,20 +26,25 @@ from pronghorn.broker.wire.values import NodeDescription
 
 from .admin import Admin
 from .executor import NodeExecutor
+from .inbox import OnEvent
 from .invocation import (
     LIST_NODES,
     REPEATS_MAX,
     NodeLike,
+    Params,
+    Target,
     encode_arguments,
     is_worth_repeating,
     left_of,
     result_of,
+    take_on_event,
     take_options,
     target_of,
     timeout_ms_of,
 )
 from .mapping import MapPlan, Results
 from .remote import RemoteTransport
+from .streaming import Arrivals, Open, Stream, call_telling
 from .transport import Transport
 
 P = ParamSpec("P")
@@ -81,6 +94,7 @@ class Client:
         *args: Any,
         timeout_s: float | None = None,
         params: Mapping[str, Any] | None = None,
+        on_event: OnEvent | None = None,
         **kwargs: Any,
     ) -> Any: ...
     def call(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Any:
@@ -91,13 +105,19 @@ class Client:
             *args: Its arguments by position; by position or by name, not both, if `node` is a name.
             **kwargs: Its arguments by name, and these options: ``timeout_s``, seconds until the
                 call is given up, no limit by default; ``params``, the arguments by name as a
-                mapping, for a node whose parameters have the names of options.
+                mapping, for a node whose parameters have the names of options; ``on_event``, called
+                with each `Progress` and `Event` that the node tells, here and now: what it raises
+                ends the call.
 
         Raises:
             PronghornError: One of its subclasses; `outcome` says whether the node ran.
         """
         target = target_of(node)
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
+        if "on_event" in kwargs and (on_event := take_on_event(target, kwargs)) is not None:
+            encoded = encode_arguments(target, args, kwargs, params)
+            opened = self._opener(target, encoded, timeout_ms_of(timeout_s), on_event, parts=False)
+            return call_telling(target, opened)
         encoded = encode_arguments(target, args, kwargs, params)
         timeout_ms = timeout_ms_of(timeout_s)
         begun = 0.0 if timeout_ms is None else monotonic()
@@ -123,17 +143,61 @@ class Client:
         *args: Any,
         timeout_s: float | None = None,
         params: Mapping[str, Any] | None = None,
+        on_event: OnEvent | None = None,
         **kwargs: Any,
     ) -> Future[Any]: ...
     def submit(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Start a call and return its future; arguments as in `call`.
 
-        Cancelling the future cancels the call. Callbacks run on the I/O thread.
+        Cancelling the future cancels the call. Callbacks, ``on_event`` too, run on the I/O thread.
         """
         target = target_of(node)
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
+        on_event = take_on_event(target, kwargs)
         encoded = encode_arguments(target, args, kwargs, params)
-        return self._transport.submit(target, encoded, timeout_ms_of(timeout_s))
+        return self._transport.submit(target, encoded, timeout_ms_of(timeout_s), on_event)
+
+    @overload
+    def stream(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Stream[R]: ...
+    @overload
+    def stream(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Stream[R]: ...
+    @overload
+    def stream(
+        self,
+        node: str,
+        /,
+        *args: Any,
+        timeout_s: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        on_event: OnEvent | None = None,
+        **kwargs: Any,
+    ) -> Stream[Any]: ...
+    def stream(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        """Run a generator node; an iterator over what it yields, as it comes.
+
+        The node is never more than 64 parts, or 1 MiB of them, ahead of who reads. Nothing is sent
+        before the first part is asked for; leaving the iterator cancels the call. When all parts
+        were given out its ``result`` is what the generator has returned.
+
+        Args:
+            node: Its name, or the decorated function, whose types the parts then have.
+            *args: As in `call`.
+            **kwargs: As in `call`; ``timeout_s`` is for the whole stream.
+
+        Raises:
+            PronghornError: The call has failed; in the iterator, behind the parts before that.
+        """
+        target = target_of(node)
+        timeout_s, params = take_options(target, kwargs, self._timeout_s)
+        on_event = take_on_event(target, kwargs)
+        encoded = encode_arguments(target, args, kwargs, params)
+        return Stream(
+            target, self._opener(target, encoded, timeout_ms_of(timeout_s), on_event, parts=True)
+        )
 
     def map(
         self,
@@ -173,6 +237,28 @@ class Client:
         timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
         results = self._transport.map(plan, timeout_ms)
         return _flatten(results, return_exceptions=return_exceptions)
+
+    def _opener(
+        self,
+        target: Target,
+        encoded: Params,
+        timeout_ms: float | None,
+        on_event: OnEvent | None,
+        *,
+        parts: bool,
+    ) -> Open:
+        """Give what makes a call whose parts or events are taken, for the first time or again."""
+        begun = 0.0
+
+        def opened(again: bool) -> Arrivals:
+            nonlocal begun
+            left_ms = left_of(timeout_ms, begun, again=True) if again else timeout_ms
+            begun = begun or monotonic()
+            return self._transport.stream(
+                target.name, encoded, left_ms, parts=parts, on_event=on_event
+            )
+
+        return opened
 
     def nodes(self) -> list[NodeDescription]:
         """List the nodes that the broker serves, with their signatures and JSON Schemas."""

@@ -7,8 +7,10 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from .inbox import OnEvent
 from .invocation import Params, Target
 from .mapping import MapPlan, Results
+from .streaming import Arrivals, AsyncArrivals
 
 Answer = tuple[object, Sequence[bytes]]
 """A terminal reply and its buffers, for `invocation.result_of`."""
@@ -23,8 +25,25 @@ class Transport(Protocol):
     def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
         """Make a call and wait for its reply."""
 
-    def submit(self, target: Target, params: Params, timeout_ms: float | None) -> "Future[Any]":
+    def submit(
+        self,
+        target: Target,
+        params: Params,
+        timeout_ms: float | None,
+        on_event: OnEvent | None = None,
+    ) -> "Future[Any]":
         """Start a call and return the future of its decoded result."""
+
+    def stream(
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        *,
+        parts: bool,
+        on_event: OnEvent | None,
+    ) -> Arrivals:
+        """Make a call whose parts, if wanted, or events, if somebody hears them, are taken."""
 
     def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
         """Carry out a plan; gives its results in lists. Closing it cancels what is open."""
@@ -44,6 +63,17 @@ class AsyncTransport(Protocol):
 
     async def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
         """Make a call and wait for its reply."""
+
+    async def stream(
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        *,
+        parts: bool,
+        on_event: OnEvent | None,
+    ) -> AsyncArrivals:
+        """Make a call whose parts, if wanted, or events, if somebody hears them, are taken."""
 
     async def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
         """Run a chunk of a map and wait for its reply; cancelling the wait cancels the chunk."""

@@ -53,6 +53,7 @@ PURE = (
     "broker/lifecycle.py",
     "broker/nested.py",
     "broker/orders.py",
+    "broker/parts.py",
     "broker/placement.py",
     "broker/quarantine.py",
     "broker/recycling.py",

@@ -41,6 +41,16 @@ class Caller(Protocol):
         """Make a call for a ``def``."""
 
 
+class Channel(Protocol):
+    """Takes the progress and events of one call, whose caller has asked for them."""
+
+    def progress(self, done: float, total: float | None, message: str) -> None:
+        """Tell how far the node is."""
+
+    def emit(self, name: str, value: Any) -> None:
+        """Send an event."""
+
+
 class Context:
     """The call that a node runs in; injected for a parameter annotated ``Context``.
 
@@ -51,6 +61,7 @@ class Context:
         deadline: `time.monotonic` at which the caller gives up, `None` when it waits for ever.
         token: Names the request on the worker's link.
         depth: How many calls of nodes it lies within, 0 for a client's call.
+        channel: Where progress and events go, `None` if the caller did not ask for them.
     """
 
     __slots__ = (
@@ -59,6 +70,7 @@ class Context:
         "_log",
         "_revoked",
         "_within",
+        "channel",
         "deadline",
         "depth",
         "node",
@@ -90,6 +102,7 @@ class Context:
         self._within = within  # the context of its caller, if it runs as a part of that
         self._revoked = revoked  # looks on the worker's page whether the broker has given it up
         self._cancelled = False
+        self.channel: Channel | None = None
         self._log: LoggerAdapter[Logger] | None = None  # made when first asked for
 
     def __repr__(self) -> str:
@@ -150,6 +163,39 @@ class Context:
         A plain ``def`` holds up its worker meanwhile; with ``thread=True`` only its thread.
         """
         return self._calls().call_sync(self, node, (args, kwargs))
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell the caller how far this call is, if it wants to know; else it costs nothing.
+
+        Of what the caller is too slow to take only the newest is kept. Callers of nodes
+        (`Context.call`) are told nothing.
+
+        Args:
+            done: How much is done, in whatever unit.
+            total: How much there is to do, if that is known.
+            message: For people, up to 16 KiB.
+        """
+        if self.channel is not None:
+            self.channel.progress(done, total, message)
+
+    def emit(self, name: str, value: Any = None) -> None:
+        """Send the caller an event, if it takes any; else it costs nothing, as `progress`.
+
+        None is lost. A caller that is slow has some hundred under way; then a ``def`` waits for it,
+        up to a second, and an ``async def`` not at all. What has to keep pace with its reader is a
+        generator.
+
+        Args:
+            name: What it is, up to 16 KiB.
+            value: Whatever a result could be, up to 16 KiB encoded.
+
+        Raises:
+            OverloadedError: The caller takes no more for now.
+            InvalidArgumentError: It can't be encoded, or is too large.
+            CancelledError: The call was given up while this waited.
+        """
+        if self.channel is not None:
+            self.channel.emit(name, value)
 
     def _calls(self) -> Caller:
         if self._caller is None:

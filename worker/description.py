@@ -28,6 +28,7 @@ def describe(
         doc=inspect.cleandoc(doc) if isinstance(doc, str) else "",
         params=_params_schema(signature, codec),
         result={} if signature.result is EMPTY else _schema(signature.result) or {},
+        streams=signature.streams,
     )
 
 

@@ -43,10 +43,12 @@ class Entry:
         index: Its place in the table.
         name: Full name, ``module.function``.
         kind: ``inline``, ``thread`` or ``async``.
+        inline: Whether it runs to its end at once in the loop's thread.
+        streams: Whether it is a generator, and yields parts.
         function: What the user marked.
         takes_context: Whether `invoke` and `invoke_items` want a `Context` as their last argument.
         invoke: ``invoke(params)`` calls the node with decoded params. Gives its result, or for an
-            ``async`` node a coroutine. Raises what the node raises.
+            ``async`` node a coroutine, or a generator if it streams. Raises what the node raises.
         invoke_items: ``invoke_items(params, results)`` calls it for each of an iterable of params,
             putting each result into `ItemResults` as it comes, until those are full. Given an
             iterator it can be taken up again after an exception, behind the item that failed. Of no
@@ -59,11 +61,13 @@ class Entry:
         "_decode_msgpack",
         "function",
         "index",
+        "inline",
         "invoke",
         "invoke_items",
         "kind",
         "name",
         "signature",
+        "streams",
         "takes_context",
     )
 
@@ -71,6 +75,8 @@ class Entry:
         self.index = index
         self.name = signature.name
         self.kind: NodeKind = signature.kind
+        self.streams = signature.streams
+        self.inline = signature.kind == "inline" and not signature.streams
         self.function = signature.function
         self.takes_context = signature.takes_context
         self.signature = signature
@@ -173,6 +179,23 @@ class Entry:
         except BaseException as error:
             raise self.result_error(error, value) from error
 
+    def encode_part(self, value: Any) -> tuple[bytes, Sequence[Buffer]]:
+        """Encode a part; as `encode`. Guarded by ``scripts/bench streams``."""
+        try:
+            if type(value) in NEVER_LIFTED:
+                return encode_inline(value), NO_BUFFERS
+            return encode_value(value)
+        except BaseException as error:
+            raise self.result_error(error, value, verb="yielded") from error
+
+    def encode_collected(self, value: Any, *, as_json: bool) -> bytes:
+        """Encode a part that will stand among others in one list; errors as in `encode`."""
+        encode = encode_json if as_json else encode_inline
+        try:
+            return encode(value)
+        except BaseException as error:
+            raise self.result_error(error, value, encode, verb="yielded") from error
+
     def encode_json(self, value: Any) -> bytes:
         """Encode a result as JSON; errors as in `encode`."""
         try:
@@ -202,19 +225,22 @@ class Entry:
         return node_error(error, node=self.name, retry_on=() if retry is None else retry.on)
 
     def result_error(
-        self, error: BaseException, value: Any, encode: Callable[[Any], bytes] = encode_inline
+        self,
+        error: BaseException,
+        value: Any,
+        encode: Callable[[Any], bytes] = encode_inline,
+        verb: str = "returned",
     ) -> NodeError:
-        """Make the caller's error of an exception that `encode` has raised for a result."""
-        return result_error(error, value=value, node=self.name, encode=encode)
+        """Make the caller's error of an exception that `encode` has raised for a result or part."""
+        return result_error(error, value=value, node=self.name, encode=encode, verb=verb)
 
     @property
     def info(self) -> NodeInfo:
         """What the broker is told of the node."""
-        retry = self.signature.retry
-        if retry is None:
-            return NodeInfo(self.name, self.kind)
-        policy = RetryPolicy(retry.attempts, retry.backoff_s, retry.backoff_max_s)
-        return NodeInfo(self.name, self.kind, policy)
+        retry, policy = self.signature.retry, None
+        if retry is not None:
+            policy = RetryPolicy(retry.attempts, retry.backoff_s, retry.backoff_max_s)
+        return NodeInfo(self.name, self.kind, policy, self.streams)
 
     def describe(self, aliases: tuple[str, ...] = ()) -> NodeDescription:
         """Describe the node; not kept, some 100 us."""

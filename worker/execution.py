@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from mmap import mmap
 from time import monotonic, monotonic_ns
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import Raw, structs
 
-from pronghorn.broker.wire.errors import CancelledError, ErrorDetails, NodeError, PronghornError
+from pronghorn.broker.wire.errors import ErrorDetails, NodeError, PronghornError
 from pronghorn.broker.wire.items import ItemResults
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
@@ -27,6 +27,7 @@ from pronghorn.broker.wire.link import (
     Failed,
     RunCall,
     RunChunk,
+    RunStream,
     unwrap_json,
     wrap_json,
 )
@@ -34,8 +35,11 @@ from pronghorn.broker.wire.messages import ItemFailure
 from pronghorn.broker.wire.slots import SlotsPage, area_bytes
 from pronghorn.broker.wire.values import encode_inline
 
-from .context import Caller, Context
+from .context import Caller, Channel, Context
 from .dispatch import Entry
+from .failures import cancelled
+from .loops import is_cancel
+from .streaming import AsyncSteps, PartWriter, Send, Steps
 
 Word = tuple[Done | ChunkDone | Failed, Sequence[Buffer]]
 """The last word on a request, with its buffers."""
@@ -50,12 +54,14 @@ _NO_BUFFERS: Sequence[Buffer] = ()
 class Execution:
     """Runs requests for one worker."""
 
-    __slots__ = ("_result_bytes", "_worker_id", "area", "caller", "page")
+    __slots__ = ("_result_bytes", "_worker_id", "area", "caller", "open_channel", "page")
 
     def __init__(self, worker_id: int, result_bytes: int) -> None:
         self._worker_id = worker_id
         self._result_bytes = result_bytes
         self.caller: Caller | None = None  # makes the calls of nodes
+        # Makes what a request's progress and events go into, for a caller that takes them.
+        self.open_channel: Callable[[RunStream, Context], Channel] | None = None
         self.page: SlotsPage | None = None  # where the broker tells what it has given up
         self.area: mmap | None = None  # behind the page, for the results of a chunk's items
 
@@ -91,7 +97,7 @@ class Execution:
             raise
         except BaseException as error:
             run_ns = monotonic_ns() - begun_ns
-            ended = _cancelled(entry) if _is_cancel(error) else entry.node_error(error)
+            ended = cancelled(entry.name) if is_cancel(error) else entry.node_error(error)
             return failed(message.token, ended, run_ns), ()
         return self._done(entry, message, value, monotonic_ns() - begun_ns)
 
@@ -158,18 +164,62 @@ class Execution:
                 for _ in range(min(CONCURRENT_ITEMS, len(items))):
                     group.create_task(run())
         except asyncio.CancelledError:
-            return failed(message.token, _cancelled(entry), monotonic_ns() - begun_ns), ()
+            return failed(message.token, cancelled(entry.name), monotonic_ns() - begun_ns), ()
         run_ns = monotonic_ns() - begun_ns
         if begun != len(items):  # nodes can cancel any task
             return _mixed_up(entry, message, _on_wire(failures), run_ns), ()
         return self._chunk_done(entry, message, values, failures, run_ns)
+
+    def steps(
+        self,
+        entry: Entry,
+        message: RunCall,
+        buffers: Sequence[bytes],
+        context: Context | None,
+        send: Send,
+    ) -> tuple[Steps | AsyncSteps, PartWriter]:
+        """Make the generator of a streaming node ready to be driven.
+
+        Raises:
+            InvalidArgumentError: The params are refused.
+        """
+        params = _decode(entry, message, buffers)
+        writer = PartWriter(entry, message, self._result_bytes, send)
+        steps_type = AsyncSteps if entry.kind == "async" else Steps
+        return steps_type(entry, params, context, writer), writer
+
+    def collect(
+        self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
+    ) -> Word:
+        """Run a generator to its end, for a caller that takes all parts together."""
+        try:
+            steps, _ = self.steps(entry, message, buffers, context, _send_nothing)
+        except PronghornError as error:
+            return failed(message.token, error), ()
+        assert isinstance(steps, Steps)
+        while (word := steps.step()) is None:
+            pass
+        return word
+
+    async def collect_async(
+        self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
+    ) -> Word:
+        """Run an async generator to its end, as `collect`."""
+        try:
+            steps, _ = self.steps(entry, message, buffers, context, _send_nothing)
+        except PronghornError as error:
+            return failed(message.token, error), ()
+        assert isinstance(steps, AsyncSteps)
+        while (word := await steps.step()) is None:
+            pass
+        return word
 
     def context(
         self, entry: Entry, message: RunCall | RunChunk, within: Context | None = None
     ) -> Context:
         """Make the context of a request whose node asks for one; `within` is its caller's."""
         left_ms = message.left_ms
-        return Context(
+        context = Context(
             request_id=str(message.token),
             node=entry.name,
             worker_id=self._worker_id,
@@ -180,6 +230,9 @@ class Execution:
             within=within,
             revoked=self._revoked(message) if within is None else None,
         )
+        if type(message) is RunStream and message.events and self.open_channel is not None:
+            context.channel = self.open_channel(message, context)
+        return context
 
     def _item_results(self, entry: Entry, message: RunChunk) -> ItemResults:
         limit = self._result_bytes
@@ -240,6 +293,10 @@ def failed(token: int, error: PronghornError, run_ns: int = 0) -> Failed:
     return Failed(token, error.code, error.message, error.details, run_ns)
 
 
+def _send_nothing(message: object, buffers: object) -> NoReturn:
+    raise AssertionError("parts are collected")
+
+
 def struck(entry: Entry, token: int, error: BaseException) -> Failed:
     """Make the last word of what has left an `Execution`: nobody can say what was over by then."""
     return failed(token, _in_doubt(entry.node_error(error)))
@@ -279,22 +336,11 @@ def _in_doubt(error: NodeError) -> NodeError:
     return NodeError(error.message, structs.replace(error.details, outcome="maybe_executed"))
 
 
-def _is_cancel(error: BaseException) -> bool:
-    """Tell whether our task is being cancelled; else the node has raised it, as any other error."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
 def _forget_cancels() -> None:
     """Have what comes next in this task run as if nobody had asked to cancel it."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
-
-
-def _cancelled(entry: Entry) -> CancelledError:
-    details = ErrorDetails(outcome="maybe_executed", node=entry.name)
-    return CancelledError(f"{entry.name}: the call was cancelled", details)
 
 
 def _decode(entry: Entry, message: RunCall, buffers: Sequence[bytes]) -> Any:

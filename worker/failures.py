@@ -14,7 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
-from pronghorn.broker.wire.errors import ErrorDetails, InvalidArgumentError, NodeError
+from pronghorn.broker.wire.errors import (
+    CancelledError,
+    ErrorDetails,
+    InvalidArgumentError,
+    NodeError,
+)
 from pronghorn.broker.wire.limits import KIB
 from pronghorn.broker.wire.values import class_name, unencodable_path
 
@@ -91,10 +96,21 @@ def node_error(
     )
 
 
+def cancelled(node: str) -> CancelledError:
+    """Make the error of a node that was cancelled while it ran."""
+    details = ErrorDetails(outcome="maybe_executed", node=node)
+    return CancelledError(f"{node}: the call was cancelled", details)
+
+
 def result_error(
-    error: BaseException, *, value: Any, node: str, encode: Callable[[Any], bytes]
+    error: BaseException,
+    *,
+    value: Any,
+    node: str,
+    encode: Callable[[Any], bytes],
+    verb: str = "returned",
 ) -> NodeError:
-    """Make the error for a result that can't be encoded; says where in it the trouble is.
+    """Make the error for a result or part that can't be encoded; says where in it the trouble is.
 
     `details.exception` as in `refusal`.
     """
@@ -108,7 +124,7 @@ def result_error(
     path = _unencodable_path(value, encode)
     at = f" - at `{path}`" if path != "$" and not isinstance(error, RecursionError) else ""
     return NodeError(
-        f"{node} returned a `{class_name(type(value))}` that can't be encoded: {reason}{at}",
+        f"{node} {verb} a `{class_name(type(value))}` that can't be encoded: {reason}{at}",
         ErrorDetails(outcome="executed", node=node, exception=_interrupt(error)),
     )
 

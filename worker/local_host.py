@@ -89,6 +89,9 @@ class LocalHost:
     def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> tuple[Entry, RunChunk]:
         """Make the chunk that a broker would hand to a worker."""
         entry = self._lookup(node)
+        if entry.streams:
+            why = f"{entry.name}: a streaming node can be called, not mapped"
+            raise InvalidArgumentError(why, ErrorDetails(outcome="not_started", node=entry.name))
         self._check_size(len(items))
         return entry, RunChunk(self._token(), 0, entry.index, Raw(items), timeout_ms)
 

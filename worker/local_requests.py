@@ -5,12 +5,16 @@ Mirror: tests/worker/test_local.py.
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Generator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from pronghorn.broker.wire.errors import (
+    BrokerLostError,
     DeadlineExceededError,
     ErrorDetails,
     InvalidArgumentError,
@@ -20,15 +24,31 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.link import ChunkDone, Done, Failed, RunCall, RunChunk
 from pronghorn.broker.wire.messages import Error, MapResult, Result
 from pronghorn.client.connection import closed_error
+from pronghorn.client.inbox import OnEvent
 from pronghorn.client.invocation import Params, Target, refused, result_of
 from pronghorn.client.mapping import MapPlan, Results
+from pronghorn.client.streaming import call_telling
 from pronghorn.client.transport import Answer
 
 from .context import Context
 from .dispatch import Entry
 from .execution import Execution, Word, failed
 from .local_host import LocalHost, NodeTask
+from .local_streams import (
+    LocalArrivals,
+    LocalAsyncArrivals,
+    LocalChannel,
+    Parts,
+    ThreadSteps,
+    as_stream,
+    no_generator,
+    put_into,
+    raise_told,
+)
 from .loops import outside_loop
+from .streaming import AsyncSteps, Steps
+
+AnyWord = TypeVar("AnyWord")
 
 
 class _Requests:
@@ -51,10 +71,17 @@ class _Requests:
         for task, loop in list(self._running.items()):
             loop.call_soon_threadsafe(task.cancel)
 
-    def _call(self, entry: Entry, message: RunCall, buffers: Sequence[bytes]) -> Answer:
+    def _call(
+        self,
+        entry: Entry,
+        message: RunCall,
+        buffers: Sequence[bytes],
+        context: Context | None = None,
+    ) -> Answer:
         due = _due(message)
-        context = self._context(entry, message)
-        word = outside_loop(self._execution.call, entry, message, buffers, context)
+        context = context or self._context(entry, message)
+        run = self._execution.collect if entry.streams else self._execution.call
+        word = outside_loop(run, entry, message, buffers, context)
         return _to_reply(_unless_late(due, entry, word))
 
     def _chunk(self, entry: Entry, message: RunChunk) -> object:
@@ -63,9 +90,16 @@ class _Requests:
         word = outside_loop(self._execution.chunk, entry, message, context)
         return _to_reply(_unless_late(due, entry, word))[0]
 
-    async def _call_async(self, entry: Entry, message: RunCall, buffers: Sequence[bytes]) -> Answer:
-        context = self._context(entry, message)
-        running = self._execution.call_async(entry, message, buffers, context)
+    async def _call_async(
+        self,
+        entry: Entry,
+        message: RunCall,
+        buffers: Sequence[bytes],
+        context: Context | None = None,
+    ) -> Answer:
+        context = context or self._context(entry, message)
+        run = self._execution.collect_async if entry.streams else self._execution.call_async
+        running = run(entry, message, buffers, context)
         return _to_reply(await self._until_due(entry, message, running, context))
 
     async def _chunk_async(self, entry: Entry, message: RunChunk) -> object:
@@ -77,10 +111,13 @@ class _Requests:
         self,
         entry: Entry,
         message: RunCall | RunChunk,
-        running: Coroutine[Any, Any, Word],
+        running: Coroutine[Any, Any, AnyWord],
         context: Context | None,
-    ) -> Word:
-        """Run an async node until its deadline, or until nobody waits for it: then it is cancelled.
+        due: float | None = None,
+    ) -> AnyWord | Word:
+        """Run an async node, or a step of one, until its deadline.
+
+        It is cancelled then, and when nobody waits for it any more.
 
         As in a worker, its end is not waited for then.
         """
@@ -90,6 +127,8 @@ class _Requests:
         task.add_done_callback(self._host.tasks.pop)
         try:
             timeout = None if message.left_ms is None else message.left_ms / 1000
+            if due is not None:
+                timeout = due - monotonic()
             await asyncio.wait([task], timeout=timeout)
         finally:
             del self._running[task]
@@ -102,8 +141,55 @@ class _Requests:
         self._check_open("maybe_executed")
         return task.result()
 
-    def _context(self, entry: Entry, message: RunCall | RunChunk) -> Context | None:
-        return self._execution.context(entry, message) if entry.takes_context else None
+    def _steps(
+        self,
+        entry: Entry,
+        message: RunCall,
+        buffers: Sequence[bytes],
+        context: Context | None,
+        parts: Parts,
+    ) -> Steps | AsyncSteps | Error:
+        """Make a generator ready to be driven; or tell why there is none."""
+        if not entry.streams:
+            return no_generator(entry)
+        stream = as_stream(message)
+        try:
+            return self._execution.steps(entry, stream, buffers, context, put_into(parts))[0]
+        except PronghornError as error:
+            return refused(error)
+
+    def _step(self, entry: Entry, due: float | None, steps: Steps | ThreadSteps) -> Answer | None:
+        self._check_open("maybe_executed")
+        if due is not None and monotonic() > due:
+            steps.close()
+            return refused(_late(entry, "maybe_executed")), ()
+        word = outside_loop(steps.step)
+        return None if word is None else _to_reply(_unless_late(due, entry, word))
+
+    async def _step_async(
+        self,
+        entry: Entry,
+        message: RunCall,
+        due: float | None,
+        steps: AsyncSteps,
+        context: Context | None,
+    ) -> Answer | None:
+        self._check_open("maybe_executed")
+        if due is not None and monotonic() > due:
+            await steps.close()
+            return refused(_late(entry, "maybe_executed")), ()
+        word = await self._until_due(entry, message, steps.step(), context, due)
+        return None if word is None else _to_reply(word)
+
+    def _context(
+        self, entry: Entry, message: RunCall | RunChunk, on_event: OnEvent | None = None
+    ) -> Context | None:
+        if not entry.takes_context:
+            return None
+        context = self._execution.context(entry, message)
+        if on_event is not None:
+            context.channel = LocalChannel(context, on_event)
+        return context
 
     @property
     def _execution(self) -> Execution:
@@ -129,12 +215,81 @@ class LocalTransport(_Requests):
             return self._host.loop().run(self._call_async(entry, message, buffers))
         return self._call(entry, message, buffers)
 
-    def submit(self, target: Target, params: Params, timeout_ms: float | None) -> "Future[Any]":
+    def submit(
+        self,
+        target: Target,
+        params: Params,
+        timeout_ms: float | None,
+        on_event: OnEvent | None = None,
+    ) -> "Future[Any]":
         """Run a call on the pool's loop or in one of its threads."""
         self._check_open()
         if self._host.is_async(target.name):
-            return self._host.loop().start(self._run_async(target, params, timeout_ms))
-        return self._host.threads().submit(self._run, target, params, timeout_ms)
+            return self._host.loop().start(self._run_async(target, params, timeout_ms, on_event))
+        return self._host.threads().submit(self._run, target, params, timeout_ms, on_event)
+
+    def stream(
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        *,
+        parts: bool,
+        on_event: OnEvent | None,
+    ) -> LocalArrivals:
+        """Run a call step by step, as its parts are taken; or in one go for its events."""
+        self._check_open()
+        made: Parts = deque()
+        try:
+            entry, message = self._host.message(node, params, timeout_ms)
+        except InvalidArgumentError as error:
+            refusal = refused(error)
+            return LocalArrivals(lambda: (refusal, ()), _nothing, made, None)
+        context = self._context(entry, message, on_event)
+        channel = channel_of(context)
+        buffers = _as_received(params[1])
+        if not parts:
+            whole = partial(self._whole, entry, message, buffers, context)
+            return LocalArrivals(whole, _nothing, made, channel)
+        steps = self._steps(entry, message, buffers, context, made)
+        if isinstance(steps, Error):
+            end: Answer = (steps, ())
+            return LocalArrivals(lambda: end, _nothing, made, None)
+        due = _due(message)
+        step: Callable[[], Answer | None]
+        close: Callable[[], None]
+        if isinstance(steps, Steps):
+            step, close = partial(self._step, entry, due, steps), steps.close
+        else:
+            step = partial(self._step_on_loop, entry, message, due, steps, context)
+            close = partial(self._close_on_loop, steps)
+        return LocalArrivals(step, partial(_cancel, context, close), made, channel)
+
+    def _whole(
+        self,
+        entry: Entry,
+        message: RunCall,
+        buffers: Sequence[bytes],
+        context: Context | None,
+    ) -> Answer:
+        if entry.kind == "async":
+            return self._host.loop().run(self._call_async(entry, message, buffers, context))
+        return self._call(entry, message, buffers, context)
+
+    def _step_on_loop(
+        self,
+        entry: Entry,
+        message: RunCall,
+        due: float | None,
+        steps: AsyncSteps,
+        context: Context | None,
+    ) -> Answer | None:
+        step = self._step_async(entry, message, due, steps, context)
+        return self._host.loop().run(step)
+
+    def _close_on_loop(self, steps: AsyncSteps) -> None:
+        with suppress(BrokerLostError):  # the pool is closed, and has ended it
+            self._host.loop().run(steps.close())
 
     def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
         """Run the chunks of a plan one after the other."""
@@ -154,13 +309,23 @@ class LocalTransport(_Requests):
         """End the requests of this client."""
         self._end()
 
-    def _run(self, target: Target, params: Params, timeout_ms: float | None) -> Any:
-        reply, buffers = self.call(target.name, params, timeout_ms)
-        return result_of(target, reply, buffers)
+    def _run(
+        self, target: Target, params: Params, timeout_ms: float | None, on_event: OnEvent | None
+    ) -> Any:
+        if on_event is None:
+            reply, buffers = self.call(target.name, params, timeout_ms)
+            return result_of(target, reply, buffers)
+        arrivals = self.stream(target.name, params, timeout_ms, parts=False, on_event=on_event)
+        return call_telling(target, lambda again: arrivals)
 
-    async def _run_async(self, target: Target, params: Params, timeout_ms: float | None) -> Any:
+    async def _run_async(
+        self, target: Target, params: Params, timeout_ms: float | None, on_event: OnEvent | None
+    ) -> Any:
         entry, message = self._host.message(target.name, params, timeout_ms)
-        reply, buffers = await self._call_async(entry, message, _as_received(params[1]))
+        context = self._context(entry, message, on_event)
+        received = _as_received(params[1])
+        reply, buffers = await self._call_async(entry, message, received, context)
+        raise_told(channel_of(context))
         return result_of(target, reply, buffers)
 
     def _run_chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
@@ -193,6 +358,67 @@ class LocalAsyncTransport(_Requests):
             return await asyncio.to_thread(self._call, entry, message, buffers)
         return self._call(entry, message, buffers)
 
+    async def stream(
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        *,
+        parts: bool,
+        on_event: OnEvent | None,
+    ) -> LocalAsyncArrivals:
+        """Run a call step by step, as its parts are taken; or in one go for its events."""
+        self._check_open()
+        entry, message = self._host.message(node, params, timeout_ms)
+        made: Parts = deque()
+        context = self._context(entry, message, on_event)
+        channel = channel_of(context)
+        buffers = _as_received(params[1])
+        if not parts:
+            whole = partial(self._whole, entry, message, buffers, context)
+            return LocalAsyncArrivals(whole, _nothing, made, channel)
+        steps = self._steps(entry, message, buffers, context, made)
+        if isinstance(steps, Error):
+            return LocalAsyncArrivals(partial(_ended, steps), _nothing, made, None)
+        due = _due(message)
+        step: Callable[[], Awaitable[Answer | None]]
+        close: Callable[[], None]
+        if isinstance(steps, AsyncSteps):
+            step = partial(self._step_async, entry, message, due, steps, context)
+            close = partial(self._close_soon, steps)
+        else:
+            threaded = ThreadSteps(steps)
+            in_thread = entry.kind == "thread"
+            step = partial(self._step_here, entry, due, threaded, in_thread=in_thread)
+            close = threaded.close
+        return LocalAsyncArrivals(step, partial(_cancel, context, close), made, channel)
+
+    async def _whole(
+        self,
+        entry: Entry,
+        message: RunCall,
+        buffers: Sequence[bytes],
+        context: Context | None,
+    ) -> Answer:
+        if entry.kind == "async":
+            return await self._call_async(entry, message, buffers, context)
+        if entry.kind == "thread":
+            return await asyncio.to_thread(self._call, entry, message, buffers, context)
+        return self._call(entry, message, buffers, context)
+
+    async def _step_here(
+        self, entry: Entry, due: float | None, steps: ThreadSteps, *, in_thread: bool
+    ) -> Answer | None:
+        if in_thread:
+            return await asyncio.to_thread(self._step, entry, due, steps)
+        return self._step(entry, due, steps)
+
+    def _close_soon(self, steps: AsyncSteps) -> None:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(steps.close())
+        self._host.tasks[task] = loop
+        task.add_done_callback(self._host.tasks.pop)
+
     async def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
         """Run a chunk of a map."""
         self._check_open()
@@ -214,6 +440,28 @@ class LocalAsyncTransport(_Requests):
     async def close(self) -> None:
         """End the requests of this client."""
         self._end()
+
+
+def _nothing() -> None:
+    """Close what can't be closed: a call that runs in one go."""
+
+
+def _cancel(context: Context | None, close: Callable[[], None]) -> None:
+    """Close a generator that nobody reads any more."""
+    if context is not None:
+        context.mark_cancelled()
+    close()
+
+
+async def _ended(reply: Error) -> Answer:
+    return reply, ()
+
+
+def channel_of(context: Context | None) -> LocalChannel | None:
+    """Return where the events of a call go."""
+    channel = None if context is None else context.channel
+    assert channel is None or isinstance(channel, LocalChannel)
+    return channel
 
 
 def _to_reply(word: Word) -> Answer:

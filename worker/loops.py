@@ -35,6 +35,12 @@ def outside_loop(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
             _enter_task(loop, task)
 
 
+def is_cancel(error: BaseException) -> bool:
+    """Tell whether our task is being cancelled; else the node has raised it, as any other error."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 def other_tasks() -> "set[asyncio.Task[Any]]":
     """List the tasks of the running loop but the one that asks."""
     me = asyncio.current_task()

@@ -211,7 +211,8 @@ class NestedCalls:
         due: float | None,
     ) -> Any:
         """Run a `def` node right here, in a node that waits for it and does nothing else."""
-        word = outside_loop(self._execution.call, entry, message, _as_received(params), context)
+        run = self._execution.collect if entry.streams else self._execution.call
+        word = outside_loop(run, entry, message, _as_received(params), context)
         if due is not None and monotonic() > due:
             raise _late(target, "executed")
         return _value_of_word(target, word)
@@ -229,7 +230,8 @@ class NestedCalls:
 
         As everywhere, its end is not waited for then, nor when its caller is cancelled.
         """
-        running = self._execution.call_async(entry, message, _as_received(params), context)
+        run = self._execution.collect_async if entry.streams else self._execution.call_async
+        running = run(entry, message, _as_received(params), context)
         task = asyncio.get_running_loop().create_task(running)
         try:
             await asyncio.wait([task], timeout=None if due is None else due - monotonic())

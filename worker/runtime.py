@@ -21,24 +21,27 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from threading import get_ident
 from time import monotonic_ns
 from typing import Any, NoReturn, cast
 
 from pronghorn.broker.wire.codec import DECODE_ERRORS
-from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails
+from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails, PronghornError
 from pronghorn.broker.wire.link import (
     READ_BYTES_MIN,
     Buffer,
     CancelRun,
+    MoreCredit,
     NestedDone,
     NestedFailed,
     Ready,
     RunCall,
     RunChunk,
     RunHere,
+    RunStream,
     Skipped,
     Stop,
     ToBroker,
@@ -54,9 +57,12 @@ from .context import Context
 from .core import WorkerCore
 from .dispatch import DispatchTable, Entry
 from .ending import EXIT_FAILED, leave
-from .execution import CONCURRENT_ITEMS, Execution, Word, struck
+from .events import EventChannel
+from .execution import CONCURRENT_ITEMS, Execution, Word, failed, struck
+from .generators import Handle, LoopGenerator, Outbox, Outgoing, TaskGenerator, ThreadGenerator
 from .loops import GRACE_S
 from .nested import NestedCalls
+from .streaming import AsyncSteps, Steps
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +103,7 @@ class WorkerRuntime:
         self._area = mmap.mmap(page_fd, area_bytes(result_bytes), offset=PAGE_BYTES)
         os.close(page_fd)
         self._page = SlotsPage(memoryview(self._memory))
-        self._core: WorkerCore[_Running] = WorkerCore(self._page)
+        self._core: WorkerCore[Handle] = WorkerCore(self._page)
         self._execution = Execution(worker_id, result_bytes)
         self._loop = loop
         self._nested = NestedCalls(
@@ -109,6 +115,12 @@ class WorkerRuntime:
             use_loop=self._use_loop,
         )
         self._execution.caller = self._nested
+        self._execution.open_channel = self._open_channel
+        # token -> what its progress and events go into; a key is here iff its node runs and takes a
+        # context, and its caller takes events
+        self._channels: dict[int, EventChannel] = {}
+        self._outbox = Outbox(loop, self._send_all)
+        self._thread = 0  # which runs the loop
         self._execution.page, self._execution.area = self._page, self._area
         # Whether asyncio's mark of the running loop is taken away, as inline nodes need it. It is
         # put back when they are over, but only where somebody may look for it: twice 0.2 us.
@@ -125,15 +137,18 @@ class WorkerRuntime:
     def run(self) -> None:
         """Serve until the broker says stop or is gone."""
         self._nested.run_here()
+        self._thread = get_ident()
         self._loop.add_reader(self._link.fileno(), self._read)
         self._send(Ready(self._worker_id, os.getpid(), self._table.digest))
         self._loop.run_until_complete(self._ended)
         self._loop.remove_reader(self._link.fileno())
 
     def cancel_all(self) -> None:
-        """Cancel the coroutines that still run, and give their ``finally`` blocks `GRACE_S`."""
+        """Cancel what runs beside others, and give the ``finally`` blocks `GRACE_S`."""
         futures = [running.cancel() for running in self._core.in_flight]
         tasks = [future for future in futures if isinstance(future, asyncio.Future)]
+        if futures:  # a generator that is driven here is closed in the loop's next turn
+            self._loop.run_until_complete(asyncio.sleep(0))
         if tasks:
             self._loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE_S))
 
@@ -209,7 +224,12 @@ class WorkerRuntime:
         self._queue_is_scheduled = True
         self._loop.call_soon(self._work)
 
-    def _pump(self) -> None:
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(_THREADS, "pronghorn-node")
+        return self._executor
+
+    def _pump(self, timeout_s: float | None = None) -> None:
         """Wait for the link on behalf of a node in the loop's thread, and take in what comes.
 
         Answers go to who waits for them, cancels to what runs beside; all else waits its turn.
@@ -222,7 +242,9 @@ class WorkerRuntime:
         poll.register(
             self._link, select.POLLIN | (select.POLLOUT if self._writer.pending_bytes else 0)
         )
-        poll.poll()  # what a handler raises it raises here, mostly: nothing is half done
+        # What a handler raises it raises here, mostly: nothing is half done.
+        if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+            return
         try:
             if self._writer.pending_bytes:
                 self._write_rest()
@@ -259,6 +281,10 @@ class WorkerRuntime:
         if self._loop_hidden:
             self._show_loop()
 
+    def _hide_loop(self) -> None:
+        asyncio._set_running_loop(None)
+        self._loop_hidden = True
+
     def _show_loop(self) -> None:
         asyncio._set_running_loop(self._loop)
         self._loop_hidden = False
@@ -269,14 +295,17 @@ class WorkerRuntime:
                 self._send(Skipped(message.token))
                 return
             entry = self._entries[message.node]
-            if entry.kind == "inline":
+            if entry.inline:
                 context = self._execution.context(entry, message) if entry.takes_context else None
                 if not self._loop_hidden:
-                    asyncio._set_running_loop(None)
-                    self._loop_hidden = True
+                    self._hide_loop()
                 word = self._run(entry, message, buffers, context)
                 self._core.finish_inline(message.slot, message.token)
+                if self._channels:
+                    self._close_channel(message.token)
                 self._send(*word)
+            elif entry.streams:
+                self._start_generator(entry, message, buffers)
             else:
                 self._start(entry, message, buffers)
         elif isinstance(message, (NestedDone, NestedFailed, RunHere)):
@@ -285,6 +314,8 @@ class WorkerRuntime:
             running = self._core.cancelled(message.token)
             if running is not None:
                 running.cancel()
+        elif isinstance(message, MoreCredit):
+            self._take_credit(message)
         elif isinstance(message, Stop):
             self._core.stop()
             self._end_if_drained()
@@ -298,9 +329,8 @@ class WorkerRuntime:
     ) -> Word:
         """Run a `def` node; called in the loop's thread or in one of the executor's."""
         try:
-            if type(message) is RunCall:
+            if not isinstance(message, RunChunk):
                 return self._execution.call(entry, message, buffers, context)
-            assert isinstance(message, RunChunk)
             return self._execution.chunk(entry, message, context)
         except BaseException as error:
             return struck(entry, message.token, error), ()
@@ -312,9 +342,7 @@ class WorkerRuntime:
         if entry.kind == "thread":
             if context is not None:  # whose calls of other nodes are made on the loop
                 self._loop_in_use = True
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(_THREADS, "pronghorn-node")
-            in_thread = self._executor.submit(self._run, entry, message, buffers, context)
+            in_thread = self._threads().submit(self._run, entry, message, buffers, context)
             future = asyncio.wrap_future(in_thread, loop=self._loop)
             self._core.running(message.token, _Running(in_thread, context))
             future.add_done_callback(partial(self._on_ended, message))
@@ -329,9 +357,119 @@ class WorkerRuntime:
         self._core.running(message.token, _Running(future, context))
         future.add_done_callback(partial(self._on_ended, message))
 
+    def _start_generator(
+        self, entry: Entry, message: RunCall | RunChunk, buffers: Sequence[bytes]
+    ) -> None:
+        """Start a node that yields parts."""
+        assert isinstance(message, RunCall), "chunks of generators are refused by the broker"
+        context = self._execution.context(entry, message) if entry.takes_context else None
+        send = self._outbox.put if entry.kind == "thread" else self._send
+        try:
+            steps, writer = self._execution.steps(entry, message, buffers, context, send)
+        except PronghornError as error:
+            self._core.finish_inline(message.slot, message.token)
+            self._close_channel(message.token)
+            self._send(failed(message.token, error))
+            return
+        if entry.kind == "inline":
+            assert isinstance(steps, Steps)
+            generator = LoopGenerator(
+                steps,
+                writer,
+                entry.name,
+                context,
+                mark=partial(self._page.set_mark, message.slot),
+                soon=self._drive_soon,
+                end=partial(self._on_last_word, message),
+            )
+            self._core.running(message.token, generator)
+            self._drive(generator)
+            return
+        self._loop_in_use = True
+        beside: ThreadGenerator | TaskGenerator
+        future: asyncio.Future[Word]
+        if isinstance(steps, AsyncSteps):
+            beside = TaskGenerator(steps, writer, entry.name, context)
+            future = self._loop.create_task(beside.run())
+        else:
+            beside = ThreadGenerator(steps, writer, entry.name, context)
+            future = asyncio.wrap_future(self._threads().submit(beside.run), loop=self._loop)
+        beside.running(future)
+        self._core.running(message.token, beside)
+        future.add_done_callback(partial(self._on_ended, message))
+
+    def _drive_soon(self, generator: LoopGenerator) -> None:
+        self._loop.call_soon(self._drive_and_show, generator)
+
+    def _drive_and_show(self, generator: LoopGenerator) -> None:
+        try:
+            self._drive(generator)
+            if self._loop_hidden and self._loop_in_use:
+                self._show_loop()
+        except BaseException:
+            self._leave()
+
+    def _drive(self, generator: LoopGenerator) -> None:
+        self._hide_loop()
+        generator.drive()
+
+    def _take_credit(self, message: MoreCredit) -> None:
+        channel = self._channels.get(message.token)
+        if channel is not None and message.events:
+            channel.more(message.events)
+        running = self._core.cancelled(message.token)
+        if running is not None:
+            running.more(message.items, message.bytes)
+
+    def _open_channel(self, message: RunStream, context: Context) -> EventChannel:
+        """Make what the progress and events of a request go into."""
+        channel = self._channels[message.token] = EventChannel(
+            message.token,
+            context,
+            message.events,
+            send=self._send_event,
+            pump=self._pump_here,
+        )
+        return channel
+
+    def _close_channel(self, token: int) -> None:
+        channel = self._channels.pop(token, None)
+        if channel is not None:
+            channel.close()
+
+    def _send_event(self, message: ToBroker) -> None:
+        if get_ident() == self._thread:
+            self._send_for_node(message, ())
+        else:
+            self._outbox.put(message)
+
+    def _pump_here(self) -> Callable[[float], None] | None:
+        """Return what waits for the link, in the loop's thread while no coroutine runs there."""
+        if get_ident() != self._thread or asyncio._get_running_loop() is not None:
+            return None
+        return self._pump
+
+    def _send_all(self, outgoing: list[Outgoing]) -> None:
+        """Write what nodes in threads have to say, in one go."""
+        try:
+            for message, buffers in outgoing:
+                self._writer.put((encode_link(message), *buffers))
+            if not self._writer.flush():
+                self._not_written()
+        except BaseException:
+            self._leave()
+
+    def _on_last_word(self, message: RunCall, word: Word) -> None:
+        self._core.finish(message.slot, message.token)
+        self._close_channel(message.token)
+        self._send(*word)
+        self._end_if_drained()
+
     def _on_ended(self, message: RunCall | RunChunk, future: "asyncio.Future[Word]") -> None:
         try:
             self._core.finish(message.slot, message.token)
+            if self._channels:
+                self._close_channel(message.token)
             if future.cancelled():  # before its first step, so the node never began
                 self._send(Skipped(message.token))
             elif (error := future.exception()) is not None:
@@ -406,6 +544,9 @@ class _Running:
             self._context.mark_cancelled()
         self._future.cancel()
         return self._future
+
+    def more(self, items: int, bytes_: int) -> None:
+        """Take in more credit, which is for parts."""
 
 
 class _Forked:

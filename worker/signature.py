@@ -17,7 +17,7 @@ import msgspec
 
 from pronghorn.broker.wire.limits import NODE_NAME_BYTES_MAX
 from pronghorn.broker.wire.table import NodeKind
-from pronghorn.broker.wire.values import class_name, foreign_types
+from pronghorn.broker.wire.values import class_name, collected_type, foreign_types
 
 from .context import Context
 from .node import NodeDefinitionError, Retry, innermost, spec_of
@@ -70,10 +70,12 @@ class Signature(msgspec.Struct, frozen=True):
         function: What was marked with the decorator.
         parameters: What a caller gives, in the function's order.
         arguments: Source of the call's arguments, such as ``p.p0, ctx, key=p.p1``.
+        streams: Whether it is a generator, and yields parts.
         takes_context: Whether a `Context` is injected.
         awaits_wrapped: Whether a plain wrapper stands around an ``async def``, so that only the
             result tells whether there is something to await.
-        result: The return annotation, `EMPTY` when there is none or it can't be typed.
+        result: The return annotation, `EMPTY` when there is none or it can't be typed; of a
+            generator, the list of its parts.
         text: As it would be written in Python, without the context.
         identity: Equal for two processes that have the same node with the same types.
         retry: How it is tried again, if it is.
@@ -90,6 +92,7 @@ class Signature(msgspec.Struct, frozen=True):
     text: str
     identity: str
     retry: Retry | None = None
+    streams: bool = False
 
     @property
     def by_position(self) -> tuple[Parameter, ...]:
@@ -125,6 +128,7 @@ class _SignatureReader:
     def read(self) -> Signature:
         if len(self._name.encode("utf-8", "surrogatepass")) > NODE_NAME_BYTES_MAX:
             raise self._refusal(f"its name is longer than {NODE_NAME_BYTES_MAX} bytes")
+        streams = self._streams()
         kind = self._kind()
         try:
             written = inspect.signature(self._function)
@@ -146,7 +150,8 @@ class _SignatureReader:
         takes_context = len(parameters) < len(arguments)
         if len(arguments) - len(parameters) > 1:
             raise self._refusal("it has more than one parameter of type Context: keep one")
-        result = self._result(written)
+        returns = self._returns(written)
+        result = self._result(returns, streams=streams)
         return Signature(
             name=self._name,
             kind=kind,
@@ -154,19 +159,26 @@ class _SignatureReader:
             parameters=tuple(parameters),
             arguments=", ".join(arguments),
             takes_context=takes_context,
-            awaits_wrapped=kind == "async" and not _is_async(self._function),
+            awaits_wrapped=kind == "async" and not (streams or _is_async(self._function)),
             result=result,
-            text=_text(self._name, written, resolved, result),
-            identity=_identity(self._name, kind, parameters, result),
+            text=_text(self._name, written, resolved, returns if streams else result),
+            identity=_identity(self._name, kind, streams, parameters, result),
             retry=self._retry,
+            streams=streams,
         )
 
-    def _kind(self) -> NodeKind:
+    def _streams(self) -> bool:
+        """Tell whether a call gives a generator; a wrapper around one may make a list of it."""
+        if isinstance(self._function, FunctionType):
+            return _is_generator(self._function)
         # A wrapper that is no function (functools.lru_cache) runs what it wraps.
-        runs = self._function if isinstance(self._function, FunctionType) else self._core
-        if inspect.isgeneratorfunction(runs) or inspect.isasyncgenfunction(runs):
-            raise self._refusal("streaming nodes are not supported yet: return a list instead")
+        if _is_generator(self._core):
+            raise self._refusal("a cache around a generator hands it out twice: remove it")
+        return False
+
+    def _kind(self) -> NodeKind:
         is_async = _is_async(self._function) or _is_async(self._core)
+        is_async = is_async or inspect.isasyncgenfunction(self._function)
         if is_async and not isinstance(self._function, FunctionType):
             raise self._refusal(
                 "a cache around an async def hands out a coroutine twice: remove it"
@@ -237,15 +249,19 @@ class _SignatureReader:
             return True
         return False
 
-    def _result(self, written: inspect.Signature) -> Any:
+    def _returns(self, written: inspect.Signature) -> Any:
         """Resolve the return annotation; only callers are told it, so nothing is refused for it."""
         if written.return_annotation is EMPTY:
             return EMPTY
         try:
-            annotation = self._resolve(written.return_annotation)
+            return self._resolve(written.return_annotation)
         except Exception:
             return EMPTY
-        return EMPTY if _reason_against(annotation) else annotation
+
+    @staticmethod
+    def _result(returns: Any, *, streams: bool) -> Any:
+        annotation = collected_type(returns) if streams else returns
+        return EMPTY if annotation is EMPTY or _reason_against(annotation) else annotation
 
     def _refusal(self, reason: str, parameter: str | None = None) -> NodeDefinitionError:
         code = getattr(self._core, "__code__", None)
@@ -256,6 +272,10 @@ class _SignatureReader:
 
 def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function)
+
+
+def _is_generator(function: Callable[..., Any]) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _reason_against(annotation: Any) -> str | None:
@@ -319,7 +339,7 @@ def _shown_default(default: Any) -> Any:
     return _Shown(text if len(text) <= _DEFAULT_TEXT_MAX else f"{text[:_DEFAULT_TEXT_MAX]}...")
 
 
-def _identity(name: str, kind: str, parameters: list[Parameter], result: Any) -> str:
+def _identity(name: str, kind: str, streams: bool, parameters: list[Parameter], result: Any) -> str:
     """Spell out what two processes must agree on; never a default's repr, which may differ."""
     parts = [
         f"{each.name}:{inspect.formatannotation(each.annotation)}"
@@ -327,4 +347,5 @@ def _identity(name: str, kind: str, parameters: list[Parameter], result: Any) ->
         for each in parameters
     ]
     returns = "" if result is EMPTY else inspect.formatannotation(result)
-    return _ADDRESS.sub("", f"{name} {kind} ({', '.join(parts)}) {returns}")
+    how = f"{kind} stream" if streams else kind
+    return _ADDRESS.sub("", f"{name} {how} ({', '.join(parts)}) {returns}")

@@ -24,6 +24,13 @@ ID_BYTES_MAX = 128
 NODE_NAME_BYTES_MAX = 255
 BUFFERS_PER_REQUEST_MAX = 64
 FRAMES_PER_MESSAGE_MAX = 4096 + ENVELOPE_FRAMES_MAX
+EVENT_BYTES_MAX = 16 * KIB
+"""Of an event's value, or a progress's message: their number is all that bounds them besides."""
+
+COLLECTED_PARTS_MAX = 100_000
+"""Parts that are collected for a caller who takes none: a list that a caller still gets in one go;
+their bytes are bounded like those of any result."""
+
 BATCH_REQUESTS_MAX = 1000  # of a JSON-RPC batch, whose replies are collected into one array
 TIMEOUT_MS_MAX = 30 * 24 * 3600 * 1000.0
 """30 days: beyond it a deadline is a mistake of units."""
@@ -50,6 +57,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             acknowledged.
         grant_bytes: Most bytes of unanswered requests that a client may have open.
         stranger_requests: The same as `grant_requests` for peers that sent no hello.
+        grant_parts: Most parts and events that a client may let its open requests send ahead.
+        grant_part_bytes: Most bytes of parts that it may.
     """
 
     request_bytes: int = 16 * MIB
@@ -59,6 +68,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     grant_requests: int = 4096
     grant_bytes: int = 64 * MIB
     stranger_requests: int = 256
+    grant_parts: int = 16_384
+    grant_part_bytes: int = 256 * MIB
 
     def __post_init__(self) -> None:
         if self.request_bytes < 4 * KIB or self.result_bytes < 4 * KIB:
@@ -67,7 +78,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(
                 "grant_bytes must be at least request_bytes, or no large request can be sent"
             )
-        if min(self.buffers, self.frames, self.grant_requests, self.stranger_requests) < 1:
+        counts = (self.buffers, self.frames, self.grant_requests, self.stranger_requests)
+        if min(*counts, self.grant_parts, self.grant_part_bytes) < 1:
             raise ValueError("every limit must be at least 1")
         if self.frames <= ENVELOPE_FRAMES_MAX + 1 + self.buffers:
             raise ValueError("frames must leave room for an envelope, a request and its buffers")
@@ -80,7 +92,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def socket_high_water_mark(self) -> int:
         """Above every grant, so that a full pipe means a peer that does not keep to its grant."""
-        return 2 * max(self.grant_requests, self.stranger_requests) + 64
+        replies = 2 * max(self.grant_requests, self.stranger_requests)
+        return replies + self.grant_parts + 64
 
 
 DEFAULT_LIMITS = Limits()

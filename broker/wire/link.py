@@ -94,6 +94,28 @@ class RunHere(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     id: int
 
 
+class RunStream(RunCall, frozen=True, array_like=True, tag=10, gc=False):
+    """Broker to worker: as `RunCall`, and the caller takes parts, events or both.
+
+    `takes_parts` tells that the node's parts are sent one by one; what may be sent before there is
+    more credit are so many `items` of `bytes` together, and so many `events`.
+    """
+
+    takes_parts: bool = False
+    items: int = 0
+    bytes: int = 0
+    events: int = 0
+
+
+class MoreCredit(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
+    """Broker to worker: so much more may be sent for a request."""
+
+    token: int
+    items: int
+    bytes: int
+    events: int
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=16):
     """Worker to broker, first of all: its dispatch table stands."""
 
@@ -160,8 +182,54 @@ class CancelNested(msgspec.Struct, frozen=True, array_like=True, tag=22, gc=Fals
     id: int
 
 
-ToWorker = RunCall | RunChunk | CancelRun | Stop | NestedDone | NestedFailed | RunHere
-ToBroker = Ready | Done | ChunkDone | Failed | Skipped | Nested | CancelNested
+class Yielded(msgspec.Struct, frozen=True, array_like=True, tag=24, gc=False):
+    """Worker to broker: a streaming node has yielded a part."""
+
+    token: int
+    value: Raw
+    buffers: int = 0
+
+
+class Progressed(msgspec.Struct, frozen=True, array_like=True, tag=25, gc=False):
+    """Worker to broker: how far a node is, for a caller that takes events."""
+
+    token: int
+    done: float
+    total: float | None
+    message: str
+
+
+class Emitted(msgspec.Struct, frozen=True, array_like=True, tag=26, gc=False):
+    """Worker to broker: an event of a node, for a caller that takes them."""
+
+    token: int
+    name: str
+    value: Raw
+
+
+ToWorker = (
+    RunCall
+    | RunChunk
+    | CancelRun
+    | Stop
+    | NestedDone
+    | NestedFailed
+    | RunHere
+    | RunStream
+    | MoreCredit
+)
+ToBroker = (
+    Ready
+    | Done
+    | ChunkDone
+    | Failed
+    | Skipped
+    | Nested
+    | CancelNested
+    | Yielded
+    | Progressed
+    | Emitted
+)
 
 encode_link = msgspec.msgpack.Encoder().encode
 _decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -35,7 +35,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         affinity: Reserved: requests with the same affinity go to the same worker.
         trace: Reserved: W3C traceparent, handed to the node.
         value_ref: Reserved: parameters by reference instead of by value.
-        stream: Reserved: initial credit ``[items, bytes]`` of a stream of parts.
+        stream: The caller takes parts; the credit ``[items, bytes]`` that they begin with.
+        events: So many messages about its progress and of its events the caller takes at first.
     """
 
     timeout_ms: float | None = None
@@ -47,6 +48,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     trace: str | None = None
     value_ref: str | None = None
     stream: tuple[int, int] | None = None
+    events: int | None = None
 
 
 NO_OPTIONS = Options()
@@ -101,11 +103,12 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 5, gc=False
 
 
 class Credit(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 6, gc=False):
-    """``[38, id, items, bytes]``: reserved: more credit for a stream of parts."""
+    """``[38, id, items, bytes, events]``: more credit for what an open call sends. Not answered."""
 
     id: RequestId
     items: int
     bytes: int
+    events: int = 0
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 7, gc=False):
@@ -193,7 +196,7 @@ class MapResult(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 18, gc=F
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 19, gc=False):
-    """``[51, id, seq, value, buffers]``: reserved: a numbered part of a stream."""
+    """``[51, id, seq, value, buffers]``: a part of a stream, numbered from 0; owns the buffers."""
 
     id: RequestId
     seq: int
@@ -202,7 +205,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 19, gc=False)
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 20, gc=False):
-    """``[52, id, done, total, message]``: reserved: progress of a running call."""
+    """``[52, id, done, total, message]``: how far a running call is, newer ones replace older."""
 
     id: RequestId
     done: float
@@ -227,7 +230,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 22, gc=False)
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 23, gc=False):
-    """``[55, id, seq, name, value]``: reserved: an event of a run or call."""
+    """``[55, id, seq, name, value]``: an event of a running call, numbered from 0."""
 
     id: RequestId
     seq: int

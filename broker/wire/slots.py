@@ -12,7 +12,8 @@ REVOKED        broker  token of the request it has taken back
 STARTED_NS     worker  monotonic clock when it began, ns
 FINISHED       worker  token of the request whose node ended last in this slot
 MARK           worker  of a chunk: how many items are over and how many bytes their results
-                       have, which lie behind the page (wire/items.py)
+                       have, which lie behind the page (wire/items.py); of a generator:
+                       whether it runs
 =============  ======  ======================================================================
 
 **Starting is a claim.** The worker writes STARTED, then reads REVOKED; the broker writes REVOKED,
@@ -114,6 +115,10 @@ class SlotsPage:
         """Worker: the words of the page, and which of them is the slot's mark."""
         return self._words, slot * _WORDS_PER_SLOT + _MARK
 
+    def set_mark(self, slot: int, mark: int) -> None:
+        """Worker: note whether a generator runs (1) or is suspended (0)."""
+        self._words[slot * _WORDS_PER_SLOT + _MARK] = mark
+
     def revoke(self, slot: int, token: int) -> bool:
         """Broker: take a request back; `True` means the worker will not run it.
 
@@ -139,7 +144,7 @@ class SlotsPage:
         return self._words[slot * _WORDS_PER_SLOT + _STARTED_NS]
 
     def mark(self, slot: int) -> int:
-        """Broker: the mark of a chunk, see wire/items.py."""
+        """Broker: the mark of a chunk, see wire/items.py, or of a generator."""
         return self._words[slot * _WORDS_PER_SLOT + _MARK]
 
     def read_area(self, size: int) -> bytes:

@@ -36,11 +36,15 @@ class RetryPolicy(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
-    """One node: its full name, its kind, and how it is tried again; its index is its place."""
+    """One node: its full name, its kind, how it is tried again, whether it is a generator.
+
+    Its index is its place.
+    """
 
     name: str
     kind: NodeKind
     retry: RetryPolicy | None = None
+    streams: bool = False
 
 
 class NodeTable(msgspec.Struct, frozen=True):

@@ -28,13 +28,23 @@ Mirror: tests/broker/wire/test_values.py.
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
 from importlib import import_module
 from math import prod
-from types import NoneType
+from types import GenericAlias, NoneType
 from typing import Any, Final, get_args, get_origin
 from uuid import UUID
 
@@ -60,6 +70,9 @@ NEVER_LIFTED: Final[frozenset[type]] = frozenset(
 _NATIVE_TO_MSGPACK: Final = (bytes, bytearray, memoryview, datetime)
 _DTYPE: Final = re.compile(r"[<>|][biufcmMSU][1-9]\d{0,8}(\[\d{0,9}[A-Za-z\u03bc]{1,2}\])?")
 _DTYPE_KINDS: Final = "biufcmMSU"
+_GENERATORS: Final = frozenset(
+    {Iterator, Iterable, Generator, AsyncIterator, AsyncIterable, AsyncGenerator}
+)
 _ARRAY_DIMENSIONS_MAX: Final = 32  # numpy 1's limit; numpy 2 has 64
 
 
@@ -73,7 +86,9 @@ class NodeDescription(msgspec.Struct, frozen=True):
         signature: As it would be written in Python, without an injected context.
         doc: Its docstring, unindented; empty when it has none.
         params: JSON Schema of the params map.
-        result: JSON Schema of the result, empty where it is not annotated.
+        result: JSON Schema of the result, empty where it is not annotated; of a streaming node,
+            that of the array of its parts.
+        streams: Whether it is a streaming node.
     """
 
     name: str
@@ -83,6 +98,7 @@ class NodeDescription(msgspec.Struct, frozen=True):
     doc: str
     params: dict[str, Any]
     result: dict[str, Any]
+    streams: bool = False
 
 
 def encode_params(params: Mapping[str, Any] | Sequence[Any]) -> tuple[bytes, Sequence[Buffer]]:
@@ -423,3 +439,19 @@ _decode_any = msgspec.msgpack.Decoder(
 ).decode
 _decode_index = msgspec.msgpack.Decoder(int).decode
 _decode_array = msgspec.msgpack.Decoder(tuple[str, tuple[int, ...], int | memoryview]).decode
+
+
+def part_type(annotation: Any) -> Any:
+    """Give the type of a generator's parts by its return annotation, `Any` where it does not say.
+
+    That is ``T`` for ``Iterator[T]``, ``Generator[T, …]``, ``AsyncIterator[T]`` and their like.
+    """
+    if get_origin(annotation) not in _GENERATORS:
+        return Any
+    arguments = get_args(annotation)
+    return arguments[0] if arguments else Any
+
+
+def collected_type(annotation: Any) -> Any:
+    """Give the type of all parts together, for a caller who takes them so."""
+    return GenericAlias(list, part_type(annotation))

@@ -213,7 +213,9 @@ def call(
 ) -> None:
     """Call a node and print its result.
 
-    Text is printed as it is, bytes are written as they are, all else is one line of JSON.
+    Of a streaming node each part is printed as it comes. Text is printed as it is, bytes are
+    written as they are, all else is one line of JSON. What a node tells of its progress is shown
+    as a bar, if standard error is a terminal.
     """
     from .output import reporting
 

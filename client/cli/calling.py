@@ -1,12 +1,16 @@
-"""``pronghorn call``: one call, its result on standard output. An IO shell.
+"""``pronghorn call``: one call, its result or parts on standard output. An IO shell.
 
 Mirror: tests/client/cli/test_calling.py.
 """
 
-from typing import Any
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.values import NodeDescription
 
+from ..inbox import Event, Progress
 from ..sync import Client
 from .arguments import (
     STANDARD_INPUT,
@@ -20,24 +24,67 @@ from .arguments import (
 from .connecting import CONNECT_TIMEOUT_S, check_listening
 from .output import is_terminal, json_line, warn, write
 
+if TYPE_CHECKING:
+    from .progress import CallProgress
+
 
 def call(
     node: str, words: list[str], params_json: str | None, *, endpoint: str, timeout_s: float | None
 ) -> None:
-    """Call a node with params from the command line and print its result.
+    """Call a node with params from the command line; print its result, or its parts as they come.
 
     Text is printed as it is and bytes are written as they are, all else as one line of JSON; with
-    `params_json` everything is.
+    `params_json` everything is. Progress is shown on a terminal, unless parts are printed on it.
     """
     params = _params(words, params_json)
+    as_json = params_json is not None
     check_listening(endpoint)
     with Client(endpoint, connect_timeout_s=CONNECT_TIMEOUT_S) as client:
+        description = _described(client, node)
+        streams = description is not None and description.streams
+        arguments: dict[str, Any] = {"timeout_s": timeout_s}
+        by_position: list[Any] = []
         if isinstance(params, list):
-            result = client.call(node, *params, timeout_s=timeout_s)
+            by_position = params
         else:
-            params = _with_files(client, node, params)
-            result = client.call(node, params=params, timeout_s=timeout_s)
-    _print(result, node, as_json=params_json is not None)
+            arguments["params"] = _with_files(description, params)
+        with ExitStack() as stack:
+            if is_terminal(2) and not (as_json or (streams and is_terminal(1))):
+                arguments["on_event"] = stack.enter_context(_Bar()).on_event
+            if not streams:
+                _print(client.call(node, *by_position, **arguments), node, as_json=as_json)
+                return
+            for part in stack.enter_context(client.stream(node, *by_position, **arguments)):
+                _print(part, node, as_json=as_json)
+
+
+class _Bar:
+    """A progress bar, from the first progress that the node tells."""
+
+    def __init__(self) -> None:
+        self._bar: CallProgress | None = None
+
+    def on_event(self, told: Progress | Event) -> None:
+        """Show how far the node is; its other events are for programs."""
+        if not isinstance(told, Progress):
+            return
+        if self._bar is None:
+            from .progress import CallProgress  # only here: see mapping.py
+
+            self._bar = CallProgress()
+        self._bar.show(told.done, told.total, told.message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _params(words: list[str], params_json: str | None) -> Params:
@@ -64,14 +111,19 @@ def _params(words: list[str], params_json: str | None) -> Params:
     return params | named
 
 
-def _with_files(client: Client, node: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Read the values that are in files; only they need the parameters' types, so only then ask."""
-    if not any(isinstance(value, FromFile) for value in params.values()):
-        return params
-    schemas: dict[str, Any] = {}
+def _described(client: Client, node: str) -> NodeDescription | None:
+    """Find out what a node is; `None` if there is none of that name."""
     for description in client.nodes():
         if node == description.name or node in description.aliases:
-            schemas = description.params.get("properties", {})
+            return description
+    return None
+
+
+def _with_files(description: NodeDescription | None, params: dict[str, Any]) -> dict[str, Any]:
+    """Read the values that are in files, as the types of the parameters say."""
+    schemas: dict[str, Any] = {}
+    if description is not None:
+        schemas = description.params.get("properties", {})
     return {
         name: value_of_file(name, read_file(value.path), schemas.get(name, {}))
         if isinstance(value, FromFile)

@@ -1,4 +1,4 @@
-"""The progress bar of ``pronghorn map``, on standard error.
+"""The progress bars of ``pronghorn map`` and ``pronghorn call``, on standard error.
 
 Mirror: tests/client/cli/test_progress.py.
 """
@@ -12,6 +12,8 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskProgressColumn,
+    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
@@ -56,6 +58,37 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._display.stop()
+
+
+class CallProgress:
+    """Shows what one call tells of its progress, and is gone when it is closed.
+
+    Args:
+        console: Where to show it; standard error by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._display = Display(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=console or Console(stderr=True),
+            refresh_per_second=_REFRESHES_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._display.add_task("", total=None)
+        self._display.start()
+
+    def show(self, done: float, total: float | None, message: str) -> None:
+        """Show how far it is; the bar only moves to and fro while `total` is not known."""
+        self._display.update(self._task, completed=done, total=total, description=message)
+
+    def close(self) -> None:
+        """Take it away."""
         self._display.stop()
 
 

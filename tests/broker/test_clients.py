@@ -49,7 +49,6 @@ from pronghorn.broker.wire.messages import (
     Call,
     Cancel,
     ClientMessage,
-    Credit,
     Error,
     Goodbye,
     Hello,
@@ -139,7 +138,7 @@ def test_hello_ping_and_goodbye(driver: Driver) -> None:
     assert driver.core.statistics().sessions == 0
 
 
-@pytest.mark.parametrize("message", [Credit(5, 1, 1), Run(5, "flow"), Subscribe(5, "topic")])
+@pytest.mark.parametrize("message", [Run(5, "flow"), Subscribe(5, "topic")])
 def test_reserved_kinds_are_refused(driver: Driver, message: ClientMessage) -> None:
     kind = type(message).__name__.lower()
     text = f"messages of kind '{kind}' are reserved, not served yet"
@@ -294,9 +293,7 @@ def test_an_absurd_deadline_is_refused(driver: Driver, timeout_ms: float) -> Non
     assert driver.core.next_due() == inf
 
 
-@pytest.mark.parametrize(
-    "options", [Options(durability="sync"), Options(value_ref="x"), Options(stream=(1, 1))]
-)
+@pytest.mark.parametrize("options", [Options(durability="sync"), Options(value_ref="x")])
 def test_reserved_options_are_refused(driver: Driver, options: Options) -> None:
     assert error_of(driver.say(Call(1, "m.add", NIL, options))).code == "UNIMPLEMENTED"
 

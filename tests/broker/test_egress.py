@@ -9,11 +9,11 @@ from msgspec import Raw
 
 from pronghorn.broker.egress import Egress
 from pronghorn.broker.events import Origin, Send
-from pronghorn.broker.wire.codec import encode_message
+from pronghorn.broker.wire.codec import decode_reply, encode_message
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.limits import DEFAULT_LIMITS, KIB, Limits
 from pronghorn.broker.wire.link import CODEC_JSON, CODEC_MSGPACK
-from pronghorn.broker.wire.messages import BrokerMessage, Error, Pong, Result
+from pronghorn.broker.wire.messages import BrokerMessage, Error, Part, Pong, ReplyBundle, Result
 
 PEER = b"\0peer"
 PONG = Pong(1, "e1")
@@ -195,3 +195,18 @@ def test_what_was_collected_for_a_client_that_is_gone_is_dropped(egress: Egress)
     egress.forget(PEER)
     assert egress.messages(PEER, [half]) == []
     assert len(egress.messages(b"other", [other])) == 1
+
+
+def test_nothing_overtakes_a_part() -> None:
+    """A large reply leaves in frames of its own; the parts before it must not come behind it."""
+    parts = [Send(b"p", Part(1, seq, Raw(b"\x01")), batched=True) for seq in range(3)]
+    large = Send(b"p", Part(1, 3, Raw(b"\x01"), 1), None, [b"x" * 100], batched=True)
+    end = Send(b"p", Result(1, Raw(b"\xc0")), batched=True)
+    messages = Egress(DEFAULT_LIMITS).messages(b"p", [*parts, large, end])
+    first = decode_reply(messages[0][0])
+    assert isinstance(first, ReplyBundle)
+    assert first.messages == [send.message for send in parts]
+    assert messages[1:] == [
+        [encode_message(large.message), b"x" * 100],
+        [encode_message(end.message)],
+    ]

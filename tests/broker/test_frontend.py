@@ -24,6 +24,7 @@ LIMITS = Limits(
     frames=12,
     grant_requests=1,
     stranger_requests=1,
+    grant_parts=1,
 )
 
 

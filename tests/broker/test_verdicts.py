@@ -78,7 +78,6 @@ def test_at_the_limits_a_request_is_accepted(fitting: dict[str, Any]) -> None:
         ({"options": Options(timeout_ms=TIMEOUT_MS_MAX + 1)}, InvalidArgumentError, None),
         ({"options": Options(durability="sync")}, UnimplementedError, None),
         ({"options": Options(value_ref="x")}, UnimplementedError, None),
-        ({"options": Options(stream=(1, 1))}, UnimplementedError, None),
     ],
 )
 def test_beyond_a_limit_it_is_refused(

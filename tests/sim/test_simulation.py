@@ -7,7 +7,7 @@ import pytest
 from sim.runs import SimulationError, replay, shrink, simulate
 from sim.workers import FakeWorker
 
-from pronghorn.broker.wire.link import ToBroker
+from pronghorn.broker.wire.link import ToBroker, Yielded
 
 SEEDS = 50
 EVENTS = 4_000  # per seed, so 200,000 together
@@ -66,11 +66,20 @@ class WorkerThatIgnoresClaims(FakeWorker):
         return True
 
 
+class WorkerThatIgnoresCredit(FakeWorker):
+    """Yields one part more than it may."""
+
+    def say(self, word: ToBroker) -> None:
+        super().say(word)
+        if isinstance(word, Yielded):
+            super().say(word)
+
+
 class WorkerThatForgets(FakeWorker):
     """Loses every tenth of its last words."""
 
     def say(self, word: ToBroker) -> None:
-        if self.dice.below(10):
+        if self.dice.below(10) or isinstance(word, Yielded):
             super().say(word)
 
 
@@ -86,7 +95,8 @@ def first_failure(worker_type: type[FakeWorker]) -> SimulationError:
 @pytest.mark.parametrize(
     ("worker_type", "message"),
     [
-        (WorkerThatIgnoresClaims, "runs a second time|not_started"),
+        (WorkerThatIgnoresClaims, "runs a second time|not_started|not confirmed"),
+        (WorkerThatIgnoresCredit, "keeps to the credit|a stream"),
         (WorkerThatForgets, "never end|each slot|deadline|blocked|idle"),
     ],
 )

@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -208,3 +208,93 @@ def thread_name() -> str:
 
 def _write_line(fifo: str, text: str) -> None:
     Path(fifo).write_text(f"{text}\n")
+
+
+def _note(path: str, word: str) -> None:
+    if path:
+        with open(path, "a") as file:
+            file.write(f"{word}\n")
+
+
+def _points(count: int, bad: str) -> Iterator[Point]:
+    for number in range(count):
+        yield Point(number)
+    if bad == "raise":
+        raise ValueError("in the middle")
+    if bad == "part":
+        yield cast(Point, object())
+
+
+@node
+def points(ctx: Context, count: int, bad: str = "", path: str = "") -> Iterator[Point]:
+    """Yield points; note in a file when it is closed, and what it knew of it."""
+    try:
+        yield from _points(count, bad)
+    finally:
+        _note(path, f"closed, cancelled: {ctx.cancelled}")
+
+
+@node(thread=True)
+def points_threaded(ctx: Context, count: int, bad: str = "", path: str = "") -> Iterator[Point]:
+    try:
+        yield from _points(count, bad)
+    finally:
+        _note(path, f"closed, cancelled: {ctx.cancelled}")
+
+
+@node
+async def points_async(
+    ctx: Context, count: int, bad: str = "", path: str = ""
+) -> AsyncIterator[Point]:
+    try:
+        for point in _points(count, bad):
+            await asyncio.sleep(0)
+            yield point
+    finally:
+        _note(path, f"closed, cancelled: {ctx.cancelled}")
+
+
+@node
+def returns_more() -> Generator[int, None, str]:
+    yield 1
+    return "the end"
+
+
+@node
+def blobs(count: int, size: int) -> Iterator[bytes]:
+    for number in range(count):
+        yield bytes([number % 256]) * size
+
+
+def _tell(ctx: Context, count: int) -> int:
+    for number in range(count):
+        ctx.progress(number, count, "going")
+        ctx.emit("found", {"number": number})
+    return count
+
+
+@node
+def tells(ctx: Context, count: int) -> int:
+    return _tell(ctx, count)
+
+
+@node(thread=True)
+def tells_threaded(ctx: Context, count: int) -> int:
+    return _tell(ctx, count)
+
+
+@node
+async def tells_async(ctx: Context, count: int) -> int:
+    return _tell(ctx, count)
+
+
+@node
+async def calls_what_tells(ctx: Context) -> list[int]:
+    return [await ctx.call("tells", 2), sum(point["x"] for point in await ctx.call("points", 4))]
+
+
+@node
+def tells_in_between(ctx: Context, count: int) -> Iterator[int]:
+    for number in range(count):
+        ctx.emit("about to yield", number)
+        yield number

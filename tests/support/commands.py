@@ -18,8 +18,10 @@ TIMEOUT_S = 30.0
 
 NODES = '''\
 import asyncio
+import itertools
 import os
-from pronghorn.worker import node
+from collections.abc import Iterator
+from pronghorn.worker import Context, node
 
 @node
 def add(a: int, b: int) -> int:
@@ -64,6 +66,36 @@ def divide(a: int) -> int:
 @node
 def die(code: int) -> int:
     os._exit(code)
+
+@node
+def count(n: int) -> Iterator[int]:
+    yield from range(n)
+
+@node
+def lines(n: int) -> Iterator[str]:
+    for number in range(n):
+        yield f"line {number}"
+
+@node
+def fails_later() -> Iterator[int]:
+    yield 1
+    raise ValueError("in the middle")
+
+@node
+def endless(told: str) -> Iterator[int]:
+    with open(told, "w", buffering=1) as out:
+        out.write("begun\\n")
+        try:
+            yield from itertools.count()
+        finally:
+            out.write("closed\\n")
+
+@node
+def works(ctx: Context, n: int) -> int:
+    for number in range(n):
+        ctx.progress(number, n, f"step {number}")
+        ctx.emit("step", number)
+    return n
 
 @node
 async def linger(told: str) -> None:

@@ -45,7 +45,7 @@ from pronghorn.broker.wire.table import NodeInfo, NodeTable, RetryPolicy
 
 PEER, OTHER = b"peer", b"other"
 PARAMS, VALUE = Raw(b"\x92\x01\x02"), Raw(b"\x03")
-ADD, SLEEP, THREAD, AGAIN, RETRY = range(5)
+ADD, SLEEP, THREAD, AGAIN, RETRY, ROWS, AROWS = range(7)
 TABLE = NodeTable(
     (
         NodeInfo("m.add", "inline"),
@@ -53,6 +53,8 @@ TABLE = NodeTable(
         NodeInfo("m.thread", "thread"),
         NodeInfo("m.again", "inline", RetryPolicy(3, 1.0, 1.5)),
         NodeInfo("m.retry", "async", RetryPolicy(3, 1.0, 1.5)),
+        NodeInfo("m.rows", "inline", RetryPolicy(3, 1.0, 1.5), streams=True),
+        NodeInfo("m.arows", "async", streams=True),
     ),
     "digest",
 )
@@ -62,6 +64,8 @@ LIMITS = Limits(
     grant_requests=4,
     grant_bytes=8 * KIB,
     stranger_requests=2,
+    grant_parts=20,
+    grant_part_bytes=4 * KIB,
 )
 GRACE_S = 0.5
 JSON = Origin((), CODEC_JSON, silent=False, batch=0)

@@ -8,7 +8,7 @@ import decimal
 import enum
 import functools
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypedDict
 
@@ -246,23 +246,37 @@ def test_kinds() -> None:
     assert read(functools.lru_cache(plain)).kind == "inline"
 
 
-def test_generators_are_refused() -> None:
+def test_generators_stream() -> None:
     def stream() -> Generator[int]:
         yield 1
 
-    async def async_stream() -> Any:
+    async def async_stream() -> AsyncIterator[str]:
+        yield "a"
+
+    def untyped() -> Any:
         yield 1
 
-    for function in (stream, async_stream):
-        assert refusal(function).endswith(
-            "streaming nodes are not supported yet: return a list instead"
-        )
+    assert [(read(one).kind, read(one).streams) for one in (stream, async_stream, untyped)] == [
+        ("inline", True),
+        ("async", True),
+        ("inline", True),
+    ]
+    assert read_signature("nodes.it", node(thread=True)(stream)).kind == "thread"
+    assert [read(one).result for one in (stream, async_stream, untyped)] == [
+        list[int],
+        list[str],
+        list[Any],
+    ]
+    assert read(stream).text == "it() -> collections.abc.Generator[int]"
+    assert not read(async_stream).awaits_wrapped
+    assert "remove it" in refusal(functools.lru_cache(stream))
 
     @functools.wraps(stream)
     def collected() -> list[int]:
         return list(stream())
 
-    assert read(collected).kind == "inline"
+    assert (read(collected).kind, read(collected).streams) == ("inline", False)
+    assert read(collected).identity != read(stream).identity
 
 
 def test_async_in_threads_and_caches_is_refused() -> None:

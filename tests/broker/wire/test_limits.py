@@ -59,13 +59,19 @@ def test_limits_survive_the_wire() -> None:
         "grant_requests": 4096,
         "grant_bytes": 67108864,
         "stranger_requests": 256,
+        "grant_parts": 16384,
+        "grant_part_bytes": 268435456,
     }
     assert msgspec.msgpack.decode(encoded, type=Limits) == DEFAULT_LIMITS
 
 
 def test_the_sockets_limits_lie_beyond_our_own() -> None:
     limits = Limits(
-        request_bytes=MIB, result_bytes=2 * MIB, grant_requests=10, stranger_requests=20
+        request_bytes=MIB,
+        result_bytes=2 * MIB,
+        grant_requests=10,
+        stranger_requests=20,
+        grant_parts=500,
     )
     assert limits.socket_message_bytes == 8 * MIB
-    assert limits.socket_high_water_mark == 104
+    assert limits.socket_high_water_mark == 604

@@ -19,20 +19,25 @@ from pronghorn.broker.wire.link import (
     CancelRun,
     ChunkDone,
     Done,
+    Emitted,
     Failed,
     FrameReader,
+    MoreCredit,
     Nested,
     NestedDone,
     NestedFailed,
+    Progressed,
     Ready,
     RunCall,
     RunChunk,
     RunHere,
+    RunStream,
     Skipped,
     Stop,
     StreamError,
     ToBroker,
     ToWorker,
+    Yielded,
     broker_end,
     encode_link,
     next_stream_bytes,
@@ -51,6 +56,8 @@ TO_WORKER: list[ToWorker] = [
     NestedDone(id=4, value=Raw(b"\x03")),
     NestedFailed(4, "NODE_ERROR", "no", ErrorDetails(exception="ValueError")),
     RunHere(4),
+    RunStream(9, 3, 1, 0, Raw(b"\x80"), takes_parts=True, items=8, bytes=9000, events=5),
+    MoreCredit(9, 4, 4500, 1),
 ]
 FAILURE = ItemFailure(1, "NODE_ERROR", "no", ErrorDetails(outcome="executed"))
 TO_BROKER: list[ToBroker] = [
@@ -61,6 +68,9 @@ TO_BROKER: list[ToBroker] = [
     Skipped(9),
     Nested(4, 9, "m.add", Raw(b"\x80"), left_ms=2.5, waits=True, depth=1),
     CancelNested(4),
+    Yielded(9, Raw(b"\x03")),
+    Progressed(9, 1.0, 2.0, "half"),
+    Emitted(9, "found", Raw(b"\x03")),
 ]
 
 frames = st.lists(st.binary(max_size=40), max_size=20)

@@ -48,7 +48,7 @@ REQUESTS: list[tuple[ClientMessage, int, list[Any]]] = [
     (Call(1, "add", Raw(b"\x92\x01\x02")), 35, [1, "add", [1, 2], None]),
     (MapChunk("m", "add", Raw(b"\x90")), 36, ["m", "add", [], None]),
     (Cancel(1), 37, [1]),
-    (Credit(1, 2, 3), 38, [1, 2, 3]),
+    (Credit(1, 2, 3), 38, [1, 2, 3, 0]),
     (Ack(4), 39, [4]),
     (Ping(5), 40, [5]),
     (Run(6, "order"), 41, [6, "order", None, None]),

@@ -16,9 +16,12 @@ from pronghorn.broker.wire.errors import ERROR_CLASSES, ErrorDetails
 from pronghorn.broker.wire.jsonrpc import encode_error
 from pronghorn.broker.wire.limits import (
     BATCH_REQUESTS_MAX,
+    COLLECTED_PARTS_MAX,
     DEFAULT_LIMITS,
     ENVELOPE_FRAMES_MAX,
+    EVENT_BYTES_MAX,
     ID_BYTES_MAX,
+    KIB,
     MIB,
     NODE_NAME_BYTES_MAX,
     TIMEOUT_MS_MAX,
@@ -122,6 +125,9 @@ def test_the_limits_are_those_of_the_code() -> None:
             f"{limits.grant_requests:,}; {limits.stranger_requests}; "
             f"{limits.grant_bytes // MIB} MiB"
         ),
+        "`grant_parts`": f"{limits.grant_parts:,}; {limits.grant_part_bytes // MIB} MiB",
+        "bytes of an event's value": f"{EVENT_BYTES_MAX // KIB} KiB",
+        "parts that are collected": f"{COLLECTED_PARTS_MAX:,}",
         "frames of an envelope": f"{ENVELOPE_FRAMES_MAX}",
         "characters of an id": f"{ID_BYTES_MAX}",
         "bytes of a node's name": f"{NODE_NAME_BYTES_MAX}",

@@ -191,3 +191,38 @@ def test_reader_that_has_gone_is_no_error_to_tell(served: Commands) -> None:
         process.stdout = None
         _, errors = process.communicate(b"x" * 1_000_000, timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (141, b"")
+
+
+def test_parts_are_printed_one_a_line(caller: Caller) -> None:
+    assert caller("count", "n=3") == b"0\n1\n2\n"
+    assert caller("lines", "n=2") == b"line 0\nline 1\n"
+    assert caller("lines", params_json="[2]") == b'"line 0"\n"line 1"\n'
+    assert caller("count", "n=0") == b""
+
+
+def test_parts_before_a_failure_are_printed(
+    caller: Caller, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with pytest.raises(NodeError, match="in the middle"):
+        caller("fails_later")
+    assert capsysbinary.readouterr().out == b"1\n"
+
+
+@pytest.mark.slow
+def test_progress_is_shown_on_a_terminal_only(served: Commands) -> None:
+    assert served("call", "works", "n=3") == (0, b"3\n", "")
+    assert "step 2" in served.on_terminal("call", "works", "n=3", stdout=False)
+
+
+@pytest.mark.slow
+def test_interrupt_cancels_a_stream(served: Commands, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    subprocess.run(["mkfifo", told], check=True)
+    with served.start("call", "endless", f"told={told}") as process, open(told) as telling:
+        assert telling.readline() == "begun\n"
+        assert process.stdout is not None
+        assert process.stdout.read(2) == b"0\n"
+        process.send_signal(signal.SIGINT)
+        assert telling.readline() == "closed\n"
+        process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130

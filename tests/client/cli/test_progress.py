@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from pronghorn.client.cli.progress import Progress
+from pronghorn.client.cli.progress import CallProgress, Progress
 
 
 def shown(size: int | None, steps: list[tuple[int, int, int]]) -> str:
@@ -26,3 +26,13 @@ def test_endless_input_has_none() -> None:
     text = shown(None, [(12_345, 20_000, 1_000_000)])
     assert "12,345 items" in text
     assert "━" not in text
+
+
+def test_a_call_shows_its_message_and_how_far_it_is() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    bar = CallProgress(console)
+    bar.show(1, 4, "reading [1]")
+    bar.close()
+    assert isinstance(console.file, io.StringIO)
+    assert "reading [1]" in console.file.getvalue()
+    assert "25%" in console.file.getvalue()

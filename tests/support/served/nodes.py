@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,11 @@ from pronghorn.worker import node
 def add(a: int, b: int) -> int:
     """Sum of two integers."""
     return a + b
+
+
+@node
+def count(n: int) -> Iterator[int]:
+    yield from range(n)
 
 
 @node

@@ -24,6 +24,7 @@ _WEIGHTS: dict[str, tuple[int, int]] = {
     "burst": (25, 25),
     "hang": (2, 12),
     "map": (16, 24),
+    "stream": (30, 40),
     "cancel": (40, 80),
     "ping": (8, 8),
     "stranger": (60, 80),

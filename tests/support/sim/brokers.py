@@ -168,6 +168,7 @@ class FakeBroker:
                 if worker is not None:  # else it has ended since the core decided so
                     worker.to_worker.send(command.message)
             elif isinstance(command, Send):
+                self._watch.sent(command)
                 sends.setdefault(command.peer, []).append(command)
             elif isinstance(command, Drained):
                 assert not any(one.open for one in self.core._sessions.by_peer.values())

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, PronghornError
-from pronghorn.broker.wire.messages import Error, MapResult
+from pronghorn.broker.wire.messages import Error, MapResult, Part, Result
 from pronghorn.client.core import ClientCore, Completion
+from pronghorn.client.inbox import Inbox
 from pronghorn.client.mapping import Chunk, MapPlan
 
 from .connections import Connection
 from .dice import Dice
-from .nodes import INLINE_NAMES, NAMES, duration
+from .nodes import INLINE_NAMES, NAMES, STREAMING, duration, parts_of
 from .oracle import Record
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _FLUSH_S = 0.000_05  # longest time until what a turn of the loop produced is sent
 _RECONNECT_S = 0.01
 _PAUSE_S = 0.02
+_READ_S = 0.005  # longest time until a slow reader reads on
 _LATE_S = 0.05  # longest time from a deadline until the caller is told, on a rough day
 _PADS = (0, 0, 0, 0, 0, 0, 40, 1000, 9_000, 15_000, 20_000)  # bytes; the last is over the limit
 _TIMEOUTS_MS = (0.05, 1.0, 5.0, 30.0, 3_600_000.0)
@@ -39,6 +41,16 @@ class _Mapping:
         self.given_out = 0  # results
 
 
+class _Reading:
+    """A stream that is read."""
+
+    def __init__(self, request_id: int, inbox: Inbox) -> None:
+        self.request_id = request_id
+        self.inbox = inbox
+        self.parts: list[int] = []  # taken
+        self.is_planned = False  # whether it will be read on
+
+
 Handle = Record | tuple[_Mapping, Chunk]
 
 
@@ -52,6 +64,7 @@ class OurClient:
         self._dice = dice
         self._open: dict[int, Record] = {}  # request id -> call that may still be cancelled
         self._mappings: list[_Mapping] = []
+        self._streams: dict[Record, _Reading] = {}  # those without their terminal reply
         self._gone = False
         self._flush_is_planned = False
         self._wake_up_at = inf  # when a deadline of what waits is looked at next
@@ -118,6 +131,63 @@ class OurClient:
         mapping = _Mapping(plan, records, ordered=ordered)
         self._mappings.append(mapping)
         self._go_on(mapping)
+
+    def stream(self, dice: Dice) -> None:
+        """Open a stream, of which parts are read now and then."""
+        name = dice.choose(STREAMING)
+        record = self._world.oracle.open(name, duration(name, dice))
+        timeout_ms = dice.choose(_TIMEOUTS_MS) if dice.chance(4) else None
+        record.due = self._due(timeout_ms)
+        inbox = Inbox(
+            parts=True,
+            events=dice.chance(2),
+            items=1 + dice.below(12),
+            bytes_=1 + dice.below(100),
+            event_count=2 + dice.below(6),
+        )
+        params = msgspec.msgpack.encode({"uid": record.uid}), ()
+        request_id = self.core.call(record, name, params, timeout_ms, record.due, inbox)
+        self._open[request_id] = record
+        self._streams[record] = reading = _Reading(request_id, inbox)
+        inbox.wake = lambda: self._read_soon(record, reading)
+        self._world.log("stream", self._name, request_id, record.name, record.uid)
+        self._plan_flush()
+
+    def _read_soon(self, record: Record, reading: "_Reading") -> None:
+        if not reading.is_planned:
+            reading.is_planned = True
+            delay_s = self._dice.between(0.0, _READ_S if self._dice.chance(3) else 0.0)
+            self._agenda.after(delay_s, self._read, record, reading)
+
+    def _read(self, record: Record, reading: "_Reading") -> None:
+        """Take some of what has come of a stream, and give credit for it."""
+        reading.is_planned = False
+        if self._gone:
+            return
+        for _ in range(1 + self._dice.below(8)):
+            self._take_part(reading)
+        owed = reading.inbox.owed()
+        if owed is not None:
+            self.core.credit(reading.request_id, owed)
+            self._plan_flush()
+        if reading.inbox:
+            self._read_soon(record, reading)
+
+    @staticmethod
+    def _take_part(reading: "_Reading") -> None:
+        taken = reading.inbox.take()
+        if taken is not None and isinstance(taken[0], Part):
+            reading.parts.append(msgspec.msgpack.decode(taken[0].value))
+
+    def _end_stream(self, record: Record, reading: "_Reading", reply: Any) -> None:
+        """Check what has come of a stream that has its terminal reply."""
+        while reading.inbox:
+            self._take_part(reading)
+        expected = parts_of(record.uid)
+        if isinstance(reply, Result):
+            assert reading.parts == expected, "a stream that ends well is whole"
+        else:
+            assert reading.parts == expected[: len(reading.parts)], "a stream has no gaps"
 
     def cancel(self, dice: Dice) -> None:
         """Cancel one of the calls, or one that never was."""
@@ -217,6 +287,8 @@ class OurClient:
                 assert not isinstance(reply, MapResult)
                 assert handle.due is None or self._agenda.now < handle.due + _LATE_S, "told late"
                 _check_refusal(reply)
+                if handle in self._streams:
+                    self._end_stream(handle, self._streams.pop(handle), reply)
                 oracle.tell(handle, reply)
             else:
                 mapping, chunk = handle

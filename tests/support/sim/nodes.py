@@ -16,6 +16,8 @@ TABLE = NodeTable(
         NodeInfo("m.retry", "async", RETRY),
         NodeInfo("m.caller", "inline"),
         NodeInfo("m.acaller", "async"),
+        NodeInfo("m.rows", "inline", streams=True),
+        NodeInfo("m.arows", "async", RETRY, streams=True),
     ),
     "digest",
 )
@@ -45,7 +47,8 @@ NAMES = (
     *("slow", "fail", "sleep", "sleep", "thread", "m.quick"),
     *("again", "retry", "caller", "acaller"),
 )
-RETRIED = ("again", "retry")
+RETRIED = ("again", "retry", "arows")
+STREAMING = ("rows", "arows")
 CALLERS = ("caller", "acaller")
 DEPTH_MAX = 4
 
@@ -59,6 +62,8 @@ _RANGES_S = {
     "retry": (0.0, 0.005),
     "caller": (0.0, 0.000_2),
     "acaller": (0.0, 0.002),
+    "rows": (0.0, 0.005),
+    "arows": (0.0, 0.01),
 }
 _FOR_ONCE_S = (0.005, 0.05)  # any node, once in a while
 
@@ -67,3 +72,8 @@ def duration(name: str, dice: Dice) -> float:
     """Choose the run time of one call, seconds."""
     low, high = _FOR_ONCE_S if dice.chance(30) else _RANGES_S[name.rpartition(".")[2]]
     return dice.between(low, high)
+
+
+def parts_of(uid: int) -> list[int]:
+    """Give the parts that a streaming call yields in the end."""
+    return [uid * 1000 + seq for seq in range(uid % 50)]

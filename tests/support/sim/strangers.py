@@ -154,6 +154,9 @@ class Stranger:
             return Call(None, record.name, _params(record))
         if kind == 1:
             return Cancel(dice.choose([id_ for _, id_ in self._calls] or [5]))
+        if kind == 5 and dice.chance(4):  # which ends a call that is open
+            items = dice.choose((1, -1, 2**62))
+            return Credit(dice.choose([id_ for _, id_ in self._calls] or [5]), items, 1)
         id_ = self._id(dice)
         key = (False, id_)
         if kind == 2:
@@ -161,7 +164,7 @@ class Stranger:
             return Ping(id_)
         if kind == 3:
             self._expect(key)
-            return dice.choose((Run(id_, "flow"), Subscribe(id_, "topic"), Credit(id_, 1, 1)))
+            return dice.choose((Run(id_, "flow"), Subscribe(id_, "topic")))
         record = self._call(key, dice)
         options = None
         if kind == 4:

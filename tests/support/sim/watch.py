@@ -7,11 +7,13 @@ from math import inf
 
 from pronghorn.broker.core import BrokerCore
 from pronghorn.broker.deadlines import ROOM_MIN
-from pronghorn.broker.events import Assign
+from pronghorn.broker.events import Assign, Send
 from pronghorn.broker.placement import Worker, WorkerState
 from pronghorn.broker.requests import Request
 from pronghorn.broker.window import BUDGET_NS, STALL_S, WINDOW_BYTES
 from pronghorn.broker.wire.link import RunCall, RunChunk
+from pronghorn.broker.wire.messages import Error, MapResult, Part, RequestId, Result
+from pronghorn.broker.wire.messages import Event as EventMessage
 from pronghorn.broker.wire.slots import SLOTS_PER_WORKER, SlotState
 
 SLACK_S = 0.006
@@ -40,6 +42,26 @@ class Watch:
         # nodes take turns as one peer
         self._turns: dict[tuple[bytes, bool], _Turn] = {}
         self._someone_is_idle = False  # after the last burst
+        self._next_parts: dict[tuple[bytes, RequestId], int] = {}  # peer, id -> number of its next
+        self._next_events: dict[tuple[bytes, RequestId], int] = {}
+        # Of clients that said hello, which never use an id again.
+        self._told_the_end: set[tuple[bytes, RequestId]] = set()
+
+    def sent(self, command: Send) -> None:
+        """Check that parts and events are numbered without gaps and end with the terminal."""
+        message = command.message
+        if not command.batched or message.id is None:
+            return
+        key = command.peer, message.id
+        assert key not in self._told_the_end, "I7: nothing follows the terminal reply"
+        if isinstance(message, Part):
+            assert message.seq == self._next_parts.get(key, 0), "I7: parts have no gaps"
+            self._next_parts[key] = message.seq + 1
+        elif isinstance(message, EventMessage):
+            assert message.seq == self._next_events.get(key, 0), "I7: events have no gaps"
+            self._next_events[key] = message.seq + 1
+        elif isinstance(message, Result | MapResult | Error):
+            self._told_the_end.add(key)
 
     def assigned(self, command: Assign, now: float) -> None:
         """Note a request that is given to a worker."""
@@ -107,7 +129,7 @@ class Watch:
         assert self._nested.keys() <= life.placement.workers.keys()
         for worker in life.placement.workers.values():
             assert not worker.held
-            assert not worker.revoked
+            assert not worker.revoked, "what was taken back is not confirmed"
             assert worker.idle
 
     def _check_turn(self, served: Request) -> None:

@@ -21,18 +21,23 @@ from pronghorn.broker.wire.link import (
     CancelRun,
     ChunkDone,
     Done,
+    Emitted,
     Failed,
+    MoreCredit,
     Nested,
     NestedDone,
     NestedFailed,
+    Progressed,
     Ready,
     RunCall,
     RunChunk,
     RunHere,
+    RunStream,
     Skipped,
     Stop,
     ToBroker,
     ToWorker,
+    Yielded,
     unwrap_json,
     wrap_json,
 )
@@ -42,7 +47,7 @@ from pronghorn.worker.core import WorkerCore
 
 from .dice import Dice
 from .network import Channel
-from .nodes import CALLERS, DEPTH_MAX, NAMES, duration
+from .nodes import CALLERS, DEPTH_MAX, NAMES, duration, parts_of
 from .oracle import Record
 from .pages import ITEMS_BYTES_MAX, InterleavedPage, make_memory
 
@@ -98,6 +103,20 @@ class _Running:
         self.message = message
         self.begun = False  # whether its first step was made
         self.cancelled = False
+
+
+class _Streaming(_Running):
+    """A streaming node that runs."""
+
+    __slots__ = ("bytes", "events", "is_planned", "items", "left", "record", "runs")
+
+    def __init__(self, message: RunStream, record: Record) -> None:
+        super().__init__(message)
+        self.record = record
+        self.items, self.bytes, self.events = message.items, message.bytes, message.events
+        self.left = list(parts_of(record.uid))  # parts that it has not yielded
+        self.is_planned = False  # whether its next step is
+        self.runs = False  # whether it is in a step, holding up the worker
 
 
 class FakeWorker:
@@ -190,6 +209,9 @@ class FakeWorker:
             self.core.stop()
             self._end_if_drained()
             return
+        if isinstance(message, MoreCredit):
+            self._take_credit(message)
+            return
         assert isinstance(message, RunCall | RunChunk)
         if self._dies(Doom.BEFORE_CLAIM):
             return
@@ -205,6 +227,10 @@ class FakeWorker:
         self._world.log("claim", self.id, message.token, begun)
         if not begun:
             self.say(Skipped(message.token))
+        elif isinstance(message, RunStream):
+            streaming = _Streaming(message, self._records(message)[0])
+            self.core.running(message.token, streaming)
+            self._plan_step(streaming)
         elif self.table.nodes[message.node].kind != "inline":
             self._start(message)
         elif isinstance(message, RunChunk):
@@ -363,7 +389,8 @@ class FakeWorker:
 
     def _finish(self, message: RunCall | RunChunk, word: ToBroker) -> None:
         """Note the end of a node, and send its last word if there is time for it."""
-        is_inline = self.table.nodes[message.node].kind == "inline"
+        node = self.table.nodes[message.node]
+        is_inline = node.kind == "inline" and not node.streams
         if is_inline:
             self.core.finish_inline(message.slot, message.token)
         else:
@@ -391,6 +418,80 @@ class FakeWorker:
         for act, arguments in self._when_free:
             self._agenda.after(self.dice.between(0.0, _TURN_S), act, *arguments)
         self._when_free.clear()
+
+    # --- streams --------------------------------------------------------------------------------
+
+    def _take_credit(self, message: MoreCredit) -> None:
+        running = self.core.cancelled(message.token)
+        if isinstance(running, _Streaming):
+            running.items += message.items
+            running.bytes += message.bytes
+            running.events += message.events
+            self._plan_step(running)
+
+    def _plan_step(self, streaming: _Streaming) -> None:
+        if not (streaming.is_planned or streaming.runs):
+            streaming.is_planned = True
+            self._agenda.after(self.dice.between(0.0, _TURN_S), self._step, streaming)
+
+    def _step(self, streaming: _Streaming) -> None:
+        """Begin a step; one of a plain generator holds up the worker."""
+        streaming.is_planned = False
+        if not self.alive or streaming.cancelled or streaming.runs:
+            return
+        if self._blocked:
+            self._when_free.append((self._step, (streaming,)))
+            return
+        if streaming.items <= 0 or streaming.bytes <= 0:
+            return
+        if not streaming.begun:
+            streaming.begun = True
+            self._world.oracle.ran(streaming.record)
+        streaming.runs = True
+        message = streaming.message
+        if self.table.nodes[message.node].kind == "inline":
+            self._blocked = True
+            self._page.set_mark(message.slot, 1)
+        step_s = streaming.record.duration_s / (1 + len(parts_of(streaming.record.uid)))
+        self._agenda.after(step_s, self._end_step, streaming)
+
+    def _end_step(self, streaming: _Streaming) -> None:
+        if not self.alive:
+            return
+        message = streaming.message
+        assert isinstance(message, RunStream)
+        if self.table.nodes[message.node].kind == "inline":
+            self._page.set_mark(message.slot, 0)
+            self._unblock()
+            self._plan_turn()
+        elif streaming.cancelled:  # a task ends at once
+            return
+        streaming.runs = False
+        token, record = message.token, streaming.record
+        if streaming.cancelled:
+            details = ErrorDetails(outcome="maybe_executed")
+            self._finish(message, Failed(token, "CANCELLED", "cancelled", details))
+        elif not streaming.left:
+            self._finish(message, _done(message, record))
+        elif record.retried and self.dice.chance(40):
+            details = ErrorDetails(outcome="executed", retryable=True)
+            self._finish(message, Failed(token, "NODE_ERROR", "for once", details, 1000))
+        else:
+            self._yield(streaming)
+            self._plan_step(streaming)
+
+    def _yield(self, streaming: _Streaming) -> None:
+        token = streaming.message.token
+        value = Raw(msgspec.msgpack.encode(streaming.left.pop(0)))
+        if streaming.events and self.dice.chance(4):
+            streaming.events -= 1
+            self.say(Emitted(token, "about to yield", value))
+        if streaming.events and self.dice.chance(4):
+            streaming.events -= 1
+            self.say(Progressed(token, 0.5, None, ""))
+        streaming.items -= 1
+        streaming.bytes -= len(value)
+        self.say(Yielded(token, value))
 
     # --- requests that run beside others --------------------------------------------------------
 
@@ -437,12 +538,18 @@ class FakeWorker:
         if running.cancelled or (is_thread and running.begun):
             return
         running.cancelled = True
+        if isinstance(running, _Streaming) and running.runs and self._is_stepped(running):
+            return  # it is closed at the end of its step
         self._abandon_calls(running)
-        if running.begun:
+        if running.begun or self._is_stepped(running):
             details = ErrorDetails(outcome="maybe_executed")
             self._finish(message, Failed(message.token, "CANCELLED", "cancelled", details))
         else:
             self._finish(message, Skipped(message.token))
+
+    def _is_stepped(self, running: _Running) -> bool:
+        node = self.table.nodes[running.message.node]
+        return node.streams and node.kind == "inline"
 
     # --- the fences -----------------------------------------------------------------------------
 

@@ -178,6 +178,7 @@ class World:
 
     def kill(self, worker_id: int, reason: str) -> None:
         """Have the supervisor kill a worker, unless it has ended by itself."""
+        assert "without credit" not in reason, "I8: a worker keeps to the credit"
         self.log("kill", worker_id, reason)
         worker = self.workers.get(worker_id)
         if worker is not None:
@@ -254,6 +255,9 @@ class World:
 
     def _map(self, dice: Dice) -> None:
         self._client(dice).map(dice)
+
+    def _stream(self, dice: Dice) -> None:
+        self._client(dice).stream(dice)
 
     def _cancel(self, dice: Dice) -> None:
         self._client(dice).cancel(dice)
@@ -383,6 +387,7 @@ _ACTS: dict[str, Callable[[World, Dice], None]] = {
     "burst": World._burst,
     "hang": World._hang,
     "map": World._map,
+    "stream": World._stream,
     "cancel": World._cancel,
     "ping": World._ping,
     "stranger": World._stranger,
