@@ -11,15 +11,23 @@ broker knows of it, or is gone, is not `served` any more: what is queued for it 
 Mirror: tests/broker/test_catalog.py.
 """
 
+from math import inf
+
+from .gates import Gate
 from .requests import Node
 from .wire.errors import NotFoundError
 from .wire.table import NodeInfo, NodeTable
 
 
 class Catalog:
-    """The nodes of the generation that is served, and the digests of all that may have workers."""
+    """The nodes of the generation that is served, and the digests of all that may have workers.
 
-    def __init__(self) -> None:
+    Args:
+        offered: Labels that some workers have.
+    """
+
+    def __init__(self, offered: frozenset[str] = frozenset()) -> None:
+        self._offered = offered
         self.served = 0  # number of the generation
         self.table = NodeTable((), "")
         self.nodes: list[Node] = []  # by index in the table
@@ -45,7 +53,7 @@ class Catalog:
                 old.index = index
                 self.nodes.append(old)
             else:
-                self.nodes.append(_make(index, info, old))
+                self.nodes.append(_make(index, info, old, self._offered))
         for node in before.values():
             node.served = False
         self.table = table
@@ -63,7 +71,7 @@ class Catalog:
         return self.table.not_found(name)
 
 
-def _make(index: int, info: NodeInfo, before: Node | None) -> Node:
+def _make(index: int, info: NodeInfo, before: Node | None, offered: frozenset[str]) -> Node:
     """Make a node; what was counted of one of that name goes on, for people look at it."""
     node = Node(
         index,
@@ -73,9 +81,15 @@ def _make(index: int, info: NodeInfo, before: Node | None) -> Node:
         streams=info.streams,
         steps=info.kind == "inline" and info.streams,
         retry=info.retry,
+        labels=frozenset(info.labels),
+        is_plain=not (info.labels or info.max_concurrency or info.rate),
     )
+    if info.max_concurrency or info.rate:
+        node.gate = Gate(info.max_concurrency, info.rate)
     if before is not None:
         node.estimate_ns = before.estimate_ns
         node.calls, node.failures = before.calls, before.failures
         node.record, node.refused_until = before.record, before.refused_until
+    if not node.labels <= offered:
+        node.refused_until = inf
     return node

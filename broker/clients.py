@@ -224,24 +224,26 @@ class Clients:
                     return
                 flow = opened
         inline = chunk or not node.concurrent
-        self._life.admit(
-            Request(
-                key,
-                id_,
-                session,
-                node,
-                chunk,
-                inline,
-                params,
-                size,
-                event.buffers,
-                origin,
-                silent,
-                due,
-                flow=flow,
-            ),
-            now,
+        request = Request(
+            key,
+            id_,
+            session,
+            node,
+            chunk,
+            inline,
+            params,
+            size,
+            event.buffers,
+            origin,
+            silent,
+            due,
+            flow=flow,
         )
+        if options is not None:
+            request.affinity = options.affinity
+            if options.priority is not None:
+                request.priority = options.priority
+        self._life.admit(request, now)
 
     def _is_full(self, size: int) -> bool:
         queue, bounds = self._queue, self._bounds

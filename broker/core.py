@@ -57,6 +57,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         limits: Limits towards clients.
         bounds: What is held at most.
         sessions: Sessions that are kept without a question whether their clients are still there.
+        labels: Those that some workers have.
         administrators: How the routing ids of those begin who may give orders; b"": all may.
     """
 
@@ -67,6 +68,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     bounds: Bounds = DEFAULT_BOUNDS
     sessions: int = 10_000
     administrators: bytes = b""
+    labels: frozenset[str] = frozenset()
 
 
 class BrokerCore:
@@ -77,7 +79,8 @@ class BrokerCore:
         self._config = config
         self._sessions = Sessions(limits, config.sessions)
         bounds = config.bounds
-        self._life = life = Lifecycle(self._sessions, bounds.kill_grace_s)
+        self._life = life = Lifecycle(self._sessions, bounds.kill_grace_s, config.labels)
+        self._routes = life.routes
         self._deadlines, self._placement = life.deadlines, life.placement
         self._delayed = life.delayed
         self._nested = NestedCalls(life, limits, bounds)
@@ -129,7 +132,10 @@ class BrokerCore:
         if check_at < due:
             due = check_at
         retry_at = self._delayed.next_due
-        return due if due < retry_at else retry_at
+        if retry_at < due:
+            due = retry_at
+        gate_due = self._routes.gate_due
+        return due if due < gate_due else gate_due
 
     def statistics(self) -> BrokerStatistics:
         """Return a snapshot of all counters and sizes."""

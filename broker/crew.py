@@ -16,7 +16,7 @@ before.
 Mirror: tests/broker/test_crew.py.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
 from math import inf
 from random import Random
@@ -52,6 +52,7 @@ class Worker(msgspec.Struct):
     restarts: int = 0  # workers that ended unasked in its place before it
     due: str = ""  # why it is to be replaced; "" while it is not
     retired: bool = False  # whether it was told to finish what it has begun and end
+    labels: tuple[str, ...] = ()
 
 
 class Vacancy(NamedTuple):
@@ -77,6 +78,7 @@ class Crew:
         recycling: Recycling | None = None,
         random: Random | None = None,
         ids: Iterator[int] | None = None,
+        labels: Mapping[str, int] | None = None,
     ) -> None:
         """Set it up with nobody in it.
 
@@ -88,6 +90,7 @@ class Crew:
             recycling: When workers are due to be replaced; by default they never are.
             random: For the limits of each.
             ids: Gives ids that were never used before, also not for an earlier broker.
+            labels: How many workers should have each label.
         """
         self.start_timeout_s = start_timeout_s
         self.size = size
@@ -97,6 +100,7 @@ class Crew:
         self._random = random or Random()
         self._policy = policy
         self._ids = ids or count(1)
+        self._labels = dict(labels or {})
         self._vacancies = [Vacancy(-inf)] * size
         self._replaced = 0  # id of the worker that is being replaced; 0 while none is
 
@@ -120,9 +124,23 @@ class Crew:
             started_at=now,
             limits=self._recycling.limits(self._random),
             restarts=earliest.restarts,
+            labels=self._missing_labels(),
         )
         self.workers[worker.id] = worker
         return worker
+
+    def _missing_labels(self) -> tuple[str, ...]:
+        """Name the labels that fewer workers have than should, those not counted that make way."""
+        staying = [
+            worker
+            for worker in self.workers.values()
+            if not worker.retired and worker.id != self._replaced
+        ]
+        return tuple(
+            label
+            for label, wanted in self._labels.items()
+            if sum(label in worker.labels for worker in staying) < wanted
+        )
 
     def failed(self, worker: Worker, now: float) -> None:
         """Note that a worker could not be started."""

@@ -101,6 +101,7 @@ class WorkerStarting(msgspec.Struct, frozen=True):
         generation: Of the nodes that it should have.
         look_requests: So many requests given to it make a `Look`; 0: none does.
         look_s: A `Look` is made so often as long as it is given requests, seconds; 0: never.
+        labels: For nodes that need something special.
     """
 
     worker_id: int
@@ -108,6 +109,7 @@ class WorkerStarting(msgspec.Struct, frozen=True):
     generation: int = 0
     look_requests: int = 0
     look_s: float = 0.0
+    labels: frozenset[str] = frozenset()
 
 
 class WorkerSent(msgspec.Struct, frozen=True, gc=False):

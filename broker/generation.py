@@ -92,6 +92,7 @@ class Generation:
             on_stillborn=lambda: owner.on_stillborn(self),
             generation=number,
             ids=ids,
+            labels=config.labels,
             recycling=Recycling(
                 requests=config.recycle_requests,
                 age_s=config.recycle_age_s,

@@ -22,6 +22,7 @@ Mirror: tests/broker/test_lifecycle.py.
 """
 
 from collections.abc import Sequence
+from math import inf
 
 import msgspec
 
@@ -29,8 +30,10 @@ from .catalog import Catalog
 from .deadlines import Deadlines
 from .events import Assign, Command, Kill, Look, Send
 from .placement import Placement, Worker, WorkerState
-from .requests import Flow, Key, ReadyQueue, Request, Session
+from .queue import ReadyQueue, Room
+from .requests import Flow, Key, Request, Session
 from .retries import retry_delay_s
+from .routes import Routes
 from .sessions import Sessions
 from .statistics import Counters
 from .verdicts import full_details
@@ -58,20 +61,22 @@ from .wire.link import (
 )
 from .wire.messages import NIL, Error, MapResult, Result
 
-_NEVER = float("inf")
 _NO_REPLY = Result(0, NIL)  # of a request that ends without one
 
 
 class Lifecycle:
     """All accepted requests, and the commands that come of them."""
 
-    def __init__(self, sessions: Sessions, kill_grace_s: float) -> None:
+    def __init__(
+        self, sessions: Sessions, kill_grace_s: float, labels: frozenset[str] = frozenset()
+    ) -> None:
         self._sessions = sessions
         self._kill_grace_s = kill_grace_s
         self.commands: list[Command] = []  # since the last `settle`, in order
-        self.catalog = Catalog()
+        self.catalog = Catalog(labels)
         self.queue = ReadyQueue()
         self.placement = Placement()
+        self.routes = Routes(self.placement)
         # Deadlines of requests, and of workers that run what was given up.
         self.deadlines: Deadlines[Request] = Deadlines(self._is_over)
         # Requests that wait for their next attempt, by when that is due.
@@ -91,8 +96,10 @@ class Lifecycle:
         queue = self.queue
         if queue.length:
             self._note_crowd(request.session, now)
-        somebody_is_before_it = queue.length and queue.rotation(request).length
-        if somebody_is_before_it or not self._assign(request, now):
+        if not request.node.is_plain or request.affinity is not None:
+            self._place_special(request, now)
+        elif (queue.length and queue.has_before(request)) or not self._assign(request, now):
+            request.queued_at = now
             queue.append(request)
 
     def admit_at_once(self, request: Request, now: float) -> bool:
@@ -117,14 +124,46 @@ class Lifecycle:
             taken = placement.take_back()
             self.count.taken_back += len(taken)
             self.put_back(taken, now)
+        if self.routes.gate_due <= now:
+            self.routes.gate_due = inf
         if queue.length:
-            for rotation in queue.rotations:
-                while rotation.length and (head := rotation.head()) is not None:
-                    if not self._assign(head, now):
-                        break
-                    queue.pop_head(rotation)
+            for room in queue.rooms():
+                self._serve_room(room, now)
         commands, self.commands = self.commands, []
         return commands
+
+    def _serve_room(self, room: Room, now: float) -> None:
+        """Give what waits in a room to workers, or on to another room, as far as they take it."""
+        queue, moves_on = self.queue, self.routes.moves_on
+        while (band := room.first(now)) is not None:
+            head = band.head()
+            key = head.room
+            moves = None if key is None else moves_on(head, now)
+            if moves is None:
+                if not self._assign(head, now):
+                    return
+                queue.pop_head(room, band)
+            elif moves:
+                head.room, onwards = key, head.room  # it is still in the one
+                queue.pop_head(room, band)
+                head.room = onwards
+                if queue.has_before(head) or not self._assign(head, now):
+                    queue.append(head)
+            else:
+                return
+
+    def _place_special(self, request: Request, now: float) -> None:
+        """Take in a request that not any worker may run, or not at once."""
+        may_go = self.routes.enter(request, now)
+        if not may_go or self.queue.has_before(request) or not self._assign(request, now):
+            request.queued_at = request.queued_at or now
+            self.queue.append(request)
+
+    def rehouse(self, worker: Worker, now: float) -> None:
+        """Have others run what waits for a worker that gets nothing more."""
+        for room in self.routes.rooms_of(worker):
+            for request in self.queue.take(room):
+                self._place_special(request, now)
 
     def put_back(self, requests: Sequence[Request], now: float) -> None:
         """Queue requests that had been given to a worker, which has not begun them, in order."""
@@ -132,7 +171,15 @@ class Lifecycle:
             if request.here or self._is_outdated(request):
                 self._place_or_return(request, now)
             elif self._renewed(request):
+                self._find_room(request, now)
                 self.queue.put_back(request)
+
+    def _find_room(self, request: Request, now: float) -> None:
+        """Choose where a request waits that was given to a worker before."""
+        request.worker_id = 0
+        request.queued_at = request.queued_at or now
+        if request.affinity is not None:  # the worker of its key may have gone
+            self.routes.enter(request, now)
 
     def serve_queued(self, now: float) -> None:
         """Have what waits in the queue run by workers of the nodes that are served from now on."""
@@ -140,13 +187,18 @@ class Lifecycle:
             if self._is_outdated(request):
                 self._place_or_return(request, now)
             elif self._renewed(request):
-                self.queue.append(request)
+                if request.node.is_plain and request.affinity is None:
+                    request.room = None
+                    self.queue.append(request)
+                else:
+                    self._place_special(request, now)
 
     def retire(self, worker: Worker, now: float) -> None:
         """Have a worker finish what it has begun and end; what it has not goes to others."""
         if worker.state in (WorkerState.DRAINING, WorkerState.CONDEMNED):
             return
         self.put_back(self.placement.drain(worker), now)
+        self.rehouse(worker, now)
         self.tell(worker, Stop())
 
     def retry(self, request: Request, now: float) -> bool:
@@ -224,6 +276,8 @@ class Lifecycle:
             self.commands.append(Send(session.peer, message, request.origin, buffers))
         if not (session.known or session.open):
             self._sessions.forget(session)
+        if request.gate is not None and not self.placement.holds(request):
+            self.routes.leave(request)
         if self.children:
             self._orphan(request)
             siblings = self.children.get(request.parent)
@@ -238,13 +292,14 @@ class Lifecycle:
             if not request.ended:
                 self.give_up(request, DeadlineExceededError, "the deadline has passed", now)
             elif request.due is not None and request.due <= now:  # else a later one is to come
-                request.due = _NEVER
+                request.due = inf
                 self._on_stuck(request, now)
         for request in self.delayed.pop_due(now):
             request.delayed = False
             if request.here or self._is_outdated(request):
                 self._place_or_return(request, now)
             elif self._renewed(request):
+                self._find_room(request, now)
                 self.queue.append(request)
         placement = self.placement
         if placement.check_at <= now:
@@ -256,6 +311,11 @@ class Lifecycle:
     def check_invariants(self) -> None:
         """Check what is known of the calls of nodes; for tests, after the other indexes' checks."""
         held = {token: r for w in self.placement.workers.values() for token, r in w.held.items()}
+        for node in self.catalog.nodes:
+            if node.gate is not None:
+                everywhere = (*self.queue.waiting(), *held.values(), *self.delayed.items())
+                inside = sum(request.gate is node.gate for request in everywhere)
+                assert node.gate.inside == inside, "who has passed a gate leaves it once"
         for token, children in self.children.items():
             assert children, "nobody is kept as the parent of nothing"
             assert not held[token].ended, "I5: what an ended node has open is in _orphans"
@@ -317,8 +377,11 @@ class Lifecycle:
         What its caller can run itself gets a place behind nothing that runs alone: however quick
         that is thought to be, the caller is quicker.
         """
-        if request.here and request.inline and not self.placement.has_idle:
-            return False
+        if request.here and request.inline:
+            placement = self.placement
+            plain = request.room is None
+            if not (placement.has_idle if plain else placement.has_room_for(request)):
+                return False
         return self._assign(request, now)
 
     def _place_or_return(self, request: Request, now: float) -> None:
@@ -382,6 +445,7 @@ class Lifecycle:
         """Have a worker killed; what it has not begun goes to others now, not at its end."""
         self.commands.append(Kill(worker.id, reason))
         self.put_back(self.placement.condemn(worker), now)
+        self.rehouse(worker, now)
 
     def _is_over(self, request: Request) -> bool:
         return request.ended and not self.placement.holds(request)

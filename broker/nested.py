@@ -15,7 +15,11 @@ comes back from it: taken back from one that is blocked, or before its next atte
 A worker whose generation is not served any more runs all calls of its nodes itself: they mean the
 nodes that it has.
 
-A call inherits what is left of its caller's deadline, and ends with it.
+Where the caller's worker has not the labels that a node needs, such a call is refused instead. The
+limits of a node count its calls by nodes and hold none of them up: a chain must not wait for what
+it holds itself.
+
+A call inherits its caller's priority and what is left of its caller's deadline, and ends with it.
 
 Mirror: tests/broker/test_nested.py.
 """
@@ -24,9 +28,9 @@ from collections.abc import Sequence
 
 from .lifecycle import Lifecycle
 from .placement import Worker
-from .requests import Request, Session
-from .verdicts import full_details, queue_refusal, size_refusal
-from .wire.errors import CancelledError, ErrorDetails, PronghornError
+from .requests import Node, Request, Session
+from .verdicts import RETRY_AFTER_MS, full_details, queue_refusal, size_refusal
+from .wire.errors import CancelledError, ErrorDetails, OverloadedError, PronghornError
 from .wire.limits import Bounds, Limits
 from .wire.link import CancelNested, Nested, NestedFailed, RunHere
 
@@ -114,17 +118,45 @@ class NestedCalls:
             depth=message.depth,
             parent=parent.token,
             here=message.waits or node.concurrent,  # rules 1 and 2
+            priority=parent.priority,
         )
         if not request.here:
             error = queue_refusal(life.queue, self._bounds, size)
             if error is not None:
                 return error
+        if not (node.is_plain or self._enter(worker, request)):
+            return _no_room(node)
+        if not request.here:
             life.admit(request, now)
         elif not life.admit_at_once(request, now):
+            life.routes.leave(request)
             life.tell(worker, RunHere(message.id))
             return None
         life.children.setdefault(parent.token, {})[request.key] = request
         return None
+
+    def _enter(self, worker: Worker, request: Request) -> bool:
+        """Have a call pass its node's gate; `False` if it needs a worker that it must not wait for.
+
+        Which is so by rules 1 and 2 where its caller's worker can't run it.
+        """
+        life, node = self._life, request.node
+        can_run_here = node.labels <= worker.labels
+        if request.here and not can_run_here and not life.placement.has_room_for(request):
+            return False
+        life.routes.enter_nested(request)
+        return True
+
+
+def _no_room(node: Node) -> OverloadedError:
+    labels = ", ".join(sorted(node.labels))
+    details = ErrorDetails(
+        outcome="not_started", retryable=True, retry_after_ms=RETRY_AFTER_MS, node=node.name
+    )
+    return OverloadedError(
+        f"{node.name}: no worker with the labels {labels} has room, and the caller's has them not",
+        details,
+    )
 
 
 def _earlier(due: float | None, left_ms: float | None, now: float) -> float | None:

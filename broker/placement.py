@@ -13,10 +13,12 @@ Mirror: tests/broker/test_placement.py.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 
+from .queue import ROOM_OF_WORKER
 from .requests import Request
 from .window import (
     BUDGET_NS,
@@ -65,6 +67,7 @@ class Worker:
     check_at: float = inf  # when to look whether it is blocked; inf while it holds nothing new
     usable: bool = False  # iff it is ready and not stalled
     stalled: bool = False  # blocked, as far as is known; gets nothing until it sends a message
+    labels: frozenset[str] = frozenset()  # for nodes that need something special
     idle: bool = False  # whether it is in Placement's list of idle ones
     in_rotation: bool = False  # whether it is in Placement's rotation
 
@@ -90,10 +93,10 @@ class Placement:
         """Whether a worker runs nothing that runs alone, and could."""
         return bool(self._idle)
 
-    def add(self, worker_id: int, page: SlotsPage) -> Worker:
+    def add(self, worker_id: int, page: SlotsPage, labels: frozenset[str] = frozenset()) -> Worker:
         """Take in a worker that was started; it gets nothing before `ready`."""
         slots = list(range(SLOTS_PER_WORKER - 1, -1, -1))
-        worker = self.workers[worker_id] = Worker(worker_id, page, slots)
+        worker = self.workers[worker_id] = Worker(worker_id, page, slots, labels=labels)
         return worker
 
     def ready(self, worker: Worker, pid: int) -> None:
@@ -118,8 +121,9 @@ class Placement:
         Sets the request's worker, token and slot.
         """
         worker: Worker | None
+        special = None if request.room is None else self._fit_for(request)
         if not request.inline:
-            worker = self._find_concurrent()
+            worker = self._find_concurrent(self.workers.values() if special is None else special)
             if worker is None:
                 return None
             worker.concurrent_count += 1
@@ -129,12 +133,16 @@ class Placement:
                 cost_ns = inf  # more than any budget: it has a worker for itself
             else:
                 cost_ns = estimate_ns + OVERHEAD_NS
-            if self._idle:
+            if special is not None:
+                worker = self._find_special(special, cost_ns, request.size)
+                if worker is None:
+                    return None
+                if worker.idle:
+                    self._idle.remove(worker)
+                    self._begin_idle(worker, cost_ns)
+            elif self._idle:
                 worker = self._idle.pop()
-                worker.idle = False
-                if cost_ns < inf and not worker.in_rotation:
-                    worker.in_rotation = True
-                    self._rotation.append(worker)
+                self._begin_idle(worker, cost_ns)
             else:
                 worker = self._find_quick(cost_ns, request.size)
                 if worker is None:
@@ -157,6 +165,14 @@ class Placement:
         if worker.idle and not worker.free_slots:
             self._file(worker)
         return worker
+
+    def has_room_for(self, request: Request) -> bool:
+        """Whether a worker that has the labels of its node could take a request at once."""
+        labels = request.node.labels
+        fit = [worker for worker in self.workers.values() if labels <= worker.labels]
+        if request.inline:
+            return any(worker.idle for worker in fit)
+        return self._find_concurrent(fit) is not None
 
     def take(self, worker: Worker, token: int) -> Request | None:
         """Take out what a worker has said its last word on; `None` if it was taken back before."""
@@ -269,9 +285,45 @@ class Placement:
             assert self.check_at <= worker.check_at
         assert len(self._idle) <= len(self.workers)
 
-    def _find_concurrent(self) -> Worker | None:
+    def _begin_idle(self, worker: Worker, cost_ns: float) -> None:
+        """Have a worker begin something that runs alone, which is not in the list of idle ones."""
+        worker.idle = False
+        if cost_ns < inf and not worker.in_rotation:
+            worker.in_rotation = True
+            self._rotation.append(worker)
+
+    def _fit_for(self, request: Request) -> list[Worker]:
+        """List the workers that may run a request which not any may."""
+        assert request.room is not None, "it has a room of its own"
+        kind, which, _ = request.room
+        if kind == ROOM_OF_WORKER:
+            worker = self.workers.get(int(which))
+            return [] if worker is None else [worker]
+        labels = request.node.labels
+        return [worker for worker in self.workers.values() if labels <= worker.labels]
+
+    def _find_special(self, fit: list[Worker], cost_ns: float, size: int) -> Worker | None:
+        """Find among some workers an idle one, or else one that has room for something quick."""
         best: Worker | None = None
-        for worker in self.workers.values():
+        for worker in fit:
+            if worker.idle:
+                return worker
+            if best is None and self._has_room(worker, cost_ns, size):
+                best = worker
+        return best
+
+    def _has_room(self, worker: Worker, cost_ns: float, size: int) -> bool:
+        return (
+            worker.load_ns + cost_ns <= self.budget_ns
+            and worker.held_bytes + size <= WINDOW_BYTES
+            and worker.usable
+            and bool(worker.free_slots)
+        )
+
+    @staticmethod
+    def _find_concurrent(workers: Iterable[Worker]) -> Worker | None:
+        best: Worker | None = None
+        for worker in workers:
             if (
                 worker.usable
                 and worker.load_ns < inf
@@ -288,12 +340,7 @@ class Placement:
             return None
         while rotation:
             worker = rotation[0]
-            if (
-                worker.load_ns + cost_ns <= self.budget_ns
-                and worker.held_bytes + size <= WINDOW_BYTES
-                and worker.usable
-                and worker.free_slots
-            ):
+            if self._has_room(worker, cost_ns, size):
                 rotation.rotate(-1)
                 return worker
             rotation.popleft()

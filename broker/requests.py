@@ -1,4 +1,4 @@
-"""The broker's records of nodes, sessions and requests, and the queue of those ready to run. Pure.
+"""The broker's records of nodes, sessions and requests. Pure.
 
 What is written to at each call is no `msgspec.Struct`: setting an attribute of one takes 21 ns, of
 a class with slots 6 ns. A request is one all the same, for there it is the making that counts.
@@ -8,7 +8,6 @@ Mirror: tests/broker/test_requests.py.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,15 +15,16 @@ import msgspec
 from msgspec import Raw
 
 from .events import Origin
+from .gates import Gate
 from .quarantine import Record
+from .queue import RoomKey
 from .retries import RetryBudget
+from .wire.limits import PRIORITY_DEFAULT
 from .wire.messages import RequestId
 from .wire.table import RetryPolicy
 
 Key = RequestId | tuple[int]
 """What a session knows an open request by: its id, or a number where it has no usable id."""
-
-ENDED_MAX = 32  # so few ended requests may stay in a lane, whatever is in it besides
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,11 @@ class Node:
     retry: RetryPolicy | None = None  # None: it is never tried again
     budget: RetryBudget = field(default_factory=RetryBudget)  # of its retries
     record: Record = field(default_factory=Record)  # of the workers it has ended
-    refused_until: float = 0.0  # monotonic seconds; 0 while it is not in quarantine
+    # monotonic seconds; 0 while it is not in quarantine, inf if no worker will have its labels
+    refused_until: float = 0.0
+    gate: Gate | None = None  # None: any number of its requests may run
+    labels: frozenset[str] = frozenset()  # what a worker must have to run it
+    is_plain: bool = True  # whether it has neither
     served: bool = True  # False: there is none of its name any more, or another
 
 
@@ -117,150 +121,8 @@ class Request(msgspec.Struct, gc=False):
     here: bool = False  # its caller's worker can run it itself: it never waits in the queue
     ticket: int = 0  # of an order, which the supervisor carries out; 0 for all else
     flow: Flow | None = None  # None: its caller takes nothing but the terminal reply
-
-
-class Lane(msgspec.Struct):
-    """What waits of one session in one rotation."""
-
-    # oldest first; may hold ended ones, which were uncounted when they ended
-    requests: deque[Request] = msgspec.field(default_factory=deque)
-    ended: int = 0  # how many of them have ended
-
-
-class Rotation:
-    """Requests that wait for one thing, fair among sessions: one of each in turn."""
-
-    __slots__ = ("_lanes", "length")
-
-    def __init__(self) -> None:
-        # routing id -> lane, in the order of their turns; a key is here iff a request that has not
-        # ended is in its lane
-        self._lanes: OrderedDict[bytes, Lane] = OrderedDict()
-        self.length = 0  # requests that have not ended
-
-    def lane(self, peer: bytes) -> Lane:
-        """Return the lane of a session, which gets its turn after all others if it is new."""
-        lane = self._lanes.get(peer)
-        if lane is None:
-            lane = self._lanes[peer] = Lane()
-        return lane
-
-    def head(self) -> Request | None:
-        """Return the request whose turn it is, without taking it."""
-        lane = next(iter(self._lanes.values()), None)
-        if lane is None:
-            return None
-        requests = lane.requests
-        while requests[0].ended:
-            requests.popleft()
-            lane.ended -= 1
-        return requests[0]
-
-    def pop_head(self) -> Request:
-        """Take the request that `head` has just returned."""
-        peer, lane = next(iter(self._lanes.items()))
-        request = lane.requests.popleft()
-        self.length -= 1
-        if len(lane.requests) == lane.ended:
-            del self._lanes[peer]
-        else:
-            self._lanes.move_to_end(peer)
-        return request
-
-    def drop(self, request: Request) -> None:
-        """Uncount a waiting request that is about to end; see `ReadyQueue.drop`."""
-        self.length -= 1
-        peer = request.session.peer
-        lane = self._lanes[peer]
-        lane.ended += 1
-        if lane.ended == len(lane.requests):
-            del self._lanes[peer]
-        elif lane.ended > ENDED_MAX and 2 * lane.ended > len(lane.requests):
-            lane.requests = deque(
-                one for one in lane.requests if not one.ended and one is not request
-            )
-            lane.ended = 0
-
-    def waiting(self) -> list[Request]:
-        """List all waiting requests that have not ended; for tests and invariants."""
-        return [one for lane in self._lanes.values() for one in lane.requests if not one.ended]
-
-    def check_invariants(self) -> None:
-        """Check that every index agrees with every other; for tests."""
-        for peer, lane in self._lanes.items():
-            assert lane.ended == sum(request.ended for request in lane.requests)
-            assert lane.ended < len(lane.requests), "a lane is kept for what has not ended"
-            assert lane.ended <= max(ENDED_MAX, len(lane.requests) / 2)
-            assert all(request.session.peer == peer for request in lane.requests)
-        assert self.length == len(self.waiting())
-
-
-class ReadyQueue:
-    """Requests that wait for a worker.
-
-    There are two rotations, because what runs beside others waits for other room than what runs
-    alone: else one client's many sleeping calls would keep another's from an idle worker.
-    """
-
-    __slots__ = ("bytes", "length", "rotations")
-
-    def __init__(self) -> None:
-        # Of what runs beside others first: it takes no room from what runs alone.
-        self.rotations = (Rotation(), Rotation())
-        self.length = 0  # waiting requests that have not ended
-        self.bytes = 0  # their sizes
-
-    def rotation(self, request: Request) -> Rotation:
-        """Return the rotation that a request waits in."""
-        return self.rotations[request.inline]
-
-    def append(self, request: Request) -> None:
-        """Queue a request behind those of its session."""
-        rotation = self.rotations[request.inline]
-        rotation.lane(request.session.peer).requests.append(request)
-        rotation.length += 1
-        self.length += 1
-        self.bytes += request.size
-
-    def put_back(self, request: Request) -> None:
-        """Queue a request that had been given out before all others of its session."""
-        request.worker_id = 0
-        rotation = self.rotations[request.inline]
-        rotation.lane(request.session.peer).requests.appendleft(request)
-        rotation.length += 1
-        self.length += 1
-        self.bytes += request.size
-
-    def pop_head(self, rotation: Rotation) -> None:
-        """Take the request that the rotation's `head` has just returned."""
-        self.bytes -= rotation.pop_head().size
-        self.length -= 1
-
-    def drop(self, request: Request) -> None:
-        """Take it that a waiting request is about to end.
-
-        It leaves when its turn comes, or with others of its lane once they are the most of it.
-        """
-        self.length -= 1
-        self.bytes -= request.size
-        self.rotations[request.inline].drop(request)
-
-    def take_all(self) -> list[Request]:
-        """Take all waiting requests that have not ended, those of each session in their order."""
-        waiting = self.waiting()
-        self.rotations = (Rotation(), Rotation())
-        self.length = self.bytes = 0
-        return waiting
-
-    def waiting(self) -> list[Request]:
-        """List all waiting requests that have not ended."""
-        return [request for rotation in self.rotations for request in rotation.waiting()]
-
-    def check_invariants(self) -> None:
-        """Check that every index agrees with every other; for tests."""
-        waiting = self.waiting()
-        assert self.length == len(waiting)
-        assert self.bytes == sum(request.size for request in waiting)
-        assert not any(request.worker_id for request in waiting)
-        for rotation in self.rotations:
-            rotation.check_invariants()
+    priority: int = PRIORITY_DEFAULT
+    queued_at: float = 0.0  # monotonic seconds; when it came to wait first
+    affinity: str | None = None  # requests of the same one go to the same worker
+    room: RoomKey | None = None  # what it waits for; None: for any worker (routes.py)
+    gate: Gate | None = None  # that it has passed and not left

@@ -132,6 +132,7 @@ class BrokerServer:
                 limits=config.limits,
                 bounds=config.bounds,
                 administrators=self._administrators(config),
+                labels=frozenset(config.labels),
             )
         )
         self._memory = Memory(config.bounds.memory_bytes)
@@ -347,7 +348,12 @@ class BrokerServer:
         self._workers[worker_id] = worker
         self._poller.watch(link_fd, partial(self._read_worker, worker))
         starting = WorkerStarting(
-            worker_id, page, started.generation, started.look_requests, started.look_s
+            worker_id,
+            page,
+            started.generation,
+            started.look_requests,
+            started.look_s,
+            frozenset(started.labels),
         )
         self._core.handle(starting, monotonic())
 

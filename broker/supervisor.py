@@ -265,6 +265,7 @@ class Supervisor:
             epoch=self._epoch,
             limits=self._config.limits,
             bounds=self._config.bounds,
+            labels=tuple(self._config.labels),
             insecure=self._config.insecure,
             files=self._folder.files,
             remote_admin=self._config.remote_admin,

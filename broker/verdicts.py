@@ -3,19 +3,30 @@
 Mirror: tests/broker/test_verdicts.py.
 """
 
+from math import inf
+
 import msgspec
 
 from .placement import Worker
-from .requests import Node, ReadyQueue, Request, Session
+from .queue import ReadyQueue
+from .requests import Node, Request, Session
 from .wire.errors import (
     ErrorDetails,
     InvalidArgumentError,
+    NotFoundError,
     OverloadedError,
     PronghornError,
     UnimplementedError,
     WorkerLostError,
 )
-from .wire.limits import ID_BYTES_MAX, TIMEOUT_MS_MAX, Bounds, Limits
+from .wire.limits import (
+    AFFINITY_CHARACTERS_MAX,
+    ID_BYTES_MAX,
+    PRIORITIES,
+    TIMEOUT_MS_MAX,
+    Bounds,
+    Limits,
+)
 from .wire.messages import Options, RequestId
 from .wire.slots import SlotState
 
@@ -55,6 +66,16 @@ def refusal(
         return InvalidArgumentError(
             f"timeout_ms is {timeout_ms}; it must be above 0 and at most {TIMEOUT_MS_MAX:.0f}"
         )
+    if options.priority is not None and not 0 <= options.priority < PRIORITIES:
+        return InvalidArgumentError(
+            f"priority is {options.priority}; it must be 0, which goes first, to {PRIORITIES - 1}",
+            ErrorDetails(limit=PRIORITIES - 1),
+        )
+    if options.affinity is not None and len(options.affinity) > AFFINITY_CHARACTERS_MAX:
+        limit = AFFINITY_CHARACTERS_MAX
+        return InvalidArgumentError(
+            f"an affinity has at most {limit} characters", ErrorDetails(limit=limit)
+        )
     if options.durability not in (None, "none") or options.value_ref:
         return UnimplementedError("durability and value_ref are reserved, not served")
     return None
@@ -66,9 +87,16 @@ def is_ending(node: str) -> OverloadedError:
     return OverloadedError(f"{node}: {ENDING}", details)
 
 
-def in_quarantine(node: Node, now: float) -> OverloadedError:
-    """Make the error for a request of a node that ends one worker after the other."""
+def in_quarantine(node: Node, now: float) -> PronghornError:
+    """Make the error for a request of a node that ends one worker after the other, or has none."""
     left_s = node.refused_until - now
+    if left_s == inf:
+        labels = ", ".join(sorted(node.labels))
+        return NotFoundError(
+            f"{node.name} needs a worker with the labels {labels}, and there is none: "
+            "start some, as with serve --label NAME:COUNT",
+            ErrorDetails(outcome="not_started", node=node.name),
+        )
     details = ErrorDetails(
         outcome="not_started", retryable=True, retry_after_ms=left_s * 1000, node=node.name
     )

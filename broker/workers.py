@@ -62,7 +62,7 @@ class Workers:
 
     def on_starting(self, event: WorkerStarting, now: float) -> None:
         """Take in that a worker was started."""
-        worker = self._placement.add(event.worker_id, event.page)
+        worker = self._placement.add(event.worker_id, event.page, event.labels)
         worker.generation = event.generation
         worker.look_at = event.look_requests or inf
         if event.look_s:
@@ -109,6 +109,7 @@ class Workers:
         running = running_in(worker, now)
         for request in worker.held.values():
             if request.ended:
+                self._life.routes.leave(request)
                 continue
             state = worker.page.state(request.slot, request.token)
             if state is SlotState.HELD:
@@ -124,6 +125,7 @@ class Workers:
                     request.node.failures += 1
                     self._life.fail(request, error)
         self._life.put_back(not_begun, now)
+        self._life.rehouse(worker, now)
 
     def _rescue(self, worker: Worker, request: Request, error: WorkerLostError, now: float) -> None:
         """End a chunk with the results of the items that were over; the rest was not begun.
@@ -186,6 +188,7 @@ class Workers:
         node = request.node
         node.estimate_ns = estimate(node.estimate_ns, message.run_ns)
         if request.ended:
+            self._life.routes.leave(request)
             self._count.late_results += 1
             return
         node.calls += 1
@@ -206,6 +209,7 @@ class Workers:
             sample_ns = message.run_ns // message.item_count
             node.estimate_ns = estimate(node.estimate_ns, sample_ns)
         if request.ended:
+            self._life.routes.leave(request)
             self._count.late_results += 1
             return
         node.calls += message.item_count
@@ -220,6 +224,7 @@ class Workers:
         if request is None:
             return
         if request.ended:
+            self._life.routes.leave(request)
             self._count.late_results += 1
             return
         if message.details.retryable and self._life.retry(request, worker.progress_at):
@@ -235,5 +240,9 @@ class Workers:
         What was revoked in time is no longer held, and `take` only frees its slot.
         """
         request = self._placement.take(worker, message.token)
-        if request is not None and not request.ended:
+        if request is None:
+            return
+        if request.ended:
+            self._life.routes.leave(request)
+        else:
             self._life.put_back([request], worker.progress_at)

@@ -9,7 +9,7 @@ Mirror: tests/broker/test_workforce.py.
 import logging
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from math import inf
 from pathlib import Path
 from random import Random
@@ -62,6 +62,7 @@ class Workforce:
         ids: Iterator[int] | None = None,
         recycling: Recycling | None = None,
         retire_s: float = RETIRE_S,
+        labels: Mapping[str, int] | None = None,
     ) -> None:
         """Set it up; nothing is started.
 
@@ -77,6 +78,7 @@ class Workforce:
             ids: Gives ids that no worker of any generation had before.
             recycling: When workers are replaced; by default they never are.
             retire_s: What one that is replaced gets to end.
+            labels: How many should have each label.
         """
         self._stack_at = stack_at(result_bytes)
         self._generation = generation
@@ -94,6 +96,7 @@ class Workforce:
             recycling=self._recycling,
             random=random,
             ids=ids,
+            labels=labels,
         )
         self._forking: set[int] = set()  # ids of workers whose process is not known yet
         self._lacking = False  # whether the last start failed for want of something, told once
@@ -295,6 +298,7 @@ class Workforce:
                     self._generation,
                     0 if worker.limits.requests == inf else int(worker.limits.requests),
                     self._recycling.look_s,
+                    worker.labels,
                 )
                 self._broker.send(started, (broker_end.fileno(), worker.page))
                 if self._spawn_config is None:

@@ -9,7 +9,7 @@ Mirror: tests/client/test_launch.py.
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -36,6 +36,7 @@ from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, Bounds,
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.places import check_endpoint
 from pronghorn.broker.wire.shortage import explained
+from pronghorn.broker.wire.table import LABEL
 
 from .supervisor import StartedSupervisor, start_supervisor
 
@@ -70,6 +71,7 @@ class ProcessTree:
         cpus: Sequence[int] = (),
         limits: Limits = DEFAULT_LIMITS,
         bounds: Bounds = DEFAULT_BOUNDS,
+        labels: Mapping[str, int] | None = None,
         recycle_requests: int | None = None,
         recycle_age_s: float | None = None,
         recycle_memory: int | None = None,
@@ -91,6 +93,7 @@ class ProcessTree:
             cpus: CPUs that all processes may use; all by default.
             limits: Limits towards clients.
             bounds: What the broker holds and waits for at most.
+            labels: How many of the workers have each label, for nodes that need it.
             recycle_requests: Replace a worker after so many requests; by default never.
             recycle_age_s: Replace a worker after so many seconds.
             recycle_memory: Replace a worker when it has come to so many bytes.
@@ -133,6 +136,7 @@ class ProcessTree:
             cpus=tuple(cpus),
             limits=limits,
             bounds=bounds,
+            labels=_checked_labels(labels or {}, workers),
             host_pid=os.getpid(),
             recycle_requests=recycle_requests or 0,
             recycle_age_s=recycle_age_s or 0.0,
@@ -244,6 +248,22 @@ class ProcessTree:
                     raise PoolStartError(message.message, message.failures)
                 if isinstance(message, PoolReady):
                     return message
+
+
+def _checked_labels(labels: Mapping[str, int], workers: int) -> dict[str, int]:
+    """Give labels as they are, if they make sense.
+
+    Raises:
+        InvalidArgumentError: One is no word, or more workers should have it than there are.
+    """
+    for label, count in labels.items():
+        if not (isinstance(label, str) and LABEL.fullmatch(label)):
+            raise InvalidArgumentError(f"{label!r} is no label: give a word, as in gpu")
+        if type(count) is not int or not 1 <= count <= workers:
+            raise InvalidArgumentError(
+                f"{count!r} workers should have the label {label}: give 1 to {workers}, or all"
+            )
+    return dict(labels)
 
 
 def _validate(config: PoolConfig) -> None:

@@ -5,7 +5,7 @@ Mirror: tests/client/test_pool.py.
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,8 @@ class Pool:
         cpus: CPUs that all its processes may use; all by default.
         limits: Limits towards clients.
         bounds: What the broker holds and waits for at most.
+        labels: How many of the workers have each label, for nodes that need it, as in
+            ``{"gpu": 1}`` for ``@node(labels=["gpu"])``.
         recycle_requests: Replace a worker when it was given so many requests, by one that is ready
             before; by default however many. This limit and the next two are up to a tenth more or
             less for each worker.
@@ -63,6 +65,7 @@ class Pool:
         cpus: Sequence[int] = (),
         limits: Limits = DEFAULT_LIMITS,
         bounds: Bounds = DEFAULT_BOUNDS,
+        labels: Mapping[str, int] | None = None,
         recycle_requests: int | None = None,
         recycle_age_s: float | None = None,
         recycle_memory: int | None = None,
@@ -83,6 +86,7 @@ class Pool:
             cpus=cpus,
             limits=limits,
             bounds=bounds,
+            labels=labels,
             recycle_requests=recycle_requests,
             recycle_age_s=recycle_age_s,
             recycle_memory=recycle_memory,

@@ -237,10 +237,19 @@ class Entry:
     @property
     def info(self) -> NodeInfo:
         """What the broker is told of the node."""
-        retry, policy = self.signature.retry, None
-        if retry is not None:
+        signature, policy = self.signature, None
+        if signature.retry is not None:
+            retry = signature.retry
             policy = RetryPolicy(retry.attempts, retry.backoff_s, retry.backoff_max_s)
-        return NodeInfo(self.name, self.kind, policy, self.streams)
+        return NodeInfo(
+            self.name,
+            self.kind,
+            policy,
+            self.streams,
+            signature.max_concurrency,
+            signature.rate,
+            signature.labels,
+        )
 
     def describe(self, aliases: tuple[str, ...] = ()) -> NodeDescription:
         """Describe the node; not kept, some 100 us."""

@@ -158,10 +158,12 @@ class Execution:
                 if whole.cancelling():  # whatever the node has made of that
                     raise asyncio.CancelledError
 
+        # A node with a limit counts its chunks, so each of them runs one item at once.
+        at_once = 1 if entry.signature.max_concurrency else CONCURRENT_ITEMS
         begun_ns = monotonic_ns()
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(CONCURRENT_ITEMS, len(items))):
+                for _ in range(min(at_once, len(items))):
                     group.create_task(run())
         except asyncio.CancelledError:
             return failed(message.token, cancelled(entry.name), monotonic_ns() - begun_ns), ()

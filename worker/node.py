@@ -10,11 +10,12 @@ Mirror: tests/worker/test_node.py.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FunctionType
 from typing import Any, NamedTuple, TypeVar, overload
 
 _ATTRIBUTE = "__pronghorn_node__"
+_LABEL = re.compile(r"[\w.-]{1,64}")
 _NAME = re.compile(r"[^\W\d][\w-]*")  # no dot: a dot parts the module from the function
 
 _ATTEMPTS_MAX = 100
@@ -56,18 +57,30 @@ class NodeSpec(NamedTuple):
         name: The bare name; the full name puts the module before it.
         thread: Whether it runs in the worker's threads instead of on its loop.
         retry: How it is tried again, if it is.
+        max_concurrency: Most of its requests that run at once.
+        rate: Most of its requests that begin in a second, in the long run.
+        labels: What a worker must have to run it.
     """
 
     name: str
     thread: bool
     retry: Retry | None = None
+    max_concurrency: int | None = None
+    rate: float | None = None
+    labels: tuple[str, ...] = ()
 
 
 @overload
 def node(function: AnyFunction, /) -> AnyFunction: ...
 @overload
 def node(
-    *, name: str | None = None, thread: bool = False, retry: Retry | None = None
+    *,
+    name: str | None = None,
+    thread: bool = False,
+    retry: Retry | None = None,
+    max_concurrency: int | None = None,
+    rate: float | None = None,
+    labels: Collection[str] = (),
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 def node(
     function: AnyFunction | None = None,
@@ -76,6 +89,9 @@ def node(
     name: str | None = None,
     thread: bool = False,
     retry: Retry | None = None,
+    max_concurrency: int | None = None,
+    rate: float | None = None,
+    labels: Collection[str] = (),
 ) -> AnyFunction | Callable[[AnyFunction], AnyFunction]:
     """Mark a function as a node and give back the same function.
 
@@ -89,14 +105,22 @@ def node(
             worker's loop. A ``def`` without it runs in the loop's thread, which is fastest. Either
             way it sees no running loop, as in a script, and may use `asyncio.run`.
         retry: Try it again when its worker has died; see `Retry`.
+        max_concurrency: Run at most so many of its requests at once, on all workers together; the
+            others wait and keep nobody else from a worker. The items of a map count as one where
+            they run one after the other. Calls that nodes make are counted, and never wait for it.
+        rate: Begin at most so many of its requests in a second, items of maps counted singly; after
+            a pause up to a tenth of a second's worth at once.
+        labels: Run it only in workers that have these, see ``Pool(labels=...)``.
 
     Raises:
-        NodeDefinitionError: `function` is no function, `name` is no name, or `retry` makes no
-            sense.
+        NodeDefinitionError: `function` is no function, `name` is no name, or one of the others
+            makes no sense.
     """
-    if function is None:
-        return lambda function: _mark(function, name, thread, retry)
-    return _mark(function, name, thread, retry)
+
+    def mark(function: AnyFunction) -> AnyFunction:
+        return _mark(function, name, thread, retry, max_concurrency, rate, labels)
+
+    return mark if function is None else mark(function)
 
 
 def spec_of(candidate: object) -> NodeSpec | None:
@@ -122,7 +146,13 @@ def innermost(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _mark(
-    function: AnyFunction, name: str | None, thread: bool, retry: Retry | None
+    function: AnyFunction,
+    name: str | None,
+    thread: bool,
+    retry: Retry | None,
+    max_concurrency: int | None,
+    rate: float | None,
+    labels: Collection[str],
 ) -> AnyFunction:
     of_a_class = isinstance(function, type | staticmethod | classmethod)
     if of_a_class or not isinstance(innermost(function), FunctionType):
@@ -137,8 +167,35 @@ def _mark(
         )
     if retry is not None:
         _check_retry(bare, retry)
-    setattr(function, _ATTRIBUTE, NodeSpec(bare, thread, retry))
+    _check_limits(bare, max_concurrency, rate)
+    _check_labels(bare, labels)
+    needs = tuple(sorted(set(labels)))
+    spec = NodeSpec(bare, thread, retry, max_concurrency, rate, needs)
+    setattr(function, _ATTRIBUTE, spec)
     return function
+
+
+def _check_limits(name: str, max_concurrency: int | None, rate: float | None) -> None:
+    is_count = type(max_concurrency) is int and max_concurrency >= 1
+    if max_concurrency is not None and not is_count:
+        raise NodeDefinitionError(
+            f"{name}: max_concurrency is {max_concurrency!r}; give a number of requests, at least 1"
+        )
+    is_rate = isinstance(rate, int | float) and 0 < rate < float("inf")
+    if rate is not None and not is_rate:
+        raise NodeDefinitionError(
+            f"{name}: rate is {rate!r}; give requests per second, a number above 0"
+        )
+
+
+def _check_labels(name: str, labels: Collection[str]) -> None:
+    given = [] if isinstance(labels, str) else list(labels)
+    if isinstance(labels, str) or not all(
+        isinstance(label, str) and _LABEL.fullmatch(label) for label in given
+    ):
+        raise NodeDefinitionError(
+            f'{name}: labels is {labels!r}; give a list of words, as in labels=["gpu"]'
+        )
 
 
 def _check_retry(name: str, retry: Retry) -> None:

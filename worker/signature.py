@@ -20,7 +20,7 @@ from pronghorn.broker.wire.table import NodeKind
 from pronghorn.broker.wire.values import class_name, collected_type, foreign_types
 
 from .context import Context
-from .node import NodeDefinitionError, Retry, innermost, spec_of
+from .node import NodeDefinitionError, NodeSpec, Retry, innermost, spec_of
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 _DEFAULT_TEXT_MAX: Final = 80
@@ -79,6 +79,9 @@ class Signature(msgspec.Struct, frozen=True):
         text: As it would be written in Python, without the context.
         identity: Equal for two processes that have the same node with the same types.
         retry: How it is tried again, if it is.
+        max_concurrency: Most of its requests that run at once.
+        rate: Most of its requests that begin in a second.
+        labels: What a worker must have to run it, sorted.
     """
 
     name: str
@@ -93,6 +96,9 @@ class Signature(msgspec.Struct, frozen=True):
     identity: str
     retry: Retry | None = None
     streams: bool = False
+    max_concurrency: int | None = None
+    rate: float | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def by_position(self) -> tuple[Parameter, ...]:
@@ -121,9 +127,7 @@ class _SignatureReader:
         self._name = name
         self._function = function
         self._core = innermost(function)
-        spec = spec_of(function)
-        self._thread = spec is not None and spec.thread
-        self._retry = None if spec is None else spec.retry
+        self._spec = spec_of(function) or NodeSpec(name, thread=False)
 
     def read(self) -> Signature:
         if len(self._name.encode("utf-8", "surrogatepass")) > NODE_NAME_BYTES_MAX:
@@ -163,8 +167,11 @@ class _SignatureReader:
             result=result,
             text=_text(self._name, written, resolved, returns if streams else result),
             identity=_identity(self._name, kind, streams, parameters, result),
-            retry=self._retry,
+            retry=self._spec.retry,
             streams=streams,
+            max_concurrency=self._spec.max_concurrency,
+            rate=self._spec.rate,
+            labels=self._spec.labels,
         )
 
     def _streams(self) -> bool:
@@ -183,11 +190,11 @@ class _SignatureReader:
             raise self._refusal(
                 "a cache around an async def hands out a coroutine twice: remove it"
             )
-        if is_async and self._thread:
+        if is_async and self._spec.thread:
             raise self._refusal("thread=True is for a def: an async def runs on the worker's loop")
         if is_async:
             return "async"
-        return "thread" if self._thread else "inline"
+        return "thread" if self._spec.thread else "inline"
 
     def _annotation(self, parameter: inspect.Parameter) -> Any:
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:

@@ -41,6 +41,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         cpus: CPUs that all processes of the tree may use; all when empty.
         limits: Limits towards clients.
         bounds: What the broker holds and waits for at most.
+        labels: How many workers have each label.
         host_pid: The host's process, whose end ends the tree.
         grace_s: Seconds that running nodes get to finish at shutdown before they are killed, unless
             there are stop hooks.
@@ -65,6 +66,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     cpus: tuple[int, ...] = ()
     limits: Limits = DEFAULT_LIMITS
     bounds: Bounds = DEFAULT_BOUNDS
+    labels: dict[str, int] = {}
     host_pid: int = 0
     grace_s: float = 0.3
     start_timeout_s: float = 30.0
@@ -120,6 +122,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     limits: Limits
     insecure: bool
     bounds: Bounds = DEFAULT_BOUNDS
+    labels: tuple[str, ...] = ()  # those that some workers have
     files: tuple[str, ...]  # what to remove if the supervisor is gone without a word
     remote_admin: bool = False
     log_level: str = "WARNING"
@@ -166,6 +169,7 @@ class WorkerStarted(msgspec.Struct, frozen=True, tag=True):
     generation: int = 0
     look_requests: int = 0
     look_s: float = 0.0
+    labels: tuple[str, ...] = ()
 
 
 class WorkerServed(msgspec.Struct, frozen=True, tag=True):

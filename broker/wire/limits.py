@@ -38,6 +38,14 @@ TIMEOUT_MS_MAX = 30 * 24 * 3600 * 1000.0
 MEMORY_BYTES_MIN = 64 * MIB
 """Least bound on a broker's memory: of it an idle one has 15 MiB."""
 
+PRIORITIES = 4
+"""Bands of priority: 0 goes first."""
+
+PRIORITY_DEFAULT = 1
+"""So that there is one above for what a person waits for, and two below for what can wait."""
+
+AFFINITY_CHARACTERS_MAX = 128
+
 QUOTED_CHARACTERS_MAX = 512
 """What an error quotes of a peer's text, so that a reply is not as long as the mistake."""
 

@@ -5,6 +5,7 @@ Made by the worker side from its dispatch table and handed to the broker at star
 Mirror: tests/broker/wire/test_table.py.
 """
 
+import re
 from difflib import get_close_matches
 from itertools import islice
 from typing import Literal
@@ -16,6 +17,9 @@ from .limits import NAMES_COMPARED_MAX, NODE_NAME_BYTES_MAX
 
 BUILTIN_PREFIX = "pronghorn."
 """Names that begin so are answered by Pronghorn itself; no node of users may have one."""
+
+LABEL = re.compile(r"[\w.-]{1,64}")
+"""What labels of workers look like; `worker.node` has the same, for it must import nothing."""
 
 NodeKind = Literal["inline", "thread", "async"]
 """`def` on the worker's loop, `def` in the worker's threads, `async def` on the loop."""
@@ -36,15 +40,25 @@ class RetryPolicy(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
-    """One node: its full name, its kind, how it is tried again, whether it is a generator.
+    """One node; its index is its place in the table.
 
-    Its index is its place.
+    Attributes:
+        name: Full name.
+        kind: How it runs.
+        retry: How it is tried again, if it is.
+        streams: Whether it is a generator.
+        max_concurrency: Most of its requests that run at once.
+        rate: Most of its requests that begin in a second, in the long run.
+        labels: What a worker must have to run it, sorted.
     """
 
     name: str
     kind: NodeKind
     retry: RetryPolicy | None = None
     streams: bool = False
+    max_concurrency: int | None = None
+    rate: float | None = None
+    labels: tuple[str, ...] = ()
 
 
 class NodeTable(msgspec.Struct, frozen=True):

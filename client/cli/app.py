@@ -125,6 +125,12 @@ def serve(
             "--drain-s", min=0, metavar="SECONDS", help="Wait so long for open calls at the end."
         ),
     ] = 10.0,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:COUNT", help="So many workers have that label, for nodes that need it."
+        ),
+    ] = None,
     queue: Annotated[
         int | None,
         typer.Option(metavar="N", help="Refuse requests once so many wait. [default: 100000]"),
@@ -164,7 +170,7 @@ def serve(
     from .output import reporting
 
     with reporting(as_json=as_json):
-        from .arguments import make_bounds, parse_cpus, parse_size
+        from .arguments import make_bounds, parse_cpus, parse_labels, parse_size
         from .serving import ServeOptions, serve, usable_cpus
 
         chosen = parse_cpus(cpus) if cpus else ()
@@ -180,6 +186,7 @@ def serve(
             recycle_memory=parse_size(recycle_memory) if recycle_memory else None,
             drain_s=drain_s,
             bounds=make_bounds(queue=queue, memory=memory, kill_grace_s=kill_grace),
+            labels=parse_labels(label or ()),
             reload=reload,
             remote_admin=remote_admin,
             log_level=log_level.name,

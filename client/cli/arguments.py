@@ -135,6 +135,21 @@ def parse_size(text: str) -> int:
     return int(size)
 
 
+def parse_labels(words: Sequence[str]) -> dict[str, int]:
+    """Parse labels with the number of workers that have each: ``gpu:1``; ``gpu`` is one.
+
+    Raises:
+        InvalidArgumentError: One is something else.
+    """
+    labels: dict[str, int] = {}
+    for word in words:
+        label, _, count = word.partition(":")
+        if not label or not (count or "1").isdecimal():
+            raise InvalidArgumentError(f"{word!r} is no label: expected NAME:COUNT, such as gpu:1")
+        labels[label] = int(count or "1")
+    return labels
+
+
 def make_bounds(*, queue: int | None, memory: str | None, kill_grace_s: float | None) -> Bounds:
     """Make the bounds of a broker from what was said of them; all else is as by default.
 

@@ -15,7 +15,7 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from shutil import get_terminal_size
 from textwrap import fill
@@ -54,6 +54,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     recycle_memory: int | None
     drain_s: float
     bounds: Bounds
+    labels: Mapping[str, int]
     reload: bool
     remote_admin: bool
     log_level: str
@@ -185,6 +186,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             recycle_memory=options.recycle_memory,
             drain_s=options.drain_s,
             bounds=options.bounds,
+            labels=options.labels,
             reload=options.reload,
             remote_admin=options.remote_admin,
             log_level=options.log_level,

@@ -6,7 +6,8 @@ import pytest
 from requests_of import QUICK, SLEEP, ready_worker, request, session
 
 from pronghorn.broker.placement import Placement
-from pronghorn.broker.requests import Node, ReadyQueue
+from pronghorn.broker.queue import ReadyQueue
+from pronghorn.broker.requests import Node
 from pronghorn.broker.verdicts import (
     RETRY_AFTER_MS,
     RUNNING_MAX,

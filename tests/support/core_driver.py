@@ -33,6 +33,7 @@ from pronghorn.broker.wire.link import (
     ToBroker,
 )
 from pronghorn.broker.wire.messages import (
+    Ack,
     Call,
     ClientMessage,
     Error,
@@ -76,7 +77,13 @@ REQ = Origin((b"",), CODEC_MSGPACK, silent=False, batch=0)
 class Driver:
     """A core with its clock and the pages of its workers."""
 
-    def __init__(self, *, bounds: Bounds = DEFAULT_BOUNDS, sessions: int = 10_000) -> None:
+    def __init__(
+        self,
+        *,
+        bounds: Bounds = DEFAULT_BOUNDS,
+        sessions: int = 10_000,
+        labels: frozenset[str] = frozenset(),
+    ) -> None:
         config = CoreConfig(
             epoch="e1",
             server="test",
@@ -84,6 +91,7 @@ class Driver:
             limits=LIMITS,
             bounds=structs.replace(bounds, kill_grace_s=GRACE_S),
             sessions=sessions,
+            labels=labels,
         )
         self.core = BrokerCore(config)
         self.now = 1000.0
@@ -107,6 +115,10 @@ class Driver:
 
     def hello(self, peer: bytes = PEER) -> None:
         assert self.say(Hello(0), peer=peer) == [Send(peer, self.welcome(0))]
+
+    def acknowledge(self, replies: int) -> None:
+        """Be a client that has read so many replies."""
+        assert self.say(Ack(replies)) == []
 
     def welcome(self, id_: RequestId) -> Welcome:
         info = WelcomeInfo(version=1, epoch="e1", server="test", pid=7, limits=LIMITS)

@@ -168,8 +168,7 @@ def test_random_params_are_decoded_or_an_invalid_argument(params: Any) -> None:
 
 def test_items() -> None:
     raw = encode([{"a": 1, "b": 2}, [3], {"a": 5}])
-    results: list[Any] = []
-    ADD.invoke_items(ADD.decode_items(raw), results)
+    results = [ADD.invoke(params) for params in ADD.decode_items(raw)]
     assert results == [3, 4, 6]
     assert ADD.encode_items(results) == (encode([3, 4, 6]), [])
     assert ADD.decode_items(b"\x90") == []

@@ -87,9 +87,9 @@ class Watch:
             waiting = [request for request in life.queue.waiting() if request.inline]
             assert not waiting, f"worker {idle[0].id} is idle, {len(waiting)} requests wait"
         before, self._turns = self._turns, {}
-        for rotation in life.queue.rotations:
+        for room in life.queue.rooms():
             first: dict[bytes, Request] = {}
-            for request in rotation.waiting():
+            for request in room.waiting():
                 first.setdefault(request.session.peer, request)
             for peer, request in first.items():
                 turn = before.get((peer, request.inline))
