@@ -353,14 +353,12 @@ class Workforce:
     # --- ends -----------------------------------------------------------------------------------
 
     def _retire(self, worker: Worker) -> None:
-        """Have a worker finish what it has begun and end; one that has begun nothing is killed."""
+        """Have a worker finish what it has begun and end.
+
+        One that is not ready, as far as is known here, is not killed: it may have begun by now.
+        """
         _log.info("worker %d (pid %s) is to end: %s", worker.id, worker.pid, worker.due)
-        if worker.ready_at is not None:
-            self._broker.send(RetireWorker(worker.id))
-            return
-        worker.killed = worker.due
-        if worker.pid is not None:
-            kill(worker.pid)
+        self._broker.send(RetireWorker(worker.id))
 
     def _end_late(self, worker: Worker, *, again: bool) -> None:
         """Have a worker that hangs, or the template that should fork it, write its stack and end.
