@@ -418,3 +418,31 @@ def test_a_pool_that_drains_closes_within_its_limit(shop: Path, tmp_path: Path) 
         assert 0.2 < monotonic() - start_s < 5.0
         assert begun.exception(PATIENCE_S) is not None
     pool.close()
+
+
+@pytest.mark.slow
+def test_workers_that_must_be_spawned_are_reloaded_and_replaced_too(
+    start: Start, shop: Path
+) -> None:
+    threaded = "import threading, time\n" + (
+        "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+    )
+    shop.write_text(threaded + SHOP)
+    running = start(str(shop), workers=1)
+    assert running.pool.warnings
+    with loaded(running.pool):
+        shop.write_text(threaded + SHOP + "@node\ndef other() -> int: return 1\n")
+        assert running.client.admin.reload().added == ("shop.other",)
+        assert running.client.admin.recycle().recycled == 1
+    assert running.client.call("other") == 1
+
+
+@pytest.mark.slow
+def test_sighup_to_the_supervisor_reloads(start: Start, shop: Path) -> None:
+    running = start(str(shop), workers=1)
+    before = running.tree.workers
+    with Ends(before) as ends:
+        os.kill(running.supervisor, signal.SIGHUP)
+        ends.wait(PATIENCE_S)
+    (worker,) = running.client.admin.workers()
+    assert worker.generation == 1
