@@ -446,3 +446,19 @@ def test_sighup_to_the_supervisor_reloads(start: Start, shop: Path) -> None:
         ends.wait(PATIENCE_S)
     (worker,) = running.client.admin.workers()
     assert worker.generation == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["def", "async def"])
+def test_a_stream_goes_on_while_its_worker_makes_way(start: Start, shop: Path, head: str) -> None:
+    text = NODE + f"@node\n{head} rows(n: int):\n    for i in range(n):\n        yield i\n"
+    shop.write_text(text)
+    running = start(str(shop), workers=1)
+    parts = iter(running.client.stream("rows", n=10_000))  # more than its credit
+    assert next(parts) == 0
+    shop.write_text(text.replace("yield i", "yield -i"))
+    running.client.admin.reload()
+    (draining,) = (one for one in running.client.admin.workers() if one.state == "draining")
+    assert draining.in_flight == 1
+    assert list(parts) == list(range(1, 10_000)), "of the code that it began with"
+    assert list(running.client.stream("rows", n=3)) == [0, -1, -2]
