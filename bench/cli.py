@@ -25,6 +25,7 @@ from .output import (
 from .report import Report
 from .rounds import ROUNDS_MIN
 from .scenarios import (
+    changes,
     claims,
     faults,
     idle,
@@ -49,6 +50,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "links": links.measure,
     "claims": claims.measure,
     "faults": faults.measure,
+    "changes": changes.measure,
 }
 
 

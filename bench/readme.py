@@ -21,6 +21,7 @@ ORDER = (
     "links",
     "claims",
     "faults",
+    "changes",
 )
 
 

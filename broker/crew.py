@@ -180,7 +180,7 @@ class Crew:
         return worker
 
     def scale(self, size: int, now: float) -> list[Worker]:
-        """Have so many workers from now on; returns those that are to be retired or killed.
+        """Have so many workers from now on; returns those that are to be retired.
 
         Vacancies go first, then who was started last.
         """
@@ -304,7 +304,7 @@ class Crew:
                 return
 
     def _make_way(self, worker: Worker, vacancy: Vacancy | None, why: str, now: float) -> None:
-        """Note that a worker is told to end, or is killed if it was not ready."""
+        """Note that a worker is told to end."""
         worker.retired = True
         worker.due = why
         worker.deadline = min(worker.deadline, now + self._retire_s)

@@ -74,18 +74,24 @@ class Generations:
         self._outdated = False  # whether it was told that spawned workers fail, maybe for a change
 
     @property
+    def present(self) -> list[Generation]:
+        """The generations that have workers or will have: the one that serves first."""
+        coming = [] if self._coming is None else [self._coming]
+        return [self.current, *coming, *self._leaving]
+
+    @property
     def next_due(self) -> float:
         """When `tend` has something to do without any event before, monotonic seconds."""
-        return min(one.workforce.next_due for one in self._all())
+        return min(one.workforce.next_due for one in self.present)
 
     @property
     def have_stop_hooks(self) -> bool:
         """Whether workers may take long to end."""
-        return any(one.loaded is not None and one.loaded.stop_hooks for one in self._all())
+        return any(one.loaded is not None and one.loaded.stop_hooks for one in self.present)
 
     def tend(self) -> None:
         """Start and end what is to be started and ended now, and go on with a reload."""
-        for one in self._all():
+        for one in self.present:
             one.workforce.can_start = self.bound and one.stands
             one.workforce.tend()
         if self._coming is None and self._wanted and self.bound:
@@ -105,7 +111,7 @@ class Generations:
 
     def close(self) -> None:
         """Have all templates end."""
-        for one in self._all():
+        for one in self.present:
             one.template.close()
 
     # --- the broker -----------------------------------------------------------------------------
@@ -119,7 +125,7 @@ class Generations:
     def broker_ended(self) -> None:
         """Kill and reap all workers, whose epoch has ended. A reload begins anew."""
         self.bound = False
-        for one in self._all():
+        for one in self.present:
             one.workforce.end_epoch()
         if self._coming is not None:
             self._wanted = True
@@ -150,10 +156,6 @@ class Generations:
         self.current.workforce.scale(size)
         if self._coming is not None:
             self._coming.workforce.scale(size)
-
-    def all(self) -> list[Generation]:
-        """List the generations that have workers or will have: the one that serves first."""
-        return self._all()
 
     # --- reloads --------------------------------------------------------------------------------
 
@@ -321,12 +323,8 @@ class Generations:
             owner=self,
         )
 
-    def _all(self) -> list[Generation]:
-        coming = [] if self._coming is None else [self._coming]
-        return [self.current, *coming, *self._leaving]
-
     def _of(self, worker_id: int) -> Iterator[Generation]:
-        return (one for one in self._all() if worker_id in one.workforce)
+        return (one for one in self.present if worker_id in one.workforce)
 
 
 def _names(table: NodeTable) -> set[str]:

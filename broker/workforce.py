@@ -11,7 +11,6 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from math import inf
-from pathlib import Path
 from random import Random
 from time import monotonic
 
@@ -20,6 +19,7 @@ from .processes import kill, reap, resident_bytes, spawn_module
 from .program import Program
 from .recycling import Recycling
 from .restart import RestartPolicy
+from .stacks import read_stack
 from .watcher import Watcher
 from .wire.administration import SeenWorker, WorkerReport
 from .wire.channel import GONE, ControlChannel, make_pair
@@ -31,18 +31,12 @@ from .wire.control import (
     WorkerExited,
     WorkerStarted,
 )
-from .wire.limits import KIB
 from .wire.shortage import explained
 from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage, stack_at
 
 _log = logging.getLogger("pronghorn.broker.supervisor")
 
 _AS_TOLD = "exit status 0"
-_STACK_BYTES_MAX = 16 * KIB
-
-# Frames right below a node's, as faulthandler writes them: of a `def`, and of an `async def`.
-_EXECUTION = Path(__file__).parents[1] / "worker" / "execution.py"
-_BELOW_NODES = ('  File "<invoker of', f'  File "{_EXECUTION}"')
 
 
 class Workforce:
@@ -357,14 +351,12 @@ class Workforce:
     # --- ends -----------------------------------------------------------------------------------
 
     def _retire(self, worker: Worker) -> None:
-        """Have a worker finish what it has begun and end; one that has begun nothing is killed."""
+        """Have a worker finish what it has begun and end.
+
+        One that is not ready, as far as is known here, is not killed: it may have begun by now.
+        """
         _log.info("worker %d (pid %s) is to end: %s", worker.id, worker.pid, worker.due)
-        if worker.ready_at is not None:
-            self._broker.send(RetireWorker(worker.id))
-            return
-        worker.killed = worker.due
-        if worker.pid is not None:
-            kill(worker.pid)
+        self._broker.send(RetireWorker(worker.id))
 
     def _end_late(self, worker: Worker, *, again: bool) -> None:
         """Have a worker that hangs, or the template that should fork it, write its stack and end.
@@ -386,7 +378,7 @@ class Workforce:
             self._forget(worker, cause)
             return
         cause = f"{cause}: {worker.killed}" if worker.killed else cause
-        stack = self._stack_of(worker)
+        stack = read_stack(worker.page, self._stack_at)
         told = f"\n{stack}" if stack else ""
         _log.warning("worker %d (pid %s) ended with %s%s", worker.id, worker.pid, cause, told)
         when = "before" if worker.ready_at is None else "soon after"
@@ -402,20 +394,6 @@ class Workforce:
         if worker.page >= 0:
             os.close(worker.page)
         self._broker.send(WorkerExited(worker.id, cause, stack))
-
-    def _stack_of(self, worker: Worker) -> str:
-        """Read what faulthandler has written for a worker; "" if it has not crashed."""
-        written = os.pread(worker.page, _STACK_BYTES_MAX, self._stack_at).decode(errors="replace")
-        lines: list[str] = []
-        ours = False  # whether the frames are those below the node
-        for line in written.splitlines():
-            if not line.startswith("  File "):
-                ours = False
-            elif line.startswith(_BELOW_NODES):
-                ours = True
-            if not ours:
-                lines.append(line)
-        return "\n".join(lines).partition("\nExtension modules:")[0].rstrip()
 
 
 def _has_served(worker: Worker) -> bool:

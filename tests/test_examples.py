@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,3 +152,57 @@ def test_demo_ends_with_one_line_when_interrupted() -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=TIMEOUT_S)
         assert (process.returncode, errors) == (130, "Interrupted.\n")
+
+
+# --- services ----------------------------------------------------------------------------------
+
+
+def served_by(command: list[str], runtime: Path) -> None:
+    """Serve as a unit or an image does, with its options and our installation, and end it."""
+    serve = [sys.executable, "-m", "pronghorn.client.cli", *command[1:], "--json"]
+    with subprocess.Popen(
+        serve,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"XDG_RUNTIME_DIR": str(runtime)},
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert json.loads(process.stdout.readline()) == {"event": "end", "reason": "SIGTERM"}
+        assert process.wait(TIMEOUT_S) == 0
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_the_unit_serves_with_its_options(runtime: Path) -> None:
+    unit = (EXAMPLES / "pronghorn.service").read_text()
+    (command,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    words = command.replace("/srv/pronghorn/nodes.py", str(EXAMPLES / "tiny.py")).split()
+    assert words[0].endswith("/bin/pronghorn")
+    served_by(words, runtime)
+
+
+def test_the_image_serves_with_its_options(runtime: Path) -> None:
+    text = (EXAMPLES / "Containerfile").read_text()
+    (command,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)
+    (copied,) = re.findall(r"^COPY (\S+) /srv/nodes.py$", text, re.MULTILINE)
+    module = EXAMPLES.parents[1] / copied
+    words = [word.replace("/srv/nodes.py", str(module)) for word in json.loads(command)]
+    assert words[0] == "pronghorn"
+    served_by(words, runtime)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
+def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
+    unit = (EXAMPLES / "pronghorn.service").read_text()
+    copy = tmp_path / "pronghorn.service"
+    copy.write_text(unit.replace("/opt/pronghorn/bin/pronghorn", sys.executable))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert (done.returncode, done.stderr) == (0, "")

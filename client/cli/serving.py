@@ -86,6 +86,7 @@ def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_jso
             try:
                 voice.ready(tree.ready)
                 notify("READY=1")
+                signals.twice = options.drain_s > 0
                 _watch(tree, signals, voice)
             except _EndedBySignal as ended:
                 notify("STOPPING=1")
@@ -118,18 +119,18 @@ class _EndedBySignal(BaseException):
 class _Signals:
     """The signals that are acted upon; those that are ignored, as by nohup, stay so.
 
-    The first and the second one to end raise. `wakeup` is readable when any has come: one that came
-    just before a `select` would wait unseen until the next event.
+    One to end raises; where `twice` is set so does the second. `wakeup` is readable when any has
+    come: one that came just before a `select` would wait unseen until the next event.
     """
 
     def __init__(self, wakeup: socket.socket) -> None:
         self.wakeup = wakeup
+        self.twice = False
         self._handled = [
             number
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             if signal.getsignal(number) != signal.SIG_IGN
         ]
-        self._has_raised = False
         self._had_terminal = _has_terminal()
         for number in self._handled:
             signal.signal(number, self._on_signal)
@@ -142,9 +143,9 @@ class _Signals:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP and not (self._had_terminal and not _has_terminal()):
             return  # `wakeup` tells it
-        if self._has_raised:
+        if not self.twice:
             self.ignore()
-        self._has_raised = True
+        self.twice = False
         raise _EndedBySignal(number)
 
 

@@ -22,11 +22,13 @@ from pronghorn.broker.processes import reap, spawn_module
 from pronghorn.broker.wire.channel import ControlChannel, make_pair
 from pronghorn.broker.wire.control import (
     ControlMessage,
+    DrainPool,
     PoolConfig,
     PoolFailed,
     PoolReady,
     Shutdown,
 )
+from pronghorn.client import Client, WorkerLostError
 
 # A supervisor that can open only so many descriptors besides those that it begins with.
 SHORT_OF_DESCRIPTORS = """
@@ -332,3 +334,35 @@ def test_a_broker_that_holds_the_lock_on_keeps_others_out(folder: Path) -> None:
     third.configure(folder)
     third.ready()
     third.close()
+
+
+@pytest.mark.slow
+def test_a_replaced_worker_that_does_not_end_in_time_is_killed(
+    folder: Path, supervisor: Supervisor
+) -> None:
+    supervisor.configure(folder, workers=1, retire_s=0.2)
+    ready = supervisor.ready()
+    (worker,) = Tree.below(supervisor.pid).workers
+    with Client(ready.endpoints[0]) as client, Ends([worker]) as ends:
+        begun = client.submit("nap", 1000.0)
+        while not client.admin.workers()[0].in_flight:
+            pass  # each question is a round trip
+        assert client.admin.recycle().recycled == 1
+        ends.wait(PATIENCE_S)
+        error = begun.exception(PATIENCE_S)
+        assert isinstance(error, WorkerLostError)
+        assert "it had not ended 0.2 s after it was told to" in error.cause
+        assert client.call("add", 1, 2) == 3
+
+
+@pytest.mark.slow
+def test_told_to_drain_it_ends_when_nothing_is_open(folder: Path, supervisor: Supervisor) -> None:
+    supervisor.configure(folder, drain_s=1000.0)
+    ready = supervisor.ready()
+    with Ends(Tree.below(supervisor.pid).pids) as ends, Client(ready.endpoints[0]) as client:
+        open_ = client.submit("nap", 0.3)
+        while not sum(worker.in_flight for worker in client.admin.workers()):
+            pass
+        supervisor.channel.send(DrainPool())
+        assert open_.exception(PATIENCE_S) is None
+        ends.wait(PATIENCE_S)

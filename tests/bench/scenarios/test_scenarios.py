@@ -11,8 +11,8 @@ from pronghorn.bench.output import as_json
 from pronghorn.bench.rounds import Plan
 from pronghorn.bench.scenarios.options import Options
 
-# idle counts seconds, start counts servers, and faults both
-CALLS = {"idle": 1, "start": 1, "claims": 200, "faults": 1}
+# idle and changes count seconds, start counts servers, and faults both
+CALLS = {"idle": 1, "start": 1, "claims": 200, "faults": 1, "changes": 1}
 
 
 @pytest.mark.slow

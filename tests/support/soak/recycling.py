@@ -114,7 +114,9 @@ def _run(pool: Pool, module: Path, worker_seconds: float, orders_s: float) -> Re
     for worker in workers:
         if worker.state != "ready":
             _wait_for(worker.pid)
-    admin.workers()  # by now the supervisor has seen their ends
+    deadline = monotonic() + 20.0
+    while zombies(supervisor) and monotonic() < deadline:
+        admin.workers()  # the supervisor reaps between two questions
     after = _state(supervisor)
     violations = [error for caller in callers for error in caller.errors]
     violations += _leaked(before, after)
