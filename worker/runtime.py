@@ -121,6 +121,7 @@ class WorkerRuntime:
         self._channels: dict[int, EventChannel] = {}
         self._outbox = Outbox(loop, self._send_all)
         self._thread = 0  # which runs the loop
+        self._forked = False  # whether this is a child that a node has forked
         self._execution.page, self._execution.area = self._page, self._area
         # Whether asyncio's mark of the running loop is taken away, as inline nodes need it. It is
         # put back when they are over, but only where somebody may look for it: twice 0.2 us.
@@ -171,6 +172,7 @@ class WorkerRuntime:
         self._link.close()
         self._nested.leave_to_parent()
         self._core = cast(Any, _Forked())
+        self._forked = True
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -363,7 +365,7 @@ class WorkerRuntime:
         """Start a node that yields parts."""
         assert isinstance(message, RunCall), "chunks of generators are refused by the broker"
         context = self._execution.context(entry, message) if entry.takes_context else None
-        send = self._outbox.put if entry.kind == "thread" else self._send
+        send = self._outbox.put if entry.kind == "thread" else self._send_part
         try:
             steps, writer = self._execution.steps(entry, message, buffers, context, send)
         except PronghornError as error:
@@ -397,6 +399,11 @@ class WorkerRuntime:
         beside.running(future)
         self._core.running(message.token, beside)
         future.add_done_callback(partial(self._on_ended, message))
+
+    def _send_part(self, message: ToBroker, buffers: Sequence[Buffer]) -> None:
+        if self._forked:  # it has come back from the node, as in `_Forked`
+            os._exit(0)
+        self._send(message, buffers)
 
     def _drive_soon(self, generator: LoopGenerator) -> None:
         self._loop.call_soon(self._drive_and_show, generator)
@@ -438,6 +445,8 @@ class WorkerRuntime:
             channel.close()
 
     def _send_event(self, message: ToBroker) -> None:
+        if self._forked:
+            raise RuntimeError("a forked child can't tell of events: the link is its parent's")
         if get_ident() == self._thread:
             self._send_for_node(message, ())
         else:
