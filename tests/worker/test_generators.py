@@ -264,7 +264,7 @@ def test_bad_params_are_refused_before_it_begins(running: Running, kind: str) ->
     running.stream(1, kind, "three", events=5)
     assert failure(running.message()).code == "INVALID_ARGUMENT"
     assert running.nodes.notes == []
-    assert running.runtime._channels == {}
+    assert not running.runtime._channels.by_token
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -350,7 +350,7 @@ def test_events_come_before_the_result(running: Running, name: str) -> None:
     for number in range(3):
         assert running.message() == Emitted(1, "found", Raw(encode(number)))
     assert running.value() == (1, 3)
-    assert running.runtime._channels == {}
+    assert not running.runtime._channels.by_token
 
 
 @pytest.mark.parametrize("name", ["emits", "temits"])
