@@ -167,6 +167,8 @@ def test_credit_for_parts_that_nobody_asked_for_ends_the_call(
         (Call(5, "add", PARAMS, FLOW), "it is no generator"),
         (Call(5, "rows", PARAMS, Options(stream=(-1, 5))), "never negative"),
         (Call(5, "rows", PARAMS, Options(events=-1)), "never negative"),
+        (Call(5, "rows", PARAMS, Options(stream=(1, 5000))), "for all of its calls"),
+        (Call(5, "rows", PARAMS, Options(stream=(19, 5), events=2)), "for all of its calls"),
         (MapChunk(5, "rows", PARAMS), "can be called, not mapped"),
         (MapChunk(5, "add", PARAMS, Options(events=1)), "sends neither parts nor events"),
     ],
