@@ -62,6 +62,8 @@ class Parts:
             why = "credit was given to a call that did not ask for parts or events"
         elif min(items, bytes_, events) < 0:
             why = f"credit of {items} parts, {bytes_} bytes and {events} events is negative"
+        elif not (items or events):  # of which there could be any number on the way to a worker
+            why = f"credit of {bytes_} bytes is for no part and no event"
         elif (limit := self._add(session, flow, items, bytes_, events)) is not None:
             why = f"the credit of this client's calls is more than {limit}, its grant"
         if why is not None:

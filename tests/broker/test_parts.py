@@ -138,8 +138,10 @@ def test_credit_for_what_has_ended_or_never_was_is_ignored(serving: Driver) -> N
         (Credit(5, -1, 10), "is negative"),
         (Credit(5, 1, -10), "is negative"),
         (Credit(5, 0, 0, -1), "is negative"),
+        (Credit(5, 0, 10), "is for no part and no event"),
+        (Credit(5, 0, 0), "is for no part and no event"),
         (Credit(5, 2**62, 0), "more than 20, its grant"),
-        (Credit(5, 0, 2**62), "more than 4096, its grant"),
+        (Credit(5, 1, 2**62), "more than 4096, its grant"),
         (Credit(5, 0, 0, 16), "more than 20, its grant"),
     ],
 )
