@@ -139,6 +139,14 @@ class Client:
 
     @overload
     def submit(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[list[R]]: ...
+    @overload
+    def submit(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[list[R]]: ...
+    @overload
+    def submit(
         self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[R]: ...
     @overload
