@@ -384,3 +384,12 @@ async def test_closing_the_client_ends_its_streams_async(
     with pytest.raises(BrokerLostError, match="the client was closed") as caught:
         await read_on()
     assert caught.value.outcome == "maybe_executed"
+
+
+@pytest.mark.parametrize("node", ["counts", "counts_threaded", "counts_async"])
+def test_nodes_call_generators_and_get_lists(client: Client, node: str) -> None:
+    assert client.call(node) == [3, 3, 3]
+
+
+def test_generators_call_others(client: Client) -> None:
+    assert list(client.stream("counts_in_parts")) == [3, 3, 3]
