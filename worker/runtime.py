@@ -265,7 +265,7 @@ class WorkerRuntime:
                 data = b""
             self._read_bytes = next_read_bytes(self._read_bytes, len(data))
             for message, buffers in self._reader.feed(data):
-                if isinstance(message, (RunCall, RunChunk, Stop)):
+                if isinstance(message, (RunCall, RunChunk, Stop)) or self._is_early(message):
                     self._queue.append((message, buffers))
                 else:
                     self._handle(message, buffers)
@@ -408,6 +408,14 @@ class WorkerRuntime:
     def _drive(self, generator: LoopGenerator) -> None:
         self._hide_loop()
         generator.drive()
+
+    def _is_early(self, message: ToWorker) -> bool:
+        """Whether it is credit of a request that is in the queue, or has ended."""
+        return (
+            isinstance(message, MoreCredit)
+            and message.token not in self._by_token
+            and self._core.cancelled(message.token) is None
+        )
 
     def _take_credit(self, message: MoreCredit) -> None:
         self._channels.more(message.token, message.events)
