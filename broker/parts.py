@@ -35,7 +35,7 @@ class Parts:
         """Make the flow that a request asks for, `None` if for none; or tell why it is refused."""
         if options.stream is None and not options.events:
             return None
-        reason = _reason_against(id_, node, options, chunk=chunk)
+        reason = _reason_against(id_, node, options, self._limits, chunk=chunk)
         if reason is not None:
             details = ErrorDetails(outcome="not_started", node=node.name)
             return InvalidArgumentError(f"{node.name}: {reason}", details)
@@ -62,6 +62,8 @@ class Parts:
             why = "credit was given to a call that did not ask for parts or events"
         elif min(items, bytes_, events) < 0:
             why = f"credit of {items} parts, {bytes_} bytes and {events} events is negative"
+        elif not (items or events):  # of which there could be any number on the way to a worker
+            why = f"credit of {bytes_} bytes is for no part and no event"
         elif (limit := self._add(session, flow, items, bytes_, events)) is not None:
             why = f"the credit of this client's calls is more than {limit}, its grant"
         if why is not None:
@@ -139,7 +141,9 @@ class Parts:
         return None
 
 
-def _reason_against(id_: RequestId, node: Node, options: Options, *, chunk: bool) -> str | None:
+def _reason_against(
+    id_: RequestId, node: Node, options: Options, limits: Limits, *, chunk: bool
+) -> str | None:
     """Say why a request can't have the flow that it asks for."""
     if id_ is None:
         return "parts and events need an id to be sent to"
@@ -147,6 +151,12 @@ def _reason_against(id_: RequestId, node: Node, options: Options, *, chunk: bool
         return "a chunk of a map sends neither parts nor events"
     if options.stream is not None and not node.streams:
         return "it is no generator and has no parts: call it without stream"
-    if min(*(options.stream or (0,)), options.events or 0) < 0:
-        return f"stream is {options.stream}, events {options.events}: credit is never negative"
+    asked = f"stream is {options.stream}, events {options.events}"
+    items, bytes_ = options.stream or (0, 0)
+    events = options.events or 0
+    if min(items, bytes_, events) < 0:
+        return f"{asked}: credit is never negative"
+    if items + events > limits.grant_parts or bytes_ > limits.grant_part_bytes:
+        most = f"{limits.grant_parts} parts and events, {limits.grant_part_bytes} bytes"
+        return f"{asked}: a client's grant is {most}, for all of its calls"
     return None

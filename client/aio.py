@@ -80,6 +80,14 @@ class AsyncClient:
 
     @overload
     async def call(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
+    async def call(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
+    async def call(
         self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
     @overload

@@ -5,6 +5,7 @@ Mirror: tests/client/test_streaming.py.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from sys import is_finalizing
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -111,7 +112,7 @@ class Stream(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_arrivals"):
+        if hasattr(self, "_arrivals") and not is_finalizing():
             self.close()
 
     def _end(self, arrival: Arrival) -> None:

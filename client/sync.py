@@ -83,6 +83,14 @@ class Client:
         return client
 
     @overload
+    def call(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
+    def call(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
     def call(self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     def call(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -129,6 +137,14 @@ class Client:
             reply, buffers = self._transport.call(target.name, encoded, left_ms)
         return result_of(target, reply, buffers)
 
+    @overload
+    def submit(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[list[R]]: ...
+    @overload
+    def submit(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[list[R]]: ...
     @overload
     def submit(
         self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs

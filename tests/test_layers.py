@@ -70,6 +70,7 @@ PURE = (
     "broker/workers.py",
     "broker/wire/*.py",
     "client/core.py",
+    "client/inbox.py",
     "client/mapping.py",
     "client/waiting.py",
     "worker/core.py",

@@ -8,7 +8,7 @@ Mirror: tests/worker/test_context.py.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -114,6 +114,14 @@ class Context:
 
     @overload
     async def call(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
+    async def call(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
+    async def call(
         self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
     @overload
@@ -141,6 +149,14 @@ class Context:
         """
         return await self._calls().call(self, node, (args, kwargs))
 
+    @overload
+    def call_sync(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
+    def call_sync(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
     @overload
     def call_sync(
         self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs

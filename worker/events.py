@@ -10,7 +10,7 @@ Mirror: tests/worker/test_events.py.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from pronghorn.broker.wire.errors import (
     OverloadedError,
 )
 from pronghorn.broker.wire.limits import EVENT_BYTES_MAX
-from pronghorn.broker.wire.link import Emitted, Progressed
+from pronghorn.broker.wire.link import Buffer, Emitted, Progressed, RunStream, ToBroker
 from pronghorn.broker.wire.values import encode_inline
 
 from .context import Context
@@ -131,6 +131,75 @@ class EventChannel:
                 self._changed.wait(min(left_s, _LOOK_S))
             else:
                 pump(left_s)
+
+
+class EventChannels:
+    """The channels of one worker's requests.
+
+    Attributes:
+        by_token: A key is here iff that request's node runs and takes a context, and its caller
+            takes events. For a look whether there are any, at each call.
+
+    Args:
+        send_here: Writes to the link, in the loop's thread.
+        send_soon: Has something written, in any other thread.
+        pump: Waits so many seconds for what comes over the link, and takes it in.
+    """
+
+    def __init__(
+        self,
+        *,
+        send_here: Callable[[ToBroker, Sequence[Buffer]], None],
+        send_soon: Callable[[ToBroker], None],
+        pump: Callable[[float], None],
+    ) -> None:
+        self._send_here = send_here
+        self._send_soon = send_soon
+        self._pump = pump
+        self._thread = 0  # which runs the loop
+        self._forked = False  # whether this is a child that a node has forked
+        self.by_token: dict[int, EventChannel] = {}
+
+    def run_here(self) -> None:
+        """Note that this thread is going to run the loop."""
+        self._thread = threading.get_ident()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: refuse events, for the link is the parent's."""
+        self._forked = True
+
+    def open(self, message: RunStream, context: Context) -> EventChannel:
+        """Make the channel of a request that begins."""
+        channel = self.by_token[message.token] = EventChannel(
+            message.token, context, message.events, send=self._send, pump=self._pump_here
+        )
+        return channel
+
+    def close(self, token: int) -> None:
+        """Close the channel of a request that has ended, if it has one."""
+        channel = self.by_token.pop(token, None)
+        if channel is not None:
+            channel.close()
+
+    def more(self, token: int, credit: int) -> None:
+        """Give a request credit for events, unless it has ended."""
+        channel = self.by_token.get(token)
+        if channel is not None and credit:
+            channel.more(credit)
+
+    def _send(self, message: Progressed | Emitted) -> None:
+        if self._forked:
+            raise RuntimeError("a forked child can't tell of events: the link is its parent's")
+        if threading.get_ident() == self._thread:
+            self._send_here(message, ())
+        else:
+            self._send_soon(message)
+
+    def _pump_here(self) -> Callable[[float], None] | None:
+        """Return what waits for the link, in the loop's thread while no coroutine runs there."""
+        if threading.get_ident() != self._thread or asyncio._get_running_loop() is not None:
+            return None
+        return self._pump
 
 
 def encoded_event(name: str, value: Any) -> bytes:

@@ -12,15 +12,19 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from time import monotonic_ns
 from typing import Any, Protocol
 
-from pronghorn.broker.wire.link import Buffer, ToBroker
+from pronghorn.broker.wire.link import Buffer, RunCall, ToBroker
 
 from .context import Context
+from .dispatch import Entry
+from .execution import Execution
 from .failures import cancelled
 from .loops import is_cancel
-from .streaming import TURN_NS, AsyncSteps, PartWriter, Steps, StreamWord
+from .streaming import TURN_NS, AsyncSteps, PartWriter, Send, Steps, StreamWord
 
 Outgoing = tuple[ToBroker, Sequence[Buffer]]
 
@@ -224,6 +228,81 @@ class TaskGenerator:
                 await asyncio.sleep(0)
                 until_ns = monotonic_ns() + TURN_NS
         raise asyncio.CancelledError
+
+
+class Generators:
+    """Makes the generators of one worker ready to run.
+
+    Args:
+        execution: Decodes params.
+        loop: The worker's.
+        threads: Gives its executor.
+        send: Writes a part, in the loop's thread.
+        send_soon: Has a part written, in any other.
+        mark: Notes in a slot of the page whether a generator runs.
+        drive_soon: Has `LoopGenerator.drive` called by the loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        execution: Execution,
+        loop: asyncio.AbstractEventLoop,
+        threads: Callable[[], Executor],
+        send: Send,
+        send_soon: Send,
+        mark: Callable[[int, int], None],
+        drive_soon: Callable[[LoopGenerator], None],
+    ) -> None:
+        self._execution = execution
+        self._loop = loop
+        self._threads = threads
+        self._send = send
+        self._send_soon = send_soon
+        self._mark = mark
+        self._drive_soon = drive_soon
+
+    def make(
+        self,
+        entry: Entry,
+        message: RunCall,
+        buffers: Sequence[bytes],
+        context: Context | None,
+        end: Callable[[StreamWord], None],
+    ) -> tuple[Handle, "asyncio.Future[Any] | None"]:
+        """Make one.
+
+        Args:
+            entry: Its node.
+            message: The request.
+            buffers: Of its params.
+            context: If the node takes one.
+            end: Takes the last word of one that is driven in the loop.
+
+        Returns:
+            It, and what gives its last word unless it is driven in the loop: then it is to be
+            driven at once.
+
+        Raises:
+            InvalidArgumentError: The params are refused.
+        """
+        send = self._send_soon if entry.kind == "thread" else self._send
+        steps, writer = self._execution.steps(entry, message, buffers, context, send)
+        if isinstance(steps, AsyncSteps):
+            task = TaskGenerator(steps, writer, entry.name, context)
+            running: asyncio.Future[Any] = self._loop.create_task(task.run())
+            task.running(running)
+            return task, running
+        if entry.kind == "thread":
+            thread = ThreadGenerator(steps, writer, entry.name, context)
+            running = asyncio.wrap_future(self._threads().submit(thread.run), loop=self._loop)
+            thread.running(running)
+            return thread, running
+        mark = partial(self._mark, message.slot)
+        loop_generator = LoopGenerator(
+            steps, writer, entry.name, context, mark=mark, soon=self._drive_soon, end=end
+        )
+        return loop_generator, None
 
 
 class Outbox:

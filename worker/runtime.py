@@ -21,10 +21,9 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from threading import get_ident
 from time import monotonic_ns
 from typing import Any, NoReturn, cast
 
@@ -41,7 +40,6 @@ from pronghorn.broker.wire.link import (
     RunCall,
     RunChunk,
     RunHere,
-    RunStream,
     Skipped,
     Stop,
     ToBroker,
@@ -57,12 +55,11 @@ from .context import Context
 from .core import WorkerCore
 from .dispatch import DispatchTable, Entry
 from .ending import EXIT_FAILED, leave
-from .events import EventChannel
+from .events import EventChannels
 from .execution import CONCURRENT_ITEMS, Execution, Word, failed, struck
-from .generators import Handle, LoopGenerator, Outbox, Outgoing, TaskGenerator, ThreadGenerator
+from .generators import Generators, Handle, LoopGenerator, Outbox, Outgoing
 from .loops import GRACE_S
 from .nested import NestedCalls
-from .streaming import AsyncSteps, Steps
 
 _log = logging.getLogger(__name__)
 
@@ -115,12 +112,22 @@ class WorkerRuntime:
             use_loop=self._use_loop,
         )
         self._execution.caller = self._nested
-        self._execution.open_channel = self._open_channel
-        # token -> what its progress and events go into; a key is here iff its node runs and takes a
-        # context, and its caller takes events
-        self._channels: dict[int, EventChannel] = {}
         self._outbox = Outbox(loop, self._send_all)
-        self._thread = 0  # which runs the loop
+        self._channels = EventChannels(
+            send_here=self._send_for_node, send_soon=self._outbox.put, pump=self._pump
+        )
+        self._execution.open_channel = self._channels.open
+        self._by_token = self._channels.by_token
+        self._generators = Generators(
+            execution=self._execution,
+            loop=loop,
+            threads=self._threads,
+            send=self._send_part,
+            send_soon=self._outbox.put,
+            mark=self._page.set_mark,
+            drive_soon=self._drive_soon,
+        )
+        self._forked = False  # whether this is a child that a node has forked
         self._execution.page, self._execution.area = self._page, self._area
         # Whether asyncio's mark of the running loop is taken away, as inline nodes need it. It is
         # put back when they are over, but only where somebody may look for it: twice 0.2 us.
@@ -137,7 +144,7 @@ class WorkerRuntime:
     def run(self) -> None:
         """Serve until the broker says stop or is gone."""
         self._nested.run_here()
-        self._thread = get_ident()
+        self._channels.run_here()
         self._loop.add_reader(self._link.fileno(), self._read)
         self._send(Ready(self._worker_id, os.getpid(), self._table.digest))
         self._loop.run_until_complete(self._ended)
@@ -171,6 +178,8 @@ class WorkerRuntime:
         self._link.close()
         self._nested.leave_to_parent()
         self._core = cast(Any, _Forked())
+        self._channels.leave_to_parent()
+        self._forked = True
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -256,7 +265,7 @@ class WorkerRuntime:
                 data = b""
             self._read_bytes = next_read_bytes(self._read_bytes, len(data))
             for message, buffers in self._reader.feed(data):
-                if isinstance(message, (RunCall, RunChunk, Stop)):
+                if isinstance(message, (RunCall, RunChunk, Stop)) or self._is_early(message):
                     self._queue.append((message, buffers))
                 else:
                     self._handle(message, buffers)
@@ -301,8 +310,8 @@ class WorkerRuntime:
                     self._hide_loop()
                 word = self._run(entry, message, buffers, context)
                 self._core.finish_inline(message.slot, message.token)
-                if self._channels:
-                    self._close_channel(message.token)
+                if self._by_token:
+                    self._channels.close(message.token)
                 self._send(*word)
             elif entry.streams:
                 self._start_generator(entry, message, buffers)
@@ -363,40 +372,27 @@ class WorkerRuntime:
         """Start a node that yields parts."""
         assert isinstance(message, RunCall), "chunks of generators are refused by the broker"
         context = self._execution.context(entry, message) if entry.takes_context else None
-        send = self._outbox.put if entry.kind == "thread" else self._send
         try:
-            steps, writer = self._execution.steps(entry, message, buffers, context, send)
+            generator, future = self._generators.make(
+                entry, message, buffers, context, partial(self._on_last_word, message)
+            )
         except PronghornError as error:
             self._core.finish_inline(message.slot, message.token)
-            self._close_channel(message.token)
+            self._channels.close(message.token)
             self._send(failed(message.token, error))
             return
-        if entry.kind == "inline":
-            assert isinstance(steps, Steps)
-            generator = LoopGenerator(
-                steps,
-                writer,
-                entry.name,
-                context,
-                mark=partial(self._page.set_mark, message.slot),
-                soon=self._drive_soon,
-                end=partial(self._on_last_word, message),
-            )
-            self._core.running(message.token, generator)
+        self._core.running(message.token, generator)
+        if isinstance(generator, LoopGenerator):
             self._drive(generator)
-            return
-        self._loop_in_use = True
-        beside: ThreadGenerator | TaskGenerator
-        future: asyncio.Future[Word]
-        if isinstance(steps, AsyncSteps):
-            beside = TaskGenerator(steps, writer, entry.name, context)
-            future = self._loop.create_task(beside.run())
         else:
-            beside = ThreadGenerator(steps, writer, entry.name, context)
-            future = asyncio.wrap_future(self._threads().submit(beside.run), loop=self._loop)
-        beside.running(future)
-        self._core.running(message.token, beside)
-        future.add_done_callback(partial(self._on_ended, message))
+            assert future is not None
+            self._loop_in_use = True
+            future.add_done_callback(partial(self._on_ended, message))
+
+    def _send_part(self, message: ToBroker, buffers: Sequence[Buffer]) -> None:
+        if self._forked:  # it has come back from the node, as in `_Forked`
+            os._exit(0)
+        self._send(message, buffers)
 
     def _drive_soon(self, generator: LoopGenerator) -> None:
         self._loop.call_soon(self._drive_and_show, generator)
@@ -413,41 +409,19 @@ class WorkerRuntime:
         self._hide_loop()
         generator.drive()
 
+    def _is_early(self, message: ToWorker) -> bool:
+        """Whether it is credit of a request that is in the queue, or has ended."""
+        return (
+            isinstance(message, MoreCredit)
+            and message.token not in self._by_token
+            and self._core.cancelled(message.token) is None
+        )
+
     def _take_credit(self, message: MoreCredit) -> None:
-        channel = self._channels.get(message.token)
-        if channel is not None and message.events:
-            channel.more(message.events)
+        self._channels.more(message.token, message.events)
         running = self._core.cancelled(message.token)
         if running is not None:
             running.more(message.items, message.bytes)
-
-    def _open_channel(self, message: RunStream, context: Context) -> EventChannel:
-        """Make what the progress and events of a request go into."""
-        channel = self._channels[message.token] = EventChannel(
-            message.token,
-            context,
-            message.events,
-            send=self._send_event,
-            pump=self._pump_here,
-        )
-        return channel
-
-    def _close_channel(self, token: int) -> None:
-        channel = self._channels.pop(token, None)
-        if channel is not None:
-            channel.close()
-
-    def _send_event(self, message: ToBroker) -> None:
-        if get_ident() == self._thread:
-            self._send_for_node(message, ())
-        else:
-            self._outbox.put(message)
-
-    def _pump_here(self) -> Callable[[float], None] | None:
-        """Return what waits for the link, in the loop's thread while no coroutine runs there."""
-        if get_ident() != self._thread or asyncio._get_running_loop() is not None:
-            return None
-        return self._pump
 
     def _send_all(self, outgoing: list[Outgoing]) -> None:
         """Write what nodes in threads have to say, in one go."""
@@ -461,15 +435,15 @@ class WorkerRuntime:
 
     def _on_last_word(self, message: RunCall, word: Word) -> None:
         self._core.finish(message.slot, message.token)
-        self._close_channel(message.token)
+        self._channels.close(message.token)
         self._send(*word)
         self._end_if_drained()
 
     def _on_ended(self, message: RunCall | RunChunk, future: "asyncio.Future[Word]") -> None:
         try:
             self._core.finish(message.slot, message.token)
-            if self._channels:
-                self._close_channel(message.token)
+            if self._by_token:
+                self._channels.close(message.token)
             if future.cancelled():  # before its first step, so the node never began
                 self._send(Skipped(message.token))
             elif (error := future.exception()) is not None:

@@ -24,20 +24,24 @@ from pronghorn.broker.wire.messages import (
     MapChunk,
     MapResult,
     Options,
+    Part,
     Ping,
     Pong,
+    Progress,
     Result,
     Welcome,
     WelcomeInfo,
     bundle_replies,
     bundle_requests,
 )
+from pronghorn.broker.wire.messages import Credit as CreditMessage
 from pronghorn.client.core import (
     BUNDLE_REQUESTS,
     BUNDLED_BYTES_MAX,
     ClientCore,
     Completion,
 )
+from pronghorn.client.inbox import Credit, Inbox
 from pronghorn.client.waiting import LEFT_MS_MIN
 
 PARAMS = b"\x92\x01\x02"
@@ -537,3 +541,90 @@ def test_completions_are_values() -> None:
     with pytest.raises(AttributeError):
         Completion("a", Result(1, VALUE), ()).handle = "b"  # type: ignore[misc]
     assert msgspec.structs.asdict(Completion("a", Pong(1, "e"), ()))["handle"] == "a"
+
+
+# parts and events
+
+
+@pytest.fixture
+def streaming(welcomed: Driver) -> tuple[Driver, Inbox]:
+    """Give a client that has opened a stream, which is not sent yet."""
+    welcomed.hear(welcome())
+    inbox = Inbox(parts=True, events=True, items=4, bytes_=100, event_count=2)
+    assert welcomed.call("a", "rows", (PARAMS, ()), None, None, inbox) == 1
+    return welcomed, inbox
+
+
+def asked(core: Driver) -> list[Any]:
+    return [decode_request(bytes(frame)) for frame in core.sent()]
+
+
+def messages(inbox: Inbox) -> list[Any]:
+    return [taken[0] for taken in iter(inbox.take, None)]
+
+
+def test_a_call_says_what_it_takes(streaming: tuple[Driver, Inbox]) -> None:
+    core, _ = streaming
+    assert asked(core) == [Call(1, "rows", Raw(PARAMS), Options(stream=(4, 100), events=2))]
+
+
+def test_parts_and_events_go_into_the_inbox_and_are_no_completions(
+    streaming: tuple[Driver, Inbox],
+) -> None:
+    core, inbox = streaming
+    news = [Part(1, 0, VALUE), Event(1, 0, "a", VALUE), Progress(1, 1.0), Part(1, 1, VALUE)]
+    assert core.receive([encode_message(news[0])]) == []
+    assert core.receive([bundle_replies([encode_message(one) for one in news[1:]])]) == []
+    assert messages(inbox) == news
+    (completion,) = core.receive([encode_message(Result(1, VALUE))])
+    assert completion.handle == "a"
+    core.check_invariants()
+
+
+def test_a_part_may_have_its_bytes_behind_it(streaming: tuple[Driver, Inbox]) -> None:
+    core, inbox = streaming
+    core.receive([encode_message(Part(1, 0, VALUE, 1))])
+    assert not inbox
+    core.receive([b"bytes", encode_message(Part(1, 1, VALUE))])
+    assert inbox.take() == (Part(1, 0, VALUE, 1), [b"bytes"])
+    assert inbox.take() == (Part(1, 1, VALUE), ())
+
+
+def test_credit_is_given_while_the_call_is_open(streaming: tuple[Driver, Inbox]) -> None:
+    core, _ = streaming
+    core.outgoing()
+    core.credit(1, Credit(2, 30, 1))
+    assert asked(core) == [CreditMessage(1, 2, 30, 1)]
+    core.receive([encode_message(Result(1, VALUE))])
+    core.credit(1, Credit(2, 30, 1))
+    assert asked(core) == []
+
+
+@pytest.mark.parametrize("end", ["result", "cancel", "loss"])
+def test_what_comes_of_a_call_that_is_over_is_dropped(
+    streaming: tuple[Driver, Inbox], end: str
+) -> None:
+    core, inbox = streaming
+    core.outgoing()
+    if end == "result":
+        core.receive([encode_message(Result(1, VALUE))])
+    elif end == "cancel":
+        core.cancel(1)
+    else:
+        core.lost("gone")
+    core.receive([encode_message(Part(1, 0, VALUE)), encode_message(Part(77, 5, VALUE))])
+    assert not inbox
+
+
+def test_parts_are_not_acknowledged(streaming: tuple[Driver, Inbox]) -> None:
+    core, _ = streaming
+    core.outgoing()
+    for seq in range(2 * LIMITS.grant_requests):
+        core.receive([encode_message(Part(1, seq, VALUE))])
+    assert asked(core) == []
+
+
+def test_a_part_out_of_order_breaks_the_protocol(streaming: tuple[Driver, Inbox]) -> None:
+    core, _ = streaming
+    with pytest.raises(ProtocolError, match="part 1 came where 0 was to come"):
+        core.receive([encode_message(Part(1, 1, VALUE))])

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Iterator
 from datetime import timedelta, timezone
 from math import inf, nan
 from types import ModuleType
@@ -28,6 +29,7 @@ from pronghorn.client.invocation import (
     encode_arguments,
     refused,
     result_of,
+    take_on_event,
     take_options,
     target_of,
     timeout_ms_of,
@@ -258,3 +260,33 @@ def test_refusals_become_replies_and_errors_again() -> None:
         check_pong(refused(error))
     assert caught.value.outcome == "not_started"
     check_pong(Pong(1, "epoch"))
+
+
+def test_on_event_is_an_option_unless_the_function_has_it() -> None:
+    target = target_of("nodes.it")
+    named: dict[str, Any] = {"a": 1, "on_event": print}
+    assert take_on_event(target, named) is print
+    assert named == {"a": 1}
+    assert take_on_event(target, named) is None
+
+    @node
+    def own(on_event: int) -> None: ...
+
+    named = {"on_event": 5}
+    assert take_on_event(target_of(own), named) is None
+    assert named == {"on_event": 5}
+    with pytest.raises(InvalidArgumentError, match="on_event is 5"):
+        take_on_event(target, named)
+
+
+def test_a_generator_has_a_type_of_its_parts() -> None:
+    @node
+    def rows() -> Iterator[int]:
+        yield 1
+
+    @node
+    async def untyped():  # type: ignore[no-untyped-def]
+        yield 1
+
+    assert (target_of(rows).part_type, target_of(rows).result_type) == (int, list[int])
+    assert target_of(untyped).part_type is Any

@@ -14,10 +14,12 @@ from client_nodes import Point
 from pronghorn.broker.wire.limits import KIB
 from pronghorn.client import (
     AsyncClient,
+    BrokerLostError,
     Client,
     DeadlineExceededError,
     Event,
     InvalidArgumentError,
+    LocalPool,
     NodeError,
     Pool,
     Progress,
@@ -348,3 +350,46 @@ def test_a_slow_reader_suspends_the_node(pool: Pool, tmp_path: Path) -> None:
         assert kept < 1200 * KIB
         stream.close()
     assert not path.exists()
+
+
+def read_on(stream: Any) -> None:
+    for _ in stream:
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_closing_the_client_ends_its_streams(any_pool: Pool | LocalPool, kind: str) -> None:
+    client = any_pool.client()
+    stream = client.stream(kind, 10**9)
+    next(stream)
+    client.close()
+    with pytest.raises(BrokerLostError, match="the client was closed") as caught:
+        read_on(stream)
+    assert caught.value.outcome == "maybe_executed"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_closing_the_client_ends_its_streams_async(
+    any_pool: Pool | LocalPool, kind: str
+) -> None:
+    client = any_pool.async_client()
+    stream = client.stream(kind, 10**9)
+    await anext(stream)
+    await client.aclose()
+
+    async def read_on() -> None:
+        async for _ in stream:
+            pass
+
+    with pytest.raises(BrokerLostError, match="the client was closed") as caught:
+        await read_on()
+    assert caught.value.outcome == "maybe_executed"
+
+
+@pytest.mark.parametrize("node", ["counts", "counts_threaded", "counts_async"])
+def test_nodes_call_generators_and_get_lists(client: Client, node: str) -> None:
+    assert client.call(node) == [3, 3, 3]
+
+
+def test_generators_call_others(client: Client) -> None:
+    assert list(client.stream("counts_in_parts")) == [3, 3, 3]

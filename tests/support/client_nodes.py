@@ -298,3 +298,26 @@ def tells_in_between(ctx: Context, count: int) -> Iterator[int]:
     for number in range(count):
         ctx.emit("about to yield", number)
         yield number
+
+
+@node
+def counts(ctx: Context) -> list[int]:
+    """Call generators of each kind, which come as lists."""
+    return [len(ctx.call_sync(one, 3)) for one in (points, points_threaded, points_async)]
+
+
+@node(thread=True)
+def counts_threaded(ctx: Context) -> list[int]:
+    return [len(ctx.call_sync(one, 3)) for one in (points, points_threaded, points_async)]
+
+
+@node
+async def counts_async(ctx: Context) -> list[int]:
+    return [len(await ctx.call(one, 3)) for one in (points, points_threaded, points_async)]
+
+
+@node
+def counts_in_parts(ctx: Context) -> Iterator[int]:
+    """Call others in the middle of a step."""
+    for one in (points, points_threaded, points_async):
+        yield len(ctx.call_sync(one, 3))

@@ -2,12 +2,13 @@
 
 import asyncio
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pronghorn.worker import Context, Retry, node
 
@@ -376,3 +377,26 @@ def _tell(path: str) -> None:
 
 
 assert sys.platform == "linux"
+
+
+@node
+def parts_then(count: int, how: str, told: str = "") -> Iterator[int]:
+    """Yield some parts, then die, hang, fork or go on, as `how` says."""
+    try:
+        yield from range(count)
+        if how == "hang":
+            while True:
+                pass
+        if how == "fork":
+            if os.fork() == 0:
+                yield -1
+                _tell(told)  # never: the child may not come back from its node
+            os.wait()
+            yield count
+        elif how == "on":
+            yield from itertools.count(count)
+        else:
+            _die(how)
+    finally:
+        if told and how == "on":
+            _tell(told)

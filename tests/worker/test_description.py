@@ -1,7 +1,7 @@
 """Mirror of worker/description.py."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -119,3 +119,13 @@ def test_a_description_travels() -> None:
     description = described(lambda a=1: a)
     raw = msgspec.msgpack.encode([description])
     assert msgspec.msgpack.decode(raw, type=list[NodeDescription]) == [description]
+
+
+def test_a_streaming_node_is_described_by_the_list_of_its_parts() -> None:
+    def it() -> Iterator[int]:
+        yield 1
+
+    description = described(it)
+    assert (description.kind, description.streams) == ("inline", True)
+    assert description.result == {"type": "array", "items": {"type": "integer"}}
+    assert not described(lambda: 1).streams

@@ -264,7 +264,7 @@ def test_bad_params_are_refused_before_it_begins(running: Running, kind: str) ->
     running.stream(1, kind, "three", events=5)
     assert failure(running.message()).code == "INVALID_ARGUMENT"
     assert running.nodes.notes == []
-    assert running.runtime._channels == {}
+    assert not running.runtime._channels.by_token
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -350,7 +350,7 @@ def test_events_come_before_the_result(running: Running, name: str) -> None:
     for number in range(3):
         assert running.message() == Emitted(1, "found", Raw(encode(number)))
     assert running.value() == (1, 3)
-    assert running.runtime._channels == {}
+    assert not running.runtime._channels.by_token
 
 
 @pytest.mark.parametrize("name", ["emits", "temits"])
@@ -399,3 +399,15 @@ def test_of_progress_that_has_to_wait_the_newest_is_kept(running: Running) -> No
     told = [running.message() for _ in range(2)]
     assert told == [Progressed(1, float(done), 100.0, "going") for done in (0, 1)]
     assert isinstance(running.message(), Yielded), "the other half of the credit is for events"
+
+
+def test_credit_of_what_waits_in_the_worker_waits_with_it(running: Running) -> None:
+    """A node that pumps the link takes credit in; that of a stream not begun was lost."""
+    running.stream(1, "emits", 2, events=1)
+    assert isinstance(running.message(), Emitted)
+    running.stream(2, "rows", 4, items=1)
+    running.send(MoreCredit(2, 9, 1, 0))
+    running.send(MoreCredit(1, 0, 0, 1))
+    assert isinstance(running.message(), Emitted)
+    assert running.value() == (1, 2)
+    assert running.until_the_end() == [0, 1, 2, 3, "the end"]

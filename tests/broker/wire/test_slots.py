@@ -154,3 +154,12 @@ def test_a_claim_and_a_revoke_never_both_succeed() -> None:
     for thread in threads:
         thread.join()
     assert not any(ran and taken for ran, taken in zip(claimed, revoked, strict=True))
+
+
+def test_the_broker_sees_whether_a_generator_runs(memory: bytearray) -> None:
+    worker, broker = page_over(memory), page_over(memory)
+    worker.claim(1, token=4, now_ns=1)
+    worker.set_mark(1, 1)
+    assert (broker.mark(0), broker.mark(1)) == (0, 1)
+    worker.set_mark(1, 0)
+    assert broker.mark(1) == 0

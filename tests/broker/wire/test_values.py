@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import sys
 import uuid
-from collections import OrderedDict, UserDict, UserList
+from collections import OrderedDict, UserDict, UserList, abc
 from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from pronghorn.broker.wire.limits import BUFFER_BYTES_MIN
 from pronghorn.broker.wire.values import (
     EXT_ARRAY,
     EXT_BUFFER,
+    collected_type,
     convert_lifted,
     decode_foreign,
     decode_value,
@@ -31,6 +32,7 @@ from pronghorn.broker.wire.values import (
     encode_value,
     extension_hook,
     is_array_type,
+    part_type,
     unencodable_path,
 )
 
@@ -471,3 +473,21 @@ def test_the_search_in_a_value_that_holds_itself_ends() -> None:
     with pytest.raises(RecursionError):
         encode_value(ring)
     assert unencodable_path(ring).startswith("$[0][0]")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "part"),
+    [
+        (abc.Iterator[int], int),
+        (abc.Iterable[int], int),
+        (abc.Generator[int, str, bool], int),
+        (abc.AsyncIterator[int], int),
+        (abc.AsyncGenerator[int, None], int),
+        (abc.Iterator, Any),
+        (list[int], Any),
+        (None, Any),
+    ],
+)
+def test_a_generators_annotation_names_its_parts(annotation: Any, part: Any) -> None:
+    assert part_type(annotation) is part
+    assert collected_type(annotation) == list[part]
