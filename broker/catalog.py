@@ -76,6 +76,6 @@ def _make(index: int, info: NodeInfo, before: Node | None) -> Node:
     )
     if before is not None:
         node.estimate_ns = before.estimate_ns
-        node.calls, node.failures = before.calls, before.failures
+        node.counts = before.counts
         node.record, node.refused_until = before.record, before.refused_until
     return node

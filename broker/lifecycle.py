@@ -32,7 +32,7 @@ from .placement import Placement, Worker, WorkerState
 from .requests import Flow, Key, ReadyQueue, Request, Session
 from .retries import retry_delay_s
 from .sessions import Sessions
-from .statistics import Counters
+from .statistics import Counters, Refusals
 from .verdicts import full_details
 from .window import BUDGET_NS, LIGHT_BUDGET_NS, LIGHT_REQUESTS, LIGHT_S
 from .wire.errors import (
@@ -84,6 +84,7 @@ class Lifecycle:
         self._light_until = 0.0  # until when light clients are taken to be there beside heavy ones
         self.accepted = 0  # requests since the start
         self.count = Counters()
+        self.refusals = Refusals(self.count)
 
     def admit(self, request: Request, now: float) -> None:
         """Take in an accepted request: it goes to a worker at once or into the queue."""
@@ -120,9 +121,12 @@ class Lifecycle:
         if queue.length:
             for rotation in queue.rotations:
                 while rotation.length and (head := rotation.head()) is not None:
+                    is_first_time = not head.token
                     if not self._assign(head, now):
                         break
                     queue.pop_head(rotation)
+                    if is_first_time:
+                        head.node.counts.waited(now - head.accepted_at)
         commands, self.commands = self.commands, []
         return commands
 
@@ -180,6 +184,8 @@ class Lifecycle:
             outcome = "maybe_executed"
         elif worker is None:
             self.queue.drop(request)
+            if not request.token:
+                request.node.counts.waited(now - request.accepted_at)
         elif not self.placement.revoke(worker, request):
             outcome = "maybe_executed"
             self.commands.append(Assign(worker.id, CancelRun(request.token)))
@@ -193,6 +199,7 @@ class Lifecycle:
         """End a request with an error."""
         id_, details = request.id, full_details(error)
         self.finish(request, Error(id_, error.code, error.message, details))
+        request.node.counts.failed(error.code)
         self.count.failed += 1
 
     def finish(
@@ -268,6 +275,7 @@ class Lifecycle:
     def open(self, request: Request) -> None:
         """Count a request among those that are open."""
         self.accepted += 1
+        request.node.counts.accepted += 1
         session = request.session
         session.open[request.key] = request
         session.open_bytes += request.size

@@ -48,7 +48,7 @@ class NestedCalls:
             self._life.placement.block(worker)
         error = self._take_in(worker, message, buffers)
         if error is not None:
-            self._life.count.refused += 1
+            self._life.refusals.add(error)
             details = full_details(error)
             failed = NestedFailed(message.id, error.code, error.message, details)
             self._life.tell(worker, failed)
@@ -111,6 +111,7 @@ class NestedCalls:
             None,
             False,
             _earlier(parent.due, message.left_ms, now),
+            now,
             depth=message.depth,
             parent=parent.token,
             here=message.waits or node.concurrent,  # rules 1 and 2

@@ -18,6 +18,7 @@ from msgspec import Raw
 from .events import Origin
 from .quarantine import Record
 from .retries import RetryBudget
+from .statistics import NodeCounts
 from .wire.messages import RequestId
 from .wire.table import RetryPolicy
 
@@ -37,8 +38,7 @@ class Node:
     # whether a chunk's items run one after the other, each marked in the slot; async ones do not
     marks_items: bool = True
     estimate_ns: float | None = None  # of its run time; None until one was measured
-    calls: int = 0  # requests and items that ended with a result
-    failures: int = 0  # requests that ended with an error of the node or a lost worker
+    counts: NodeCounts = field(default_factory=NodeCounts)  # what is told of it
     streams: bool = False  # a generator, which yields parts
     # a generator that is driven in the worker's loop; the slot tells while it runs, for then it
     # holds up all that is beside it
@@ -103,6 +103,7 @@ class Request(msgspec.Struct, gc=False):
     silent: bool  # a notification: it gets no reply
     # monotonic seconds: when it is late; once it was given up while it ran, when its worker is
     due: float | None
+    accepted_at: float = 0.0  # monotonic seconds
     worker_id: int = 0  # 0 while it waits in the queue
     # names this handing out on the link and in the slots; a new one each time it is given out, so
     # that the last word on an earlier one is never taken for one on this
@@ -221,6 +222,7 @@ class ReadyQueue:
         rotation.length += 1
         self.length += 1
         self.bytes += request.size
+        request.node.counts.queued += 1
 
     def put_back(self, request: Request) -> None:
         """Queue a request that had been given out before all others of its session."""
@@ -230,11 +232,14 @@ class ReadyQueue:
         rotation.length += 1
         self.length += 1
         self.bytes += request.size
+        request.node.counts.queued += 1
 
     def pop_head(self, rotation: Rotation) -> None:
         """Take the request that the rotation's `head` has just returned."""
-        self.bytes -= rotation.pop_head().size
+        request = rotation.pop_head()
+        self.bytes -= request.size
         self.length -= 1
+        request.node.counts.queued -= 1
 
     def drop(self, request: Request) -> None:
         """Take it that a waiting request is about to end.
@@ -243,6 +248,7 @@ class ReadyQueue:
         """
         self.length -= 1
         self.bytes -= request.size
+        request.node.counts.queued -= 1
         self.rotations[request.inline].drop(request)
 
     def take_all(self) -> list[Request]:
@@ -250,6 +256,8 @@ class ReadyQueue:
         waiting = self.waiting()
         self.rotations = (Rotation(), Rotation())
         self.length = self.bytes = 0
+        for request in waiting:
+            request.node.counts.queued -= 1
         return waiting
 
     def waiting(self) -> list[Request]:

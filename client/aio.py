@@ -22,6 +22,7 @@ import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
 from pronghorn.broker.wire.places import default_endpoint
+from pronghorn.broker.wire.statistics import STATS, Statistics
 from pronghorn.broker.wire.values import NodeDescription
 
 from .admin import AsyncAdmin
@@ -237,6 +238,13 @@ class AsyncClient:
     def admin(self) -> AsyncAdmin:
         """Administration of the pool: its workers, its code."""
         return AsyncAdmin(self.call)
+
+    async def stats(self) -> Statistics:
+        """Return what the broker has counted: of each node and worker, of queue, loop and clients.
+
+        Of an in-process pool there are only the nodes.
+        """
+        return msgspec.convert(await self.call(STATS), Statistics)
 
     async def ping(self, timeout_s: float = 5.0) -> float:
         """Return the seconds of one round trip to the broker itself."""

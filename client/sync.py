@@ -22,6 +22,7 @@ import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
 from pronghorn.broker.wire.places import default_endpoint
+from pronghorn.broker.wire.statistics import STATS, Statistics
 from pronghorn.broker.wire.values import NodeDescription
 
 from .admin import Admin
@@ -268,6 +269,13 @@ class Client:
     def admin(self) -> Admin:
         """Administration of the pool: its workers, its code."""
         return Admin(self.call)
+
+    def stats(self) -> Statistics:
+        """Return what the broker has counted: of each node and worker, of queue, loop and clients.
+
+        Of an in-process pool there are only the nodes.
+        """
+        return msgspec.convert(self.call(STATS), Statistics)
 
     def ping(self, timeout_s: float = 5.0) -> float:
         """Return the seconds of one round trip to the broker itself.

@@ -23,6 +23,7 @@ from pronghorn.broker.wire.errors import (
 )
 from pronghorn.broker.wire.link import ChunkDone, Done, Failed, RunCall, RunChunk
 from pronghorn.broker.wire.messages import Error, MapResult, Result
+from pronghorn.broker.wire.statistics import STATS
 from pronghorn.client.connection import closed_error
 from pronghorn.client.inbox import OnEvent
 from pronghorn.client.invocation import Params, Target, refused, result_of
@@ -82,13 +83,13 @@ class _Requests:
         context = context or self._context(entry, message)
         run = self._execution.collect if entry.streams else self._execution.call
         word = outside_loop(run, entry, message, buffers, context)
-        return _to_reply(_unless_late(due, entry, word))
+        return self._ended(entry, _unless_late(due, entry, word))
 
     def _chunk(self, entry: Entry, message: RunChunk) -> object:
         due = _due(message)
         context = self._context(entry, message)
         word = outside_loop(self._execution.chunk, entry, message, context)
-        return _to_reply(_unless_late(due, entry, word))[0]
+        return self._ended(entry, _unless_late(due, entry, word))[0]
 
     async def _call_async(
         self,
@@ -100,12 +101,12 @@ class _Requests:
         context = context or self._context(entry, message)
         run = self._execution.collect_async if entry.streams else self._execution.call_async
         running = run(entry, message, buffers, context)
-        return _to_reply(await self._until_due(entry, message, running, context))
+        return self._ended(entry, await self._until_due(entry, message, running, context))
 
     async def _chunk_async(self, entry: Entry, message: RunChunk) -> object:
         context = self._context(entry, message)
         running = self._execution.chunk_async(entry, message, context)
-        return _to_reply(await self._until_due(entry, message, running, context))[0]
+        return self._ended(entry, await self._until_due(entry, message, running, context))[0]
 
     async def _until_due(
         self,
@@ -141,6 +142,10 @@ class _Requests:
         self._check_open("maybe_executed")
         return task.result()
 
+    def _ended(self, entry: Entry, word: Word) -> Answer:
+        self._host.statistics.count(entry.name, word[0])
+        return _to_reply(word)
+
     def _steps(
         self,
         entry: Entry,
@@ -164,7 +169,7 @@ class _Requests:
             steps.close()
             return refused(_late(entry, "maybe_executed")), ()
         word = outside_loop(steps.step)
-        return None if word is None else _to_reply(_unless_late(due, entry, word))
+        return None if word is None else self._ended(entry, _unless_late(due, entry, word))
 
     async def _step_async(
         self,
@@ -179,7 +184,7 @@ class _Requests:
             await steps.close()
             return refused(_late(entry, "maybe_executed")), ()
         word = await self._until_due(entry, message, steps.step(), context, due)
-        return None if word is None else _to_reply(word)
+        return None if word is None else self._ended(entry, word)
 
     def _context(
         self, entry: Entry, message: RunCall | RunChunk, on_event: OnEvent | None = None
@@ -206,6 +211,8 @@ class LocalTransport(_Requests):
     def call(self, node: str, params: Params, timeout_ms: float | None, depth: int = 0) -> Answer:
         """Run a call."""
         self._check_open()
+        if node == STATS:
+            return self._host.statistics.reply(), ()
         try:
             entry, message = self._host.message(node, params, timeout_ms, depth)
         except InvalidArgumentError as error:
@@ -350,6 +357,8 @@ class LocalAsyncTransport(_Requests):
     ) -> Answer:
         """Run a call."""
         self._check_open()
+        if node == STATS:
+            return self._host.statistics.reply(), ()
         entry, message = self._host.message(node, params, timeout_ms, depth)
         buffers = _as_received(params[1])
         if entry.kind == "async":

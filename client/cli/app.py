@@ -421,6 +421,30 @@ def workers_drain(
 
 
 @app.command()
+def stats(
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show them anew every second, until Ctrl-C.")
+    ] = False,
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One line of JSON, with --watch one a second.")
+    ] = False,
+) -> None:
+    """Show what the broker counts: of nodes, workers, queue and clients.
+
+    Rates and percentiles are of the last minute or so; with --watch, rates of the last second.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .connecting import endpoint_of
+        from .stats import show_stats
+
+        show_stats(endpoint_of(endpoint, name), watch=watch, as_json=as_json)
+
+
+@app.command()
 def version(as_json: AsJson = False) -> None:
     """Print the versions of Pronghorn and of what it stands on."""
     from .output import reporting

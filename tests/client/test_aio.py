@@ -137,6 +137,12 @@ async def test_deadlines(async_client: AsyncClient) -> None:
     assert 0 < await async_client.call("time_left", timeout_s=10.0) <= 10.0
 
 
+async def test_statistics_are_typed(async_client: AsyncClient) -> None:
+    await async_client.call("add", 1, 2)
+    nodes = {node.name: node for node in (await async_client.stats()).nodes}
+    assert nodes["client_nodes.add"].calls >= 1
+
+
 async def test_within(async_client: AsyncClient) -> None:
     hurried = async_client.within(0.05)
     assert await hurried.call(client_nodes.add, 1, 2) == 3

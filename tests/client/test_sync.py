@@ -35,6 +35,7 @@ from pronghorn.client import (
     Pool,
     PronghornError,
     ProtocolError,
+    Statistics,
 )
 
 AnyPool = Pool | LocalPool
@@ -282,6 +283,23 @@ def test_a_def_node_over_its_deadline(client: Client) -> None:
 def test_nodes_know_their_deadline(client: Client) -> None:
     assert client.call("time_left") is None
     assert 0 < client.call("time_left", timeout_s=10.0) <= 10.0
+
+
+def test_statistics_are_typed(client: Client) -> None:
+    client.call("add", 1, 2)
+    before = {node.name: node for node in client.stats().nodes}["client_nodes.add"]
+    client.call("add", 1, 2)
+    list(client.map("add", [(1, 2)] * 5))
+    with pytest.raises(InvalidArgumentError):
+        client.call("add", 1, "2")
+    statistics = client.stats()
+    assert isinstance(statistics, Statistics)
+    after = {node.name: node for node in statistics.nodes}["client_nodes.add"]
+    assert after.calls - before.calls == 6
+    assert after.run.count == after.calls
+    code = "INVALID_ARGUMENT"
+    assert after.errors[code] - before.errors.get(code, 0) == 1
+    assert statistics.at > statistics.started_at
 
 
 def test_within(client: Client) -> None:
