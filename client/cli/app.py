@@ -103,7 +103,8 @@ def serve(
         typer.Option(metavar="ENDPOINT", help="Listen here too: ipc://PATH or tcp://HOST:PORT."),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow tcp endpoints that others can reach.")
+        bool,
+        typer.Option("--insecure", help="Allow tcp endpoints and metrics that others can reach."),
     ] = False,
     cpus: Annotated[
         str | None, typer.Option(metavar="0,1,…", help="CPUs to run on. [default: all]")
@@ -146,6 +147,10 @@ def serve(
     remote_admin: Annotated[
         bool, typer.Option("--remote-admin", help="Allow administration over tcp.")
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="IP:PORT", help="Serve metrics for Prometheus at this address."),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="What to log.")] = LogLevel.WARNING,
     as_json: Annotated[
         bool,
@@ -168,6 +173,11 @@ def serve(
         from .serving import ServeOptions, serve, usable_cpus
 
         chosen = parse_cpus(cpus) if cpus else ()
+        address = None
+        if metrics is not None:
+            from .metrics import parse_address
+
+            address = parse_address(metrics, insecure=insecure)
         options = ServeOptions(
             modules=modules,
             workers=workers or len(chosen or usable_cpus()),
@@ -183,6 +193,7 @@ def serve(
             reload=reload,
             remote_admin=remote_admin,
             log_level=log_level.name,
+            metrics=address,
         )
         serve(options, context.obj, as_json=as_json)
 
@@ -431,7 +442,7 @@ def stats(
         bool, typer.Option("--json", help="One line of JSON, with --watch one a second.")
     ] = False,
 ) -> None:
-    """Show what the broker counts: of nodes, workers, queue and clients.
+    """Show what the broker counts, of nodes and workers.
 
     Rates and percentiles are of the last minute or so; with --watch, rates of the last second.
     """
