@@ -15,6 +15,7 @@ from .orders import Orders
 from .parts import Parts
 from .requests import Key, Node, Request, Session
 from .sessions import Sessions
+from .tracing import Tracing
 from .verdicts import full_details, in_quarantine, is_ending, memory_refusal, refusal
 from .wire.administration import ORDERS
 from .wire.codec import DECODE_ERRORS
@@ -178,7 +179,7 @@ class Clients:
             return
         queue = self._queue
         key: Key = id_
-        silent, due, flow = False, None, None
+        silent, due, flow, tracing = False, None, None, None
         chunk = type(message) is MapChunk
         if chunk and node.streams:
             self._refuse(session.peer, id_, _not_mapped(node), origin)
@@ -218,6 +219,7 @@ class Clients:
                     self._refuse(session.peer, id_, opened, origin)
                     return
                 flow = opened
+                tracing = Tracing.of(options, now)
         inline = chunk or not node.concurrent
         self._life.admit(
             Request(
@@ -235,6 +237,7 @@ class Clients:
                 due,
                 now,
                 flow=flow,
+                tracing=tracing,
             ),
             now,
         )

@@ -33,6 +33,7 @@ from .requests import Flow, Key, ReadyQueue, Request, Session
 from .retries import retry_delay_s
 from .sessions import Sessions
 from .statistics import Counters, Refusals
+from .tracing import Tracing
 from .verdicts import full_details
 from .window import BUDGET_NS, LIGHT_BUDGET_NS, LIGHT_REQUESTS, LIGHT_S
 from .wire.errors import (
@@ -54,6 +55,7 @@ from .wire.link import (
     RunStream,
     Stop,
     ToWorker,
+    TraceContext,
     wrap_json,
 )
 from .wire.messages import NIL, Error, MapResult, Result
@@ -193,6 +195,7 @@ class Lifecycle:
             self.deadlines.push(request.due, request)
         request.params, request.buffers = NIL, ()  # the rest of it may stay for a while
         details = ErrorDetails(outcome=outcome, node=request.node.name)
+        self.tell_times(request, now)
         self.fail(request, cause(f"{request.node.name}: {why}", details))
 
     def fail(self, request: Request, error: PronghornError) -> None:
@@ -238,6 +241,17 @@ class Lifecycle:
                 del siblings[request.key]
                 if not siblings:
                     del self.children[request.parent]
+
+    def tell_times(self, request: Request, now: float) -> None:
+        """Send where the time of a request went that is about to end, if its caller asked for it.
+
+        In no bundle, so that the terminal reply is not before it.
+        """
+        tracing, session = request.tracing, request.session
+        if tracing is None or not tracing.times or request.silent:
+            return
+        if request.origin is None and not session.worker_id:
+            self.commands.append(Send(session.peer, tracing.told(request.id, now)))
 
     def on_tick(self, now: float) -> None:
         """Deal with all whose time has come."""
@@ -296,6 +310,8 @@ class Lifecycle:
         if worker is None:
             return False
         params, origin, due = request.params, request.origin, request.due
+        if request.tracing is not None:
+            self._trace(request.tracing, request.token, worker, now)
         left_ms = None if due is None else max(0.0, (due - now) * 1000)
         message: RunCall | RunChunk
         if request.chunk:
@@ -318,6 +334,12 @@ class Lifecycle:
                 message = _run_stream(message, request.flow)
         self.commands.append(Assign(worker.id, message, request.buffers))
         return True
+
+    def _trace(self, tracing: Tracing, token: int, worker: Worker, now: float) -> None:
+        """Note that a request is given to a worker, and tell that of its caller's trace."""
+        tracing.given(now)
+        if tracing.traceparent is not None:
+            self.tell(worker, TraceContext(token, tracing.traceparent))
 
     def _assign_at_once(self, request: Request, now: float) -> bool:
         """Give a request to a worker that is free for it; `False` when there is none.

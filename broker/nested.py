@@ -25,10 +25,12 @@ from collections.abc import Sequence
 from .lifecycle import Lifecycle
 from .placement import Worker
 from .requests import Request, Session
+from .tracing import Tracing
 from .verdicts import full_details, queue_refusal, size_refusal
 from .wire.errors import CancelledError, ErrorDetails, PronghornError
 from .wire.limits import Bounds, Limits
 from .wire.link import CancelNested, Nested, NestedFailed, RunHere
+from .wire.messages import Options
 
 
 class NestedCalls:
@@ -114,6 +116,7 @@ class NestedCalls:
             now,
             depth=message.depth,
             parent=parent.token,
+            tracing=Tracing.of(Options(trace=message.traceparent), now),
             here=message.waits or node.concurrent,  # rules 1 and 2
         )
         if not request.here:

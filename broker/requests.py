@@ -19,6 +19,7 @@ from .events import Origin
 from .quarantine import Record
 from .retries import RetryBudget
 from .statistics import NodeCounts
+from .tracing import Tracing
 from .wire.messages import RequestId
 from .wire.table import RetryPolicy
 
@@ -115,6 +116,7 @@ class Request(msgspec.Struct, gc=False):
     attempts: int = 1  # how often it was begun, or will have been with the next time
     delayed: bool = False  # waits for its next attempt, neither queued nor held
     parent: int = 0  # token of the request whose node has made this call; 0 for a client's
+    tracing: Tracing | None = None  # of one whose way is looked at
     here: bool = False  # its caller's worker can run it itself: it never waits in the queue
     ticket: int = 0  # of an order, which the supervisor carries out; 0 for all else
     flow: Flow | None = None  # None: its caller takes nothing but the terminal reply

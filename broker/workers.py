@@ -114,6 +114,7 @@ class Workers:
             if state is SlotState.HELD:
                 not_begun.append(request)
             elif not self._life.retry(request, now):
+                self._life.tell_times(request, now)
                 error = worker_lost(
                     worker, request, state, event.cause, stack=event.stack, running=running
                 )
@@ -192,6 +193,8 @@ class Workers:
         if node.retry is not None:
             node.budget.succeeded()
         self._count.completed += 1
+        if request.tracing is not None:
+            self._trace(worker, request, message.run_ns)
         value, origin = message.value, request.origin
         if origin is not None and origin.codec == CODEC_JSON:
             value = Raw(unwrap_json(value))
@@ -213,6 +216,8 @@ class Workers:
         if node.retry is not None:
             node.budget.succeeded()
         self._count.completed += 1
+        if request.tracing is not None:
+            self._trace(worker, request, message.run_ns)
         run_ms = message.run_ns / 1e6
         self._life.finish(request, MapResult(request.id, message.values, message.failures, run_ms))
 
@@ -227,8 +232,16 @@ class Workers:
             return
         request.node.counts.failed(message.code)
         self._count.failed += 1
+        if request.tracing is not None:
+            self._trace(worker, request, message.run_ns)
         error = Error(request.id, message.code, message.message, message.details)
         self._life.finish(request, error)
+
+    def _trace(self, worker: Worker, request: Request, run_ns: int) -> None:
+        """Tell where the time of a request went on which its worker has said its last word."""
+        assert request.tracing is not None
+        request.tracing.ended(worker.page, request.slot, run_ns)
+        self._life.tell_times(request, worker.progress_at)
 
     def _on_skipped(self, worker: Worker, message: Skipped, event: WorkerSent) -> None:
         """Queue a request again when both sides saw each other at the claim, so that none ran it.

@@ -24,10 +24,12 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.link import ChunkDone, Done, Failed, RunCall, RunChunk
 from pronghorn.broker.wire.messages import Error, MapResult, Result
 from pronghorn.broker.wire.statistics import STATS
+from pronghorn.broker.wire.traceparent import well_formed
 from pronghorn.client.connection import closed_error
 from pronghorn.client.inbox import OnEvent
 from pronghorn.client.invocation import Params, Target, refused, result_of
 from pronghorn.client.mapping import MapPlan, Results
+from pronghorn.client.stopwatch import Extras
 from pronghorn.client.streaming import call_telling
 from pronghorn.client.transport import Answer
 
@@ -78,12 +80,13 @@ class _Requests:
         message: RunCall,
         buffers: Sequence[bytes],
         context: Context | None = None,
+        extras: Extras | None = None,
     ) -> Answer:
         due = _due(message)
-        context = context or self._context(entry, message)
+        context = context or self._context(entry, message, extras=extras)
         run = self._execution.collect if entry.streams else self._execution.call
         word = outside_loop(run, entry, message, buffers, context)
-        return self._ended(entry, _unless_late(due, entry, word))
+        return self._ended(entry, _unless_late(due, entry, word), extras)
 
     def _chunk(self, entry: Entry, message: RunChunk) -> object:
         due = _due(message)
@@ -97,11 +100,13 @@ class _Requests:
         message: RunCall,
         buffers: Sequence[bytes],
         context: Context | None = None,
+        extras: Extras | None = None,
     ) -> Answer:
-        context = context or self._context(entry, message)
+        context = context or self._context(entry, message, extras=extras)
         run = self._execution.collect_async if entry.streams else self._execution.call_async
         running = run(entry, message, buffers, context)
-        return self._ended(entry, await self._until_due(entry, message, running, context))
+        word = await self._until_due(entry, message, running, context)
+        return self._ended(entry, word, extras)
 
     async def _chunk_async(self, entry: Entry, message: RunChunk) -> object:
         context = self._context(entry, message)
@@ -142,8 +147,11 @@ class _Requests:
         self._check_open("maybe_executed")
         return task.result()
 
-    def _ended(self, entry: Entry, word: Word) -> Answer:
-        self._host.statistics.count(entry.name, word[0])
+    def _ended(self, entry: Entry, word: Word, extras: Extras | None = None) -> Answer:
+        last = word[0]
+        self._host.statistics.count(entry.name, last)
+        if extras is not None and extras.stopwatch is not None:
+            extras.stopwatch.ran(last.run_ns)
         return _to_reply(word)
 
     def _steps(
@@ -187,11 +195,16 @@ class _Requests:
         return None if word is None else self._ended(entry, word)
 
     def _context(
-        self, entry: Entry, message: RunCall | RunChunk, on_event: OnEvent | None = None
+        self,
+        entry: Entry,
+        message: RunCall | RunChunk,
+        on_event: OnEvent | None = None,
+        extras: Extras | None = None,
     ) -> Context | None:
         if not entry.takes_context:
             return None
-        context = self._execution.context(entry, message)
+        traceparent = None if extras is None else well_formed(extras.traceparent)
+        context = self._execution.context(entry, message, traceparent=traceparent)
         if on_event is not None:
             context.channel = LocalChannel(context, on_event)
         return context
@@ -208,7 +221,15 @@ class LocalTransport(_Requests):
         """Refuse a pool that is closed; see `Transport` for this and the others."""
         self._check_open()
 
-    def call(self, node: str, params: Params, timeout_ms: float | None, depth: int = 0) -> Answer:
+    def call(
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        depth: int = 0,
+        *,
+        extras: Extras | None = None,
+    ) -> Answer:
         """Run a call."""
         self._check_open()
         if node == STATS:
@@ -219,8 +240,8 @@ class LocalTransport(_Requests):
             return refused(error), ()
         buffers = _as_received(params[1])
         if entry.kind == "async":
-            return self._host.loop().run(self._call_async(entry, message, buffers))
-        return self._call(entry, message, buffers)
+            return self._host.loop().run(self._call_async(entry, message, buffers, extras=extras))
+        return self._call(entry, message, buffers, extras=extras)
 
     def submit(
         self,
@@ -353,7 +374,13 @@ class LocalAsyncTransport(_Requests):
         self._check_open()
 
     async def call(
-        self, node: str, params: Params, timeout_ms: float | None, depth: int = 0
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        depth: int = 0,
+        *,
+        extras: Extras | None = None,
     ) -> Answer:
         """Run a call."""
         self._check_open()
@@ -362,10 +389,10 @@ class LocalAsyncTransport(_Requests):
         entry, message = self._host.message(node, params, timeout_ms, depth)
         buffers = _as_received(params[1])
         if entry.kind == "async":
-            return await self._call_async(entry, message, buffers)
+            return await self._call_async(entry, message, buffers, extras=extras)
         if entry.kind == "thread":
-            return await asyncio.to_thread(self._call, entry, message, buffers)
-        return self._call(entry, message, buffers)
+            return await asyncio.to_thread(self._call, entry, message, buffers, extras=extras)
+        return self._call(entry, message, buffers, extras=extras)
 
     async def stream(
         self,

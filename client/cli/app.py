@@ -219,6 +219,9 @@ def call(
         ),
     ] = None,
     timeout: Timeout = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Show where its time went, on standard error.")
+    ] = False,
     endpoint: Endpoint = None,
     name: Name = None,
 ) -> None:
@@ -237,7 +240,14 @@ def call(
 
         found = endpoint_of(endpoint, name)
         check_timeout(timeout)
-        call(check_node(node), params or [], params_json, endpoint=found, timeout_s=timeout)
+        call(
+            check_node(node),
+            params or [],
+            params_json,
+            endpoint=found,
+            timeout_s=timeout,
+            trace=trace,
+        )
 
 
 @app.command("map", epilog=MAP_EXAMPLES)
