@@ -88,7 +88,7 @@ def _make(index: int, info: NodeInfo, before: Node | None, offered: frozenset[st
         node.gate = Gate(info.max_concurrency, info.rate)
     if before is not None:
         node.estimate_ns = before.estimate_ns
-        node.calls, node.failures = before.calls, before.failures
+        node.counts = before.counts
         node.record, node.refused_until = before.record, before.refused_until
     if not node.labels <= offered:
         node.refused_until = inf

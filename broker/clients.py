@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from .events import Malformed, Origin, PeerGone, Probed, Received, ReceivedJson, Send
+from .events import Malformed, Origin, PeerGone, Probed, Received, ReceivedJson, Report, Send
 from .lifecycle import Lifecycle
 from .orders import Orders
 from .parts import Parts
 from .requests import Key, Node, Request, Session
 from .sessions import Sessions
-from .statistics import BrokerStatistics
+from .tracing import Tracing
 from .verdicts import full_details, in_quarantine, is_ending, memory_refusal, refusal
 from .wire.administration import ORDERS
 from .wire.codec import DECODE_ERRORS
@@ -27,7 +27,6 @@ from .wire.errors import (
     UnimplementedError,
 )
 from .wire.limits import Bounds
-from .wire.link import CODEC_JSON
 from .wire.messages import (
     NO_OPTIONS,
     Ack,
@@ -48,8 +47,7 @@ from .wire.messages import (
     Welcome,
     WelcomeInfo,
 )
-
-STATUS = "pronghorn.status"
+from .wire.statistics import STATS
 
 
 class Clients:
@@ -64,14 +62,12 @@ class Clients:
         welcome: WelcomeInfo,
         bounds: Bounds,
         parts: Parts,
-        statistics: Callable[[], BrokerStatistics],
     ) -> None:
         self._welcome = welcome
         self._bounds = bounds
         self._grant_bytes = welcome.limits.grant_bytes
         self.memory_is_tight = False  # then requests are refused
         self._parts = parts
-        self._statistics = statistics
         self._orders = orders
         self._catalog = life.catalog
         # Every name a caller may use -> node; none once all is about to end.
@@ -183,7 +179,7 @@ class Clients:
             return
         queue = self._queue
         key: Key = id_
-        silent, due, flow = False, None, None
+        silent, due, flow, tracing = False, None, None, None
         chunk = type(message) is MapChunk
         if chunk and node.streams:
             self._refuse(session.peer, id_, _not_mapped(node), origin)
@@ -223,6 +219,7 @@ class Clients:
                     self._refuse(session.peer, id_, opened, origin)
                     return
                 flow = opened
+                tracing = Tracing.of(options, now)
         inline = chunk or not node.concurrent
         request = Request(
             key,
@@ -237,7 +234,9 @@ class Clients:
             origin,
             silent,
             due,
+            now,
             flow=flow,
+            tracing=tracing,
         )
         if options is not None:
             request.affinity = options.affinity
@@ -262,25 +261,23 @@ class Clients:
             error = self._orders.accept(session, message, event, key, now)
             if error is not None:
                 self._refuse(session.peer, message.id, error, event.origin)
-        elif message.node != STATUS:
+        elif message.node != STATS:
             if message.node in self._catalog.by_name:
                 error = is_ending(message.node)
             else:
                 error = self._catalog.not_found(message.node)
             self._refuse(session.peer, message.id, error, event.origin)
         elif type(message) is MapChunk:
-            error = InvalidArgumentError(f"{STATUS} can be called, not mapped")
+            error = InvalidArgumentError(f"{STATS} can be called, not mapped")
             self._refuse(session.peer, message.id, error, event.origin)
         elif message.id is not None or event.origin is not None:
-            as_json = event.origin is not None and event.origin.codec == CODEC_JSON
-            encode = msgspec.json.encode if as_json else msgspec.msgpack.encode
-            result = Result(message.id, Raw(encode(self._statistics())))
-            self._send(session.peer, result, event.origin)
+            self._count_reply(session.peer, event.origin)
+            self._life.commands.append(Report(session.peer, message.id, event.origin))
 
     def _refuse(
         self, peer: bytes, id_: RequestId, error: PronghornError, origin: Origin | None
     ) -> None:
-        self._count.refused += 1
+        self._life.refusals.add(error)
         if id_ is not None or origin is not None:
             message = Error(id_, error.code, error.message, full_details(error))
             self._send(peer, message, origin)
@@ -292,11 +289,15 @@ class Clients:
         origin: Origin | None,
     ) -> None:
         """Send what is no answer to an accepted request."""
-        if (type(message) is Result or type(message) is Error) and not (origin and origin.silent):
-            session = self._by_peer.get(peer)
-            if session is not None and session.known:
-                session.unacknowledged += 1  # the client counts, and acknowledges, all alike
+        if type(message) is Result or type(message) is Error:
+            self._count_reply(peer, origin)
         self._life.commands.append(Send(peer, message, origin))
+
+    def _count_reply(self, peer: bytes, origin: Origin | None) -> None:
+        """Count a terminal reply: the client counts, and acknowledges, all alike."""
+        session = self._by_peer.get(peer)
+        if session is not None and session.known and not (origin and origin.silent):
+            session.unacknowledged += 1
 
     # --- all else -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ requests, which lifecycle.py knows. Here the parts are put together.
 Mirror: tests/broker/test_core.py; joined with the other cores in tests/sim/.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -41,9 +42,10 @@ from .nested import NestedCalls
 from .orders import Orders
 from .parts import Parts
 from .sessions import Sessions
-from .statistics import BrokerStatistics, NodeStatistics, WorkerStatistics
+from .statistics import Steps
 from .wire.limits import DEFAULT_BOUNDS, PROTOCOL_VERSION, Bounds, Limits
 from .wire.messages import WelcomeInfo
+from .wire.statistics import Statistics, WorkerStatistics
 from .workers import Workers
 
 
@@ -83,6 +85,7 @@ class BrokerCore:
         self._routes = life.routes
         self._deadlines, self._placement = life.deadlines, life.placement
         self._delayed = life.delayed
+        self._steps = Steps(0.0)  # they begin with the nodes
         self._nested = NestedCalls(life, limits, bounds)
         parts = Parts(life, limits)
         self._workers = workers = Workers(life, self._nested, parts)
@@ -100,7 +103,6 @@ class BrokerCore:
             ),
             bounds=bounds,
             parts=parts,
-            statistics=self.statistics,
         )
         # Give ready requests to workers and return what is to be done, in order.
         self.settle: Callable[[float], list[Command]] = life.settle
@@ -137,24 +139,47 @@ class BrokerCore:
         gate_due = self._routes.gate_due
         return due if due < gate_due else gate_due
 
-    def statistics(self) -> BrokerStatistics:
-        """Return a snapshot of all counters and sizes."""
+    def step(self, now: float) -> None:
+        """Let what counts as recent begin later; to be called now and then, and before a report."""
+        for _ in range(self._steps.over(now)):
+            for node in self._life.catalog.nodes:
+                node.counts.step()
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of all that is counted here; the shell knows the rest."""
         life = self._life
-        return BrokerStatistics(
+        workers = life.placement.workers.values()
+        held = Counter(request.node.name for worker in workers for request in worker.held.values())
+        return Statistics(
             epoch=self._config.epoch,
             pid=self._config.pid,
             sessions=len(self._sessions.by_peer),
             queued=life.queue.length,
             queued_bytes=life.queue.bytes,
             counters={"accepted": life.accepted, **asdict(life.count)},
-            nodes=[
-                NodeStatistics(node.name, node.calls, node.failures, node.estimate_ns)
+            refused=dict(life.refusals.by_reason),
+            nodes=tuple(
+                node.counts.snapshot(
+                    node.name,
+                    since=self._steps.since,
+                    held=held[node.name],
+                    quarantined=bool(node.refused_until),
+                    estimate_ns=node.estimate_ns,
+                )
                 for node in life.catalog.nodes
-            ],
-            workers=[
-                WorkerStatistics(one.id, one.pid, one.state.value, len(one.held))
-                for one in life.placement.workers.values()
-            ],
+            ),
+            workers=tuple(
+                WorkerStatistics(
+                    id=one.id,
+                    pid=one.pid,
+                    state=one.state.value,
+                    stalled=one.stalled,
+                    held=len(one.held),
+                    served=one.given - len(one.held),
+                    started_at=one.started_at,
+                )
+                for one in workers
+            ),
         )
 
     def check_invariants(self) -> None:
@@ -168,6 +193,9 @@ class BrokerCore:
         everywhere = [*waiting, *held, *life.delayed.items(), *life.orders.values()]
         count = len({id(request) for request in everywhere})
         assert len(everywhere) == count, "I2: no request is in two places"
+        queued = Counter(request.node.name for request in waiting)
+        nodes = life.catalog.nodes
+        assert all(node.counts.queued == queued[node.name] for node in nodes)
         alive = {id(request) for request in everywhere if not request.ended}
         sessions = (*self._sessions.by_peer.values(), *self._nested.sessions.values())
         open_ = [request for session in sessions for request in session.open.values()]
@@ -175,6 +203,8 @@ class BrokerCore:
         life.check_invariants()
 
     def _on_table_known(self, event: TableKnown, now: float) -> None:
+        if not self._life.catalog.nodes:
+            self._steps = Steps(now)
         self._life.catalog.serve(event.generation, event.table)
         self._clients.serve()
         self._life.serve_queued(now)

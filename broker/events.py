@@ -12,7 +12,7 @@ from msgspec import Raw
 from .wire.administration import Order, OrderError, SeenWorker
 from .wire.jsonrpc import JsonRequest
 from .wire.link import Buffer, ToBroker, ToWorker
-from .wire.messages import BrokerMessage, ClientMessage, Error
+from .wire.messages import BrokerMessage, ClientMessage, Error, RequestId
 from .wire.slots import SlotsPage
 from .wire.table import NodeTable
 
@@ -185,6 +185,14 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     batched: bool = False
 
 
+class Report(msgspec.Struct, frozen=True):
+    """Send the statistics to a client that has asked for them, as the result of that call."""
+
+    peer: bytes
+    id: RequestId
+    origin: Origin | None = None
+
+
 class Assign(msgspec.Struct, frozen=True, gc=False):
     """Write a message to a worker's link."""
 
@@ -219,4 +227,4 @@ class Drained(msgspec.Struct, frozen=True):
     """Tell the supervisor that no client has a request open, and none will."""
 
 
-Command = Send | Assign | Kill | Look | Administer | Drained
+Command = Send | Assign | Kill | Look | Administer | Drained | Report

@@ -35,7 +35,8 @@ from .requests import Flow, Key, Request, Session
 from .retries import retry_delay_s
 from .routes import Routes
 from .sessions import Sessions
-from .statistics import Counters
+from .statistics import Counters, Refusals
+from .tracing import Tracing
 from .verdicts import full_details
 from .window import BUDGET_NS, LIGHT_BUDGET_NS, LIGHT_REQUESTS, LIGHT_S
 from .wire.errors import (
@@ -57,6 +58,7 @@ from .wire.link import (
     RunStream,
     Stop,
     ToWorker,
+    TraceContext,
     wrap_json,
 )
 from .wire.messages import NIL, Error, MapResult, Result
@@ -89,6 +91,7 @@ class Lifecycle:
         self._light_until = 0.0  # until when light clients are taken to be there beside heavy ones
         self.accepted = 0  # requests since the start
         self.count = Counters()
+        self.refusals = Refusals(self.count)
 
     def admit(self, request: Request, now: float) -> None:
         """Take in an accepted request: it goes to a worker at once or into the queue."""
@@ -99,7 +102,6 @@ class Lifecycle:
         if not request.node.is_plain or request.affinity is not None:
             self._place_special(request, now)
         elif (queue.length and queue.has_before(request)) or not self._assign(request, now):
-            request.queued_at = now
             queue.append(request)
 
     def admit_at_once(self, request: Request, now: float) -> bool:
@@ -140,6 +142,7 @@ class Lifecycle:
             key = head.room
             moves = None if key is None else moves_on(head, now)
             if moves is None:
+                is_first_time = not head.token
                 if not self._assign(head, now):
                     return
                 queue.pop_head(room, band)
@@ -147,16 +150,19 @@ class Lifecycle:
                 head.room, onwards = key, head.room  # it is still in the one
                 queue.pop_head(room, band)
                 head.room = onwards
+                is_first_time = not head.token
                 if queue.has_before(head) or not self._assign(head, now):
                     queue.append(head)
+                    continue
             else:
                 return
+            if is_first_time:
+                head.node.counts.waited(now - head.accepted_at)
 
     def _place_special(self, request: Request, now: float) -> None:
         """Take in a request that not any worker may run, or not at once."""
         may_go = self.routes.enter(request, now)
         if not may_go or self.queue.has_before(request) or not self._assign(request, now):
-            request.queued_at = request.queued_at or now
             self.queue.append(request)
 
     def rehouse(self, worker: Worker, now: float) -> None:
@@ -177,7 +183,6 @@ class Lifecycle:
     def _find_room(self, request: Request, now: float) -> None:
         """Choose where a request waits that was given to a worker before."""
         request.worker_id = 0
-        request.queued_at = request.queued_at or now
         if request.affinity is not None:  # the worker of its key may have gone
             self.routes.enter(request, now)
 
@@ -232,6 +237,8 @@ class Lifecycle:
             outcome = "maybe_executed"
         elif worker is None:
             self.queue.drop(request)
+            if not request.token:
+                request.node.counts.waited(now - request.accepted_at)
         elif not self.placement.revoke(worker, request):
             outcome = "maybe_executed"
             self.commands.append(Assign(worker.id, CancelRun(request.token)))
@@ -239,12 +246,14 @@ class Lifecycle:
             self.deadlines.push(request.due, request)
         request.params, request.buffers = NIL, ()  # the rest of it may stay for a while
         details = ErrorDetails(outcome=outcome, node=request.node.name)
+        self.tell_times(request, now)
         self.fail(request, cause(f"{request.node.name}: {why}", details))
 
     def fail(self, request: Request, error: PronghornError) -> None:
         """End a request with an error."""
         id_, details = request.id, full_details(error)
         self.finish(request, Error(id_, error.code, error.message, details))
+        request.node.counts.failed(error.code)
         self.count.failed += 1
 
     def finish(
@@ -285,6 +294,17 @@ class Lifecycle:
                 del siblings[request.key]
                 if not siblings:
                     del self.children[request.parent]
+
+    def tell_times(self, request: Request, now: float) -> None:
+        """Send where the time of a request went that is about to end, if its caller asked for it.
+
+        In no bundle, so that the terminal reply is not before it.
+        """
+        tracing, session = request.tracing, request.session
+        if tracing is None or not tracing.times or request.silent:
+            return
+        if request.origin is None and not session.worker_id:
+            self.commands.append(Send(session.peer, tracing.told(request.id, now)))
 
     def on_tick(self, now: float) -> None:
         """Deal with all whose time has come."""
@@ -328,6 +348,7 @@ class Lifecycle:
     def open(self, request: Request) -> None:
         """Count a request among those that are open."""
         self.accepted += 1
+        request.node.counts.accepted += 1
         session = request.session
         session.open[request.key] = request
         session.open_bytes += request.size
@@ -348,6 +369,8 @@ class Lifecycle:
         if worker is None:
             return False
         params, origin, due = request.params, request.origin, request.due
+        if request.tracing is not None:
+            self._trace(request.tracing, request.token, worker, now)
         left_ms = None if due is None else max(0.0, (due - now) * 1000)
         message: RunCall | RunChunk
         if request.chunk:
@@ -370,6 +393,12 @@ class Lifecycle:
                 message = _run_stream(message, request.flow)
         self.commands.append(Assign(worker.id, message, request.buffers))
         return True
+
+    def _trace(self, tracing: Tracing, token: int, worker: Worker, now: float) -> None:
+        """Note that a request is given to a worker, and tell that of its caller's trace."""
+        tracing.given(now)
+        if tracing.traceparent is not None:
+            self.tell(worker, TraceContext(token, tracing.traceparent))
 
     def _assign_at_once(self, request: Request, now: float) -> bool:
         """Give a request to a worker that is free for it; `False` when there is none.

@@ -29,10 +29,12 @@ from collections.abc import Sequence
 from .lifecycle import Lifecycle
 from .placement import Worker
 from .requests import Node, Request, Session
+from .tracing import Tracing
 from .verdicts import RETRY_AFTER_MS, full_details, queue_refusal, size_refusal
 from .wire.errors import CancelledError, ErrorDetails, OverloadedError, PronghornError
 from .wire.limits import Bounds, Limits
 from .wire.link import CancelNested, Nested, NestedFailed, RunHere
+from .wire.messages import Options
 
 
 class NestedCalls:
@@ -52,7 +54,7 @@ class NestedCalls:
             self._life.placement.block(worker)
         error = self._take_in(worker, message, buffers)
         if error is not None:
-            self._life.count.refused += 1
+            self._life.refusals.add(error)
             details = full_details(error)
             failed = NestedFailed(message.id, error.code, error.message, details)
             self._life.tell(worker, failed)
@@ -115,8 +117,10 @@ class NestedCalls:
             None,
             False,
             _earlier(parent.due, message.left_ms, now),
+            now,
             depth=message.depth,
             parent=parent.token,
+            tracing=Tracing.of(Options(trace=message.traceparent), now),
             here=message.waits or node.concurrent,  # rules 1 and 2
             priority=parent.priority,
         )

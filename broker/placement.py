@@ -51,7 +51,6 @@ class Worker:
     generation: int = 0  # of the nodes it has
     state: WorkerState = WorkerState.STARTING
     pid: int = 0
-    given: int = 0  # requests that it was given so far
     # when the supervisor wants to be told of `given`: once it is so many; at that time
     look_at: float = inf
     look_due: float = inf
@@ -61,6 +60,8 @@ class Worker:
     # token -> slot of requests taken back that it has not confirmed as skipped yet
     revoked: dict[int, int] = field(default_factory=dict)
     held_bytes: int = 0  # sizes of `held`
+    given: int = 0  # requests that it was given so far
+    started_at: float = 0.0  # monotonic seconds
     load_ns: float = 0.0  # costs of the inline requests in `held`; inf: one that is not quick
     concurrent_count: int = 0  # requests of concurrent nodes in `held`; all others are inline
     progress_at: float = 0.0  # when it sent a message or, holding nothing, was given a request
@@ -93,10 +94,17 @@ class Placement:
         """Whether a worker runs nothing that runs alone, and could."""
         return bool(self._idle)
 
-    def add(self, worker_id: int, page: SlotsPage, labels: frozenset[str] = frozenset()) -> Worker:
+    def add(
+        self,
+        worker_id: int,
+        page: SlotsPage,
+        now: float = 0.0,
+        labels: frozenset[str] = frozenset(),
+    ) -> Worker:
         """Take in a worker that was started; it gets nothing before `ready`."""
         slots = list(range(SLOTS_PER_WORKER - 1, -1, -1))
-        worker = self.workers[worker_id] = Worker(worker_id, page, slots, labels=labels)
+        worker = Worker(worker_id, page, slots, started_at=now, labels=labels)
+        self.workers[worker_id] = worker
         return worker
 
     def ready(self, worker: Worker, pid: int) -> None:
@@ -150,7 +158,6 @@ class Placement:
             worker.load_ns += cost_ns
             request.cost_ns = cost_ns
         self._tokens = request.token = token = self._tokens + 1
-        worker.given += 1
         request.worker_id = worker.id
         request.slot = worker.free_slots.pop()
         held = worker.held
@@ -158,6 +165,7 @@ class Placement:
             worker.progress_at = now
         held[token] = request
         worker.held_bytes += request.size
+        worker.given += 1
         if worker.check_at == inf:
             worker.check_at = now + STALL_S
             if worker.check_at < self.check_at:

@@ -127,7 +127,7 @@ class Room:
             if band.length:
                 if band.length == self.length:  # there is no other
                     return band
-                rank = number - (now - band.head().queued_at) / AGE_S
+                rank = number - (now - band.head().accepted_at) / AGE_S
                 if first is None or rank < least:
                     first, least = band, rank
         return first
@@ -198,8 +198,10 @@ class ReadyQueue:
         """Take all that waits in a room, those of each session in their order."""
         room = self._special.pop(key, None)
         waiting = [] if room is None else room.waiting()
-        self.length -= len(waiting)
-        self.bytes -= sum(request.size for request in waiting)
+        for request in waiting:
+            self.length -= 1
+            self.bytes -= request.size
+            request.node.counts.queued -= 1
         return waiting
 
     def take_all(self) -> list[Request]:
@@ -208,6 +210,8 @@ class ReadyQueue:
         self._ordinary = (Room(), Room())
         self._special.clear()
         self.length = self.bytes = 0
+        for request in waiting:
+            request.node.counts.queued -= 1
         return waiting
 
     def waiting(self) -> list[Request]:
@@ -248,12 +252,14 @@ class ReadyQueue:
         room.length += 1
         self.length += 1
         self.bytes += request.size
+        request.node.counts.queued += 1
         return band.lane(request.session.peer)
 
     def _uncount(self, request: Request, room: Room) -> None:
         room.length -= 1
         self.length -= 1
         self.bytes -= request.size
+        request.node.counts.queued -= 1
         if not room.length and request.room is not None:
             del self._special[request.room]
 

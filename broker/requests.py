@@ -19,6 +19,8 @@ from .gates import Gate
 from .quarantine import Record
 from .queue import RoomKey
 from .retries import RetryBudget
+from .statistics import NodeCounts
+from .tracing import Tracing
 from .wire.limits import PRIORITY_DEFAULT
 from .wire.messages import RequestId
 from .wire.table import RetryPolicy
@@ -37,8 +39,7 @@ class Node:
     # whether a chunk's items run one after the other, each marked in the slot; async ones do not
     marks_items: bool = True
     estimate_ns: float | None = None  # of its run time; None until one was measured
-    calls: int = 0  # requests and items that ended with a result
-    failures: int = 0  # requests that ended with an error of the node or a lost worker
+    counts: NodeCounts = field(default_factory=NodeCounts)  # what is told of it
     streams: bool = False  # a generator, which yields parts
     # a generator that is driven in the worker's loop; the slot tells while it runs, for then it
     # holds up all that is beside it
@@ -107,6 +108,7 @@ class Request(msgspec.Struct, gc=False):
     silent: bool  # a notification: it gets no reply
     # monotonic seconds: when it is late; once it was given up while it ran, when its worker is
     due: float | None
+    accepted_at: float = 0.0  # monotonic seconds
     worker_id: int = 0  # 0 while it waits in the queue
     # names this handing out on the link and in the slots; a new one each time it is given out, so
     # that the last word on an earlier one is never taken for one on this
@@ -118,11 +120,11 @@ class Request(msgspec.Struct, gc=False):
     attempts: int = 1  # how often it was begun, or will have been with the next time
     delayed: bool = False  # waits for its next attempt, neither queued nor held
     parent: int = 0  # token of the request whose node has made this call; 0 for a client's
+    tracing: Tracing | None = None  # of one whose way is looked at
     here: bool = False  # its caller's worker can run it itself: it never waits in the queue
     ticket: int = 0  # of an order, which the supervisor carries out; 0 for all else
     flow: Flow | None = None  # None: its caller takes nothing but the terminal reply
     priority: int = PRIORITY_DEFAULT
-    queued_at: float = 0.0  # monotonic seconds; when it came to wait first
     affinity: str | None = None  # requests of the same one go to the same worker
     room: RoomKey | None = None  # what it waits for; None: for any worker (routes.py)
     gate: Gate | None = None  # that it has passed and not left

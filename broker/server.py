@@ -34,6 +34,7 @@ from .events import (
     MemoryTight,
     PeerGone,
     Probed,
+    Report,
     Send,
     Tick,
     WorkerGone,
@@ -48,6 +49,7 @@ from .memory import Memory, Pressure
 from .peers import Peers
 from .poller import Poller, nothing
 from .processes import allow_all_descriptors
+from .reporting import SAMPLED_TURNS, Reporter
 from .streams import Stream, Streams
 from .wire.channel import GONE, ControlChannel
 from .wire.codec import encode_message
@@ -138,6 +140,7 @@ class BrokerServer:
         self._memory = Memory(config.bounds.memory_bytes)
         self._pressure = Pressure.NONE
         self.memory_is_over = False  # whether it ends because of that
+        self._reporter = Reporter(self._core, self._streams)
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
         # number of a generation -> digest of its nodes, of the served one and those to come
@@ -164,7 +167,8 @@ class BrokerServer:
         timeout: float | None = None
         due = inf  # when the core wants a tick
         unread = False  # whether clients' messages may wait
-        turns = 0
+        turns = 0  # since the memory was looked at
+        unmeasured = 0  # turns since one was measured
         while not self._stopping:
             worked = False  # whether the core has news
             turns += 1
@@ -193,6 +197,10 @@ class BrokerServer:
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
             due = core.next_due()
+            unmeasured += 1
+            if unmeasured == SAMPLED_TURNS:
+                unmeasured = 0
+                self._reporter.end_turn(now)
             if unread or self._unfinished:
                 timeout = 0.0
             elif due == inf:
@@ -403,6 +411,8 @@ class BrokerServer:
         while commands:
             sends: dict[bytes, list[Send]] = {}
             for command in commands:
+                if isinstance(command, Report):
+                    command = self._reporter.answer(command)
                 if isinstance(command, Assign):
                     self._write(command)
                 elif isinstance(command, Send):

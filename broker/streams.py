@@ -15,7 +15,9 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
+from struct import Struct as Layout
 from time import monotonic
 
 from .events import Event
@@ -24,6 +26,7 @@ from .poller import Poller
 from .wire.errors import InvalidArgumentError
 from .wire.limits import MIB, Limits
 from .wire.link import READ_BYTES_MIN, FrameReader, StreamError, next_stream_bytes
+from .wire.statistics import SlowPeer
 from .wire.stream import FrameWriter
 
 SLOW_BYTES_MIN = 1 * MIB
@@ -33,9 +36,12 @@ EVENTS_PER_VISIT = 16
 """Most requests of one client that are taken in before others get their turn: 0.2 ms of them. What
 else it has sent at once waits, parsed, for its next turn."""
 
+SLOW_PEERS_MAX = 10  # told of by `Streams.unread`
+
 _BACKLOG = 4096  # connects of that many clients at once do not have to wait
 _ACCEPTS_PER_TURN = 64
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_UCRED = Layout("iII")  # pid, uid, gid
 _LINGER_S = 0.1  # what was not written at shutdown gets so long to leave
 
 
@@ -99,6 +105,12 @@ class Stream(FrameWriter):
             self.alive = False
             return ()
         return events if len(events) <= EVENTS_PER_VISIT else self._some(events)
+
+    def seen(self) -> SlowPeer:
+        """Tell whose connection this is, and how much of what is written to it is unread."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid, _, _ = _UCRED.unpack(credentials)
+        return SlowPeer(pid, self.pending_bytes, self.pending_frames)
 
     def close(self) -> None:
         """Close the connection."""
@@ -225,6 +237,13 @@ class Streams:
         if stream.waits_to_write:  # behind all that does: to try each time would cost too much
             return self._keep(stream)
         return stream.flush() or self._keep(stream)
+
+    def unread(self) -> tuple[int, tuple[SlowPeer, ...]]:
+        """Tell how many bytes clients leave unread, and who leaves most of them."""
+        behind = [stream for stream in self.by_peer.values() if stream.pending_bytes]
+        behind.sort(key=attrgetter("pending_bytes"), reverse=True)
+        total = sum(stream.pending_bytes for stream in behind)
+        return total, tuple(stream.seen() for stream in behind[:SLOW_PEERS_MAX])
 
     def drop(self, stream: Stream) -> None:
         """Close a stream that is gone or has to go."""

@@ -37,6 +37,14 @@ ENDING = "this pool is about to end and begins nothing more"
 RETRY_AFTER_MS = 50.0  # told to refused clients: some thousand quick calls later
 
 
+class Overload(OverloadedError):
+    """A request was refused for a limit, whose name in statistics is `reason`."""
+
+    def __init__(self, reason: str, message: str, details: ErrorDetails) -> None:
+        super().__init__(message, details)
+        self.reason = reason
+
+
 def refusal(
     session: Session,
     queue: ReadyQueue,
@@ -50,10 +58,11 @@ def refusal(
     """Return why a request can't be accepted, `None` if it can."""
     grant = session.grant
     if len(session.open) + session.unacknowledged >= grant:
-        return _overloaded(f"{grant} requests of this client are open, its grant", grant)
+        message = f"{grant} requests of this client are open, its grant"
+        return _overloaded("grant_requests", message, grant)
     if session.open_bytes + size > grant_bytes:
-        why = f"{grant_bytes} bytes of this client's requests are open, its grant"
-        return _overloaded(why, grant_bytes)
+        message = f"{grant_bytes} bytes of this client's requests are open, its grant"
+        return _overloaded("grant_bytes", message, grant_bytes)
     overfull = queue_refusal(queue, bounds, size)
     if overfull is not None:
         return overfull
@@ -100,7 +109,8 @@ def in_quarantine(node: Node, now: float) -> PronghornError:
     details = ErrorDetails(
         outcome="not_started", retryable=True, retry_after_ms=left_s * 1000, node=node.name
     )
-    return OverloadedError(
+    return Overload(
+        "quarantine",
         f"{node.name} is in quarantine for {left_s:.1f} s: it has ended one worker after the other",
         details,
     )
@@ -109,17 +119,19 @@ def in_quarantine(node: Node, now: float) -> PronghornError:
 def memory_refusal(bounds: Bounds) -> PronghornError:
     """Make the error for requests that come while the broker has no memory left for them."""
     limit = bounds.memory_bytes
-    return _overloaded(f"the broker's memory is beyond {limit} bytes, its bound", limit)
+    return _overloaded("memory", f"the broker's memory is beyond {limit} bytes, its bound", limit)
 
 
 def queue_refusal(queue: ReadyQueue, bounds: Bounds, size: int) -> PronghornError | None:
     """Return why a request can't be queued, `None` if it can."""
     if queue.length >= bounds.queue_requests:
         limit = bounds.queue_requests
-        return _overloaded(f"{limit} requests wait for a worker, the limit", limit)
+        message = f"{limit} requests wait for a worker, the limit"
+        return _overloaded("queue_requests", message, limit)
     if queue.bytes + size > bounds.queue_bytes:
         limit = bounds.queue_bytes
-        return _overloaded(f"{limit} bytes of requests wait for a worker, the limit", limit)
+        message = f"{limit} bytes of requests wait for a worker, the limit"
+        return _overloaded("queue_bytes", message, limit)
     return None
 
 
@@ -174,8 +186,8 @@ def worker_lost(
     return WorkerLostError(f"{request.node.name}: its worker ended with {cause}", details)
 
 
-def _overloaded(message: str, limit: int) -> OverloadedError:
+def _overloaded(reason: str, message: str, limit: int) -> Overload:
     details = ErrorDetails(
         outcome="not_started", retryable=True, retry_after_ms=RETRY_AFTER_MS, limit=limit
     )
-    return OverloadedError(message, details)
+    return Overload(reason, message, details)

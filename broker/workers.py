@@ -62,7 +62,7 @@ class Workers:
 
     def on_starting(self, event: WorkerStarting, now: float) -> None:
         """Take in that a worker was started."""
-        worker = self._placement.add(event.worker_id, event.page, event.labels)
+        worker = self._placement.add(event.worker_id, event.page, now, event.labels)
         worker.generation = event.generation
         worker.look_at = event.look_requests or inf
         if event.look_s:
@@ -115,6 +115,7 @@ class Workers:
             if state is SlotState.HELD:
                 not_begun.append(request)
             elif not self._life.retry(request, now):
+                self._life.tell_times(request, now)
                 error = worker_lost(
                     worker, request, state, event.cause, stack=event.stack, running=running
                 )
@@ -122,7 +123,6 @@ class Workers:
                 if request.chunk and request.node.marks_items and request.attempts == 1:
                     self._rescue(worker, request, error, now)
                 else:
-                    request.node.failures += 1
                     self._life.fail(request, error)
         self._life.put_back(not_begun, now)
         self._life.rehouse(worker, now)
@@ -133,16 +133,17 @@ class Workers:
         Only the item that was begun last is in doubt, unless it was the last of all.
         """
         mark = Mark.of(worker.page.mark(request.slot))
-        complete = mark.items == array_length(request.params)
+        items = array_length(request.params)
+        complete = mark.items == items
         in_doubt = None if complete else error
         values, failures = collect(worker.page.read_area(mark.size), mark, in_doubt)
-        request.node.calls += mark.items
         if complete:
             self._count.completed += 1
         else:
-            request.node.failures += 1
             self._count.failed += 1
         run_ms = now * 1e3 - worker.page.started_ns(request.slot) / 1e6
+        mean_ns = max(0, int(run_ms * 1e6)) // max(1, mark.items)
+        request.node.counts.items_ended(mean_ns, items, failures)
         self._life.finish(request, MapResult(request.id, values, failures or None, run_ms))
 
     def _blame(self, worker: Worker, cause: str, now: float) -> None:
@@ -155,7 +156,7 @@ class Workers:
         if len(begun) != 1 or worker.state is WorkerState.CONDEMNED:
             return
         node = begun[0].node
-        if node.record.died(cause, node.calls, now):
+        if node.record.died(cause, node.counts.run.count, now):
             self._count.quarantined += 1
             node.refused_until = node.record.until
 
@@ -191,10 +192,12 @@ class Workers:
             self._life.routes.leave(request)
             self._count.late_results += 1
             return
-        node.calls += 1
+        node.counts.run.record(message.run_ns)
         if node.retry is not None:
             node.budget.succeeded()
         self._count.completed += 1
+        if request.tracing is not None:
+            self._trace(worker, request, message.run_ns)
         value, origin = message.value, request.origin
         if origin is not None and origin.codec == CODEC_JSON:
             value = Raw(unwrap_json(value))
@@ -204,7 +207,8 @@ class Workers:
         request = self._placement.take(worker, message.token)
         if request is None:
             return
-        node = request.node
+        node, failures = request.node, message.failures or ()
+        sample_ns = 0
         if message.item_count:
             sample_ns = message.run_ns // message.item_count
             node.estimate_ns = estimate(node.estimate_ns, sample_ns)
@@ -212,10 +216,12 @@ class Workers:
             self._life.routes.leave(request)
             self._count.late_results += 1
             return
-        node.calls += message.item_count
+        node.counts.items_ended(sample_ns, message.item_count, failures)
         if node.retry is not None:
             node.budget.succeeded()
         self._count.completed += 1
+        if request.tracing is not None:
+            self._trace(worker, request, message.run_ns)
         run_ms = message.run_ns / 1e6
         self._life.finish(request, MapResult(request.id, message.values, message.failures, run_ms))
 
@@ -229,10 +235,18 @@ class Workers:
             return
         if message.details.retryable and self._life.retry(request, worker.progress_at):
             return
-        request.node.failures += 1
+        request.node.counts.failed(message.code)
         self._count.failed += 1
+        if request.tracing is not None:
+            self._trace(worker, request, message.run_ns)
         error = Error(request.id, message.code, message.message, message.details)
         self._life.finish(request, error)
+
+    def _trace(self, worker: Worker, request: Request, run_ns: int) -> None:
+        """Tell where the time of a request went on which its worker has said its last word."""
+        assert request.tracing is not None
+        request.tracing.ended(worker.page, request.slot, run_ns)
+        self._life.tell_times(request, worker.progress_at)
 
     def _on_skipped(self, worker: Worker, message: Skipped, event: WorkerSent) -> None:
         """Queue a request again when both sides saw each other at the claim, so that none ran it.

@@ -26,6 +26,7 @@ from pronghorn.broker.wire.errors import (
 
 if TYPE_CHECKING:
     from pronghorn.broker.wire.limits import Bounds, Limits
+    from pronghorn.broker.wire.statistics import Statistics
     from pronghorn.worker.local import LocalPool
 
     from .aio import AsyncClient
@@ -57,6 +58,7 @@ __all__ = [
     "Progress",
     "PronghornError",
     "ProtocolError",
+    "Statistics",
     "UnimplementedError",
     "WorkerLostError",
 ]
@@ -73,6 +75,7 @@ _LAZY = {
     "Pool": "pronghorn.client.pool",
     "PoolStartError": "pronghorn.client.launch",
     "Progress": "pronghorn.client.inbox",
+    "Statistics": "pronghorn.broker.wire.statistics",
 }
 
 

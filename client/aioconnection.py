@@ -21,6 +21,7 @@ from .connection import FRESH_S, closed_error, no_answer, unconnected
 from .core import ClientCore, Completion, Handle
 from .inbox import Credit, Inbox
 from .sockets import RETRY_S, Attached, Sockets
+from .stopwatch import Extras
 
 _BURST_FRAMES = 64  # taken in before other things on the loop get their turn
 
@@ -120,13 +121,14 @@ class AsyncConnection(Generic[Handle]):
         params: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
         inbox: Inbox | None = None,
+        extras: Extras | None = None,
     ) -> int:
         """Open a call; it leaves with all others of this turn of the loop.
 
         The first of many leaves alone, as does the only one, which then need not wait for a turn.
         """
         due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
-        request_id = self.core.call(handle, node, params, timeout_ms, due, inbox)
+        request_id = self.core.call(handle, node, params, timeout_ms, due, inbox, extras)
         if self.core.is_full_or_alone:
             self._flush()  # so that the broker begins while more calls are made
         elif not self._flush_is_scheduled:

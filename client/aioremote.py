@@ -18,6 +18,7 @@ from .core import Completion
 from .inbox import Inbox, OnEvent, told
 from .invocation import Params, check_pong, left_of, refused
 from .sockets import Sockets
+from .stopwatch import Extras
 from .streaming import Arrival
 from .transport import Answer
 
@@ -46,7 +47,9 @@ class AsyncRemoteTransport:
             self._disconnect()
             raise
 
-    async def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
+    async def call(
+        self, node: str, params: Params, timeout_ms: float | None, *, extras: Extras | None = None
+    ) -> Answer:
         """Make a call and wait for its reply. Guarded by ``scripts/bench guard``."""
         connection = self._connection
         if connection is None or not (connection.is_checked or connection.check()):
@@ -54,7 +57,7 @@ class AsyncRemoteTransport:
             connection = await self._ready(timeout_ms)
             timeout_ms = left_of(timeout_ms, begun)
         future: _Future = connection.loop.create_future()
-        request_id = connection.call(future, node, params, timeout_ms)
+        request_id = connection.call(future, node, params, timeout_ms, extras=extras)
         try:
             answer: Answer = await (future if timeout_ms is None else _within(future, timeout_ms))
         except BaseException:

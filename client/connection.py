@@ -32,6 +32,7 @@ from .core import ClientCore, Completion, Reply
 from .inbox import Credit, Inbox
 from .invocation import left_of, refused
 from .sockets import RETRY_S, Sockets
+from .stopwatch import Extras
 
 LATE_S = 1.0
 """How long after its deadline a call waits for the broker's word on it before it gives up."""
@@ -135,6 +136,7 @@ class Connection:
         node: str,
         params: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
+        extras: Extras | None = None,
     ) -> Waiter:
         """Make a call and wait for its reply. Guarded by ``scripts/bench guard``.
 
@@ -157,7 +159,9 @@ class Connection:
             while True:
                 waiter = Waiter()
                 left_ms = None if timeout_ms is None else left_of(timeout_ms, begun)
-                waiter.request_id = self.core.call(waiter, node, params, left_ms, due)
+                waiter.request_id = self.core.call(
+                    waiter, node, params, left_ms, due, extras=extras
+                )
                 if self._send():
                     break
                 self._refresh(due)  # it was not sent: the connection was lost since the last call

@@ -32,6 +32,7 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.limits import DEFAULT_LIMITS, KIB, Limits
 from pronghorn.broker.wire.link import Buffer
 from pronghorn.broker.wire.messages import (
+    NO_OPTIONS,
     Ack,
     BrokerMessage,
     Call,
@@ -48,7 +49,9 @@ from pronghorn.broker.wire.messages import (
     Pong,
     Progress,
     ReplyBundle,
+    RequestId,
     Result,
+    Times,
     Welcome,
     WelcomeInfo,
     bundle_requests,
@@ -56,6 +59,7 @@ from pronghorn.broker.wire.messages import (
 from pronghorn.broker.wire.messages import Credit as CreditMessage
 
 from .inbox import Credit, Inbox, News
+from .stopwatch import Extras, Stopwatch
 from .waiting import Waiting, WaitingRequest, hurried
 
 Handle = TypeVar("Handle")
@@ -98,6 +102,8 @@ class ClientCore(Generic[Handle]):
         # request id -> where its parts and events go; a key is here iff it asked for some and is
         # open
         self._inboxes: dict[int, Inbox] = {}
+        # request id -> its stopwatch; a key is here iff it asked for its times and is open
+        self._stopwatches: dict[int, Stopwatch] = {}
         self._owner: Result | Part | None = None  # a result or part whose buffers have not all come
         self._buffers: list[bytes] = []  # those that have
 
@@ -120,6 +126,7 @@ class ClientCore(Generic[Handle]):
         timeout_ms: float | None,
         due: float | None = None,
         inbox: Inbox | None = None,
+        extras: Extras | None = None,
     ) -> int:
         """Open a call and return its request id.
 
@@ -130,6 +137,7 @@ class ClientCore(Generic[Handle]):
             timeout_ms: Time left for the call.
             due: When that time is over. Without it the time does not run while the call waits here.
             inbox: Gets its parts and events, as far as it asks for them, until its completion.
+            extras: What else is asked of the broker.
 
         Raises:
             InvalidArgumentError: It is over the broker's limits.
@@ -139,6 +147,8 @@ class ClientCore(Generic[Handle]):
         options = None
         if timeout_ms is not None or buffers or inbox is not None:
             options = _options(timeout_ms, len(buffers), inbox)
+        if extras is not None:
+            options = self._with_extras(request_id, options or NO_OPTIONS, extras)
         self._open(handle, Call(request_id, node, Raw(body), options), request_id, buffers, due)
         if inbox is not None:
             self._inboxes[request_id] = inbox
@@ -186,6 +196,7 @@ class ClientCore(Generic[Handle]):
         waiting = self._waiting.pop(request_id)
         if waiting is None:
             return None
+        self._stopwatches.pop(request_id, None)
         error = CancelledError(f"{waiting.node}: the call was cancelled")
         return _unsent(request_id, waiting, error)
 
@@ -194,6 +205,7 @@ class ClientCore(Generic[Handle]):
         completions: list[Completion[Handle]] = []
         for request_id, waiting in self._waiting.pop_overdue(now):
             why = f"{waiting.node}: the deadline has passed before it could be sent"
+            self._stopwatches.pop(request_id, None)
             completions.append(_unsent(request_id, waiting, DeadlineExceededError(why)))
         return completions
 
@@ -286,6 +298,7 @@ class ClientCore(Generic[Handle]):
         self._pending_bytes = 0
         self._waiting.clear()
         self._outgoing.clear()
+        self._stopwatches.clear()
         self._owner, self._buffers = None, []
         self._grant_requests = 0
         self.info = None
@@ -308,6 +321,7 @@ class ClientCore(Generic[Handle]):
         assert len(requests) <= self.limits.grant_requests
         self._waiting.check_invariants()
         assert not self._pending.keys() & self._waiting.requests.keys()
+        assert self._stopwatches.keys() <= self._pending.keys() | self._waiting.requests.keys()
         assert self._acknowledged <= self._read
 
     # --- inside ---------------------------------------------------------------------------------
@@ -329,6 +343,10 @@ class ClientCore(Generic[Handle]):
             pending = self._pending.pop(reply.id, None) if type(reply.id) is int else None
             if pending is not None:
                 completions.append(Completion(pending[0], reply, ()))
+        elif isinstance(reply, Times):
+            stopwatch = self._stopwatches.get(reply.id)  # type: ignore[arg-type]  # as in `_complete`
+            if stopwatch is not None:
+                stopwatch.told(reply)
         elif isinstance(reply, Welcome):
             self._welcome(completions, reply)
 
@@ -346,11 +364,14 @@ class ClientCore(Generic[Handle]):
             size += sum(memoryview(buffer).nbytes for buffer in buffers)
         limits = self.limits
         if size > limits.request_bytes or (buffers and len(buffers) > limits.buffers):
+            self._stopwatches.pop(request_id, None)
             raise _too_large(size, len(buffers), limits)
         if not self._waiting.requests and self._may_send(size):
             self._pending[request_id] = (handle, size)
             self._pending_bytes += size
             self._outgoing.append([frame, *buffers] if buffers else frame)
+            if self._stopwatches:
+                self._note_sent(request_id)
             return
         if due is None:
             waiting = WaitingRequest(handle, message.node, frame, buffers, size)
@@ -358,6 +379,23 @@ class ClientCore(Generic[Handle]):
         else:
             waiting = WaitingRequest(handle, message.node, b"", buffers, size, message, due)
             self._waiting.add(request_id, waiting)
+
+    def _with_extras(self, request_id: int, options: Options, extras: Extras) -> Options:
+        if extras.stopwatch is not None:
+            self._stopwatches[request_id] = extras.stopwatch
+        return msgspec.structs.replace(
+            options, trace=extras.traceparent, times=extras.stopwatch is not None
+        )
+
+    def _note_sent(self, request_id: int) -> None:
+        stopwatch = self._stopwatches.get(request_id)
+        if stopwatch is not None:
+            stopwatch.sent()
+
+    def _note_answered(self, request_id: RequestId) -> None:
+        stopwatch = self._stopwatches.pop(request_id, None)  # type: ignore[arg-type]  # as above
+        if stopwatch is not None:
+            stopwatch.answered()
 
     def _may_send(self, size: int) -> bool:
         return (
@@ -378,6 +416,8 @@ class ClientCore(Generic[Handle]):
             self._pending[request_id] = (waiting.handle, waiting.size)
             self._pending_bytes += waiting.size
             self._outgoing.append([frame, *buffers] if buffers else frame)
+            if self._stopwatches:
+                self._note_sent(request_id)
             released.append(request_id)
         self._waiting.drop(released)
 
@@ -401,6 +441,8 @@ class ClientCore(Generic[Handle]):
         if pending is not None:
             handle, size = pending
             self._pending_bytes -= size
+            if self._stopwatches:
+                self._note_answered(reply.id)
             completions.append(Completion(handle, reply, buffers))
 
     def _welcome(self, completions: list[Completion[Handle]], reply: Welcome) -> None:
@@ -424,6 +466,7 @@ class ClientCore(Generic[Handle]):
             buffers = len(waiting.buffers)
             if waiting.size > limits.request_bytes or buffers > limits.buffers:
                 self._waiting.pop(request_id)
+                self._stopwatches.pop(request_id, None)
                 error = _too_large(waiting.size, buffers, limits)
                 completions.append(_unsent(request_id, waiting, error))
 

@@ -57,7 +57,7 @@ class Faults:
 
         Calls that are open end with `BrokerLostError`.
         """
-        pid: int = self._client.call("pronghorn.status")["pid"]
+        pid: int = self._client.call("pronghorn.stats")["pid"]
         _kill(pid)
         return pid
 

@@ -22,6 +22,7 @@ from .inbox import Inbox, OnEvent, told
 from .invocation import Params, Target, check_pong
 from .mapping import Chunk, MapPlan, Results
 from .sockets import Sockets
+from .stopwatch import Extras
 from .streaming import Arrival
 from .transport import Answer
 
@@ -52,14 +53,16 @@ class RemoteTransport:
                 here.close()
             raise
 
-    def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
+    def call(
+        self, node: str, params: Params, timeout_ms: float | None, *, extras: Extras | None = None
+    ) -> Answer:
         """Make a call on the calling thread's connection."""
         connection = self._my_connection()
         if connection.uses:
             with self._free_connection() as connection:
-                waiter = connection.call(node, params, timeout_ms)
+                waiter = connection.call(node, params, timeout_ms, extras)
         else:
-            waiter = connection.call(node, params, timeout_ms)
+            waiter = connection.call(node, params, timeout_ms, extras)
         return waiter.reply, waiter.buffers
 
     def submit(

@@ -14,7 +14,7 @@ from collections.abc import (
 )
 from concurrent.futures import Executor, Future
 from copy import copy
-from time import monotonic
+from time import monotonic, monotonic_ns
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
@@ -22,6 +22,7 @@ import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
 from pronghorn.broker.wire.places import default_endpoint
+from pronghorn.broker.wire.statistics import STATS, Statistics
 from pronghorn.broker.wire.values import NodeDescription
 
 from .admin import Admin
@@ -44,6 +45,7 @@ from .invocation import (
 )
 from .mapping import MapPlan, Results
 from .remote import RemoteTransport
+from .stopwatch import Extras, Stopwatch, Traced
 from .streaming import Arrivals, Open, Stream, call_telling
 from .transport import Transport
 
@@ -65,6 +67,7 @@ class Client:
     """
 
     _timeout_s: float | None = None  # of calls that are given none
+    _traceparent: str | None = None  # of all calls, if they are part of a trace
     _origin: "Client | None" = None  # what `within` was asked of: its pool closes it
 
     def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
@@ -79,6 +82,21 @@ class Client:
         """
         client = copy(self)
         client._timeout_s = timeout_s
+        client._origin = self
+        return client
+
+    def within_trace(self, traceparent: str) -> Self:
+        """Return this client, its connections shared, for calls that are part of a W3C trace.
+
+        `call` and `trace` hand it to the node, whose `Context.traceparent` is of the same trace;
+        `map` and other ways to make calls don't.
+
+        Args:
+            traceparent: As the header of that name has it. As that is what others have sent, a
+                malformed one is ignored, by the broker.
+        """
+        client = copy(self)
+        client._traceparent = traceparent
         client._origin = self
         return client
 
@@ -120,6 +138,46 @@ class Client:
         Raises:
             PronghornError: One of its subclasses; `outcome` says whether the node ran.
         """
+        extras = None if self._traceparent is None else Extras(self._traceparent)
+        return self._call(node, args, kwargs, extras)
+
+    @overload
+    def trace(
+        self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Traced[R]: ...
+    @overload
+    def trace(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Traced[R]: ...
+    @overload
+    def trace(
+        self,
+        node: str,
+        /,
+        *args: Any,
+        timeout_s: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Traced[Any]: ...
+    def trace(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Traced[Any]:
+        """Make a call and tell where its time went; arguments and errors as in `call`.
+
+        An error has the waterfall as its `waterfall`, where the broker has told of it.
+        """
+        stopwatch = Stopwatch(monotonic_ns)
+        extras = Extras(self._traceparent, stopwatch)
+        try:
+            result = self._call(node, args, kwargs, extras)
+        except PronghornError as error:
+            error.waterfall = stopwatch.waterfall()
+            raise
+        return Traced(result, stopwatch.waterfall())
+
+    def _call(
+        self,
+        node: NodeLike,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        extras: Extras | None,
+    ) -> Any:
         target = target_of(node)
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         if "on_event" in kwargs and (on_event := take_on_event(target, kwargs)) is not None:
@@ -129,12 +187,12 @@ class Client:
         encoded = encode_arguments(target, args, kwargs, params)
         timeout_ms = timeout_ms_of(timeout_s)
         begun = 0.0 if timeout_ms is None else monotonic()
-        reply, buffers = self._transport.call(target.name, encoded, timeout_ms)
+        reply, buffers = self._transport.call(target.name, encoded, timeout_ms, extras=extras)
         repeats = 0
         while is_worth_repeating(target, reply) and repeats < REPEATS_MAX:
             repeats += 1
             left_ms = left_of(timeout_ms, begun, again=True)
-            reply, buffers = self._transport.call(target.name, encoded, left_ms)
+            reply, buffers = self._transport.call(target.name, encoded, left_ms, extras=extras)
         return result_of(target, reply, buffers)
 
     @overload
@@ -284,6 +342,13 @@ class Client:
     def admin(self) -> Admin:
         """Administration of the pool: its workers, its code."""
         return Admin(self.call)
+
+    def stats(self) -> Statistics:
+        """Return what the broker has counted: of each node and worker, of queue, loop and clients.
+
+        Of an in-process pool there are only the nodes.
+        """
+        return msgspec.convert(self.call(STATS), Statistics)
 
     def ping(self, timeout_s: float = 5.0) -> float:
         """Return the seconds of one round trip to the broker itself.

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from .inbox import OnEvent
 from .invocation import Params, Target
 from .mapping import MapPlan, Results
+from .stopwatch import Extras
 from .streaming import Arrivals, AsyncArrivals
 
 Answer = tuple[object, Sequence[bytes]]
@@ -22,7 +23,9 @@ class Transport(Protocol):
     def connect(self) -> None:
         """Make sure that the other side is there."""
 
-    def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
+    def call(
+        self, node: str, params: Params, timeout_ms: float | None, *, extras: Extras | None = None
+    ) -> Answer:
         """Make a call and wait for its reply."""
 
     def submit(
@@ -61,7 +64,9 @@ class AsyncTransport(Protocol):
     async def connect(self) -> None:
         """Make sure that the other side is there."""
 
-    async def call(self, node: str, params: Params, timeout_ms: float | None) -> Answer:
+    async def call(
+        self, node: str, params: Params, timeout_ms: float | None, *, extras: Extras | None = None
+    ) -> Answer:
         """Make a call and wait for its reply."""
 
     async def stream(

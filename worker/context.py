@@ -62,6 +62,8 @@ class Context:
         token: Names the request on the worker's link.
         depth: How many calls of nodes it lies within, 0 for a client's call.
         channel: Where progress and events go, `None` if the caller did not ask for them.
+        traceparent: Names this run in the W3C trace that its caller is part of, for what it calls
+            in turn; calls of other nodes carry it by themselves. `None` without a trace.
     """
 
     __slots__ = (
@@ -76,6 +78,7 @@ class Context:
         "node",
         "request_id",
         "token",
+        "traceparent",
         "worker_id",
     )
 
@@ -91,6 +94,7 @@ class Context:
         caller: Caller | None = None,
         within: Context | None = None,
         revoked: Callable[[], bool] | None = None,
+        traceparent: str | None = None,
     ) -> None:
         self.request_id = request_id
         self.node = node
@@ -98,6 +102,7 @@ class Context:
         self.deadline = deadline
         self.token = token
         self.depth = depth
+        self.traceparent = traceparent
         self._caller = caller
         self._within = within  # the context of its caller, if it runs as a part of that
         self._revoked = revoked  # looks on the worker's page whether the broker has given it up

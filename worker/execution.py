@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from mmap import mmap
+from secrets import token_hex
 from time import monotonic, monotonic_ns
 from typing import Any, NoReturn
 
@@ -33,6 +34,7 @@ from pronghorn.broker.wire.link import (
 )
 from pronghorn.broker.wire.messages import ItemFailure
 from pronghorn.broker.wire.slots import SlotsPage, area_bytes
+from pronghorn.broker.wire.traceparent import SPAN_ID_BYTES, child_of
 from pronghorn.broker.wire.values import encode_inline
 
 from .context import Caller, Channel, Context
@@ -217,10 +219,25 @@ class Execution:
         return word
 
     def context(
-        self, entry: Entry, message: RunCall | RunChunk, within: Context | None = None
+        self,
+        entry: Entry,
+        message: RunCall | RunChunk,
+        within: Context | None = None,
+        traceparent: str | None = None,
     ) -> Context:
-        """Make the context of a request whose node asks for one; `within` is its caller's."""
+        """Make the context of a request whose node asks for one.
+
+        Args:
+            entry: The node.
+            message: The request.
+            within: Its caller's, if that runs it as a part of itself.
+            traceparent: Its caller's otherwise, well-formed, if it is part of a trace.
+        """
         left_ms = message.left_ms
+        if within is not None:
+            traceparent = within.traceparent
+        if traceparent is not None:
+            traceparent = child_of(traceparent, token_hex(SPAN_ID_BYTES))
         context = Context(
             request_id=str(message.token),
             node=entry.name,
@@ -231,6 +248,7 @@ class Execution:
             caller=self.caller,
             within=within,
             revoked=self._revoked(message) if within is None else None,
+            traceparent=traceparent,
         )
         if type(message) is RunStream and message.events and self.open_channel is not None:
             context.channel = self.open_channel(message, context)

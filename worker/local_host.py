@@ -26,6 +26,7 @@ from pronghorn.client.invocation import Params
 from .dispatch import DispatchTable, Entry
 from .execution import Execution
 from .lifecycle import STOP_S, Hooks, run_start_hooks, run_stop_hooks
+from .local_statistics import LocalStatistics
 from .local_threads import CallThreads, LoopThread, pool_closed
 from .loops import GRACE_S
 
@@ -37,11 +38,13 @@ class LocalHost:
 
     Attributes:
         execution: Runs requests.
+        statistics: Counts what ends.
         tasks: Async nodes that run, with the loop of each; those included for which nobody waits.
     """
 
     def __init__(self, table: DispatchTable, hooks: Hooks, threads: int, limits: Limits) -> None:
         self.execution = Execution(os.getpid(), limits.result_bytes)
+        self.statistics = LocalStatistics(entry.name for entry in table.entries)
         self.tasks: dict[NodeTask, asyncio.AbstractEventLoop] = {}
         self._table = table
         self._hooks = hooks

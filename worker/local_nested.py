@@ -7,6 +7,7 @@ import asyncio
 from typing import Any
 
 from pronghorn.client.invocation import result_of
+from pronghorn.client.stopwatch import Extras
 
 from .context import Context, NodeLike
 from .local_host import LocalHost
@@ -27,7 +28,7 @@ class LocalCalls:
         target, params, due = prepared(context, node, arguments)
         check_depth(context, target)
         reply, buffers = await self._async.call(
-            target.name, params, left_ms(due), context.depth + 1
+            target.name, params, left_ms(due), context.depth + 1, extras=_extras(context)
         )
         return result_of(target, reply, buffers)
 
@@ -36,10 +37,18 @@ class LocalCalls:
         refuse_in_loop()
         target, params, due = prepared(context, node, arguments)
         check_depth(context, target)
-        depth = context.depth + 1
+        depth, extras = context.depth + 1, _extras(context)
         if self._host.is_async(target.name):
             # On a loop of its own, for the pool's may be what the caller holds up.
-            reply, buffers = asyncio.run(self._async.call(target.name, params, left_ms(due), depth))
+            reply, buffers = asyncio.run(
+                self._async.call(target.name, params, left_ms(due), depth, extras=extras)
+            )
         else:
-            reply, buffers = self._sync.call(target.name, params, left_ms(due), depth)
+            reply, buffers = self._sync.call(
+                target.name, params, left_ms(due), depth, extras=extras
+            )
         return result_of(target, reply, buffers)
+
+
+def _extras(context: Context) -> Extras | None:
+    return None if context.traceparent is None else Extras(context.traceparent)

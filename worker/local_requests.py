@@ -23,10 +23,13 @@ from pronghorn.broker.wire.errors import (
 )
 from pronghorn.broker.wire.link import ChunkDone, Done, Failed, RunCall, RunChunk
 from pronghorn.broker.wire.messages import Error, MapResult, Result
+from pronghorn.broker.wire.statistics import STATS
+from pronghorn.broker.wire.traceparent import well_formed
 from pronghorn.client.connection import closed_error
 from pronghorn.client.inbox import OnEvent
 from pronghorn.client.invocation import Params, Target, refused, result_of
 from pronghorn.client.mapping import MapPlan, Results
+from pronghorn.client.stopwatch import Extras
 from pronghorn.client.streaming import call_telling
 from pronghorn.client.transport import Answer
 
@@ -77,18 +80,19 @@ class _Requests:
         message: RunCall,
         buffers: Sequence[bytes],
         context: Context | None = None,
+        extras: Extras | None = None,
     ) -> Answer:
         due = _due(message)
-        context = context or self._context(entry, message)
+        context = context or self._context(entry, message, extras=extras)
         run = self._execution.collect if entry.streams else self._execution.call
         word = outside_loop(run, entry, message, buffers, context)
-        return _to_reply(_unless_late(due, entry, word))
+        return self._ended(entry, _unless_late(due, entry, word), extras)
 
     def _chunk(self, entry: Entry, message: RunChunk) -> object:
         due = _due(message)
         context = self._context(entry, message)
         word = outside_loop(self._execution.chunk, entry, message, context)
-        return _to_reply(_unless_late(due, entry, word))[0]
+        return self._ended(entry, _unless_late(due, entry, word))[0]
 
     async def _call_async(
         self,
@@ -96,16 +100,18 @@ class _Requests:
         message: RunCall,
         buffers: Sequence[bytes],
         context: Context | None = None,
+        extras: Extras | None = None,
     ) -> Answer:
-        context = context or self._context(entry, message)
+        context = context or self._context(entry, message, extras=extras)
         run = self._execution.collect_async if entry.streams else self._execution.call_async
         running = run(entry, message, buffers, context)
-        return _to_reply(await self._until_due(entry, message, running, context))
+        word = await self._until_due(entry, message, running, context)
+        return self._ended(entry, word, extras)
 
     async def _chunk_async(self, entry: Entry, message: RunChunk) -> object:
         context = self._context(entry, message)
         running = self._execution.chunk_async(entry, message, context)
-        return _to_reply(await self._until_due(entry, message, running, context))[0]
+        return self._ended(entry, await self._until_due(entry, message, running, context))[0]
 
     async def _until_due(
         self,
@@ -141,6 +147,13 @@ class _Requests:
         self._check_open("maybe_executed")
         return task.result()
 
+    def _ended(self, entry: Entry, word: Word, extras: Extras | None = None) -> Answer:
+        last = word[0]
+        self._host.statistics.count(entry.name, last)
+        if extras is not None and extras.stopwatch is not None:
+            extras.stopwatch.ran(last.run_ns)
+        return _to_reply(word)
+
     def _steps(
         self,
         entry: Entry,
@@ -164,7 +177,7 @@ class _Requests:
             steps.close()
             return refused(_late(entry, "maybe_executed")), ()
         word = outside_loop(steps.step)
-        return None if word is None else _to_reply(_unless_late(due, entry, word))
+        return None if word is None else self._ended(entry, _unless_late(due, entry, word))
 
     async def _step_async(
         self,
@@ -179,14 +192,19 @@ class _Requests:
             await steps.close()
             return refused(_late(entry, "maybe_executed")), ()
         word = await self._until_due(entry, message, steps.step(), context, due)
-        return None if word is None else _to_reply(word)
+        return None if word is None else self._ended(entry, word)
 
     def _context(
-        self, entry: Entry, message: RunCall | RunChunk, on_event: OnEvent | None = None
+        self,
+        entry: Entry,
+        message: RunCall | RunChunk,
+        on_event: OnEvent | None = None,
+        extras: Extras | None = None,
     ) -> Context | None:
         if not entry.takes_context:
             return None
-        context = self._execution.context(entry, message)
+        traceparent = None if extras is None else well_formed(extras.traceparent)
+        context = self._execution.context(entry, message, traceparent=traceparent)
         if on_event is not None:
             context.channel = LocalChannel(context, on_event)
         return context
@@ -203,17 +221,27 @@ class LocalTransport(_Requests):
         """Refuse a pool that is closed; see `Transport` for this and the others."""
         self._check_open()
 
-    def call(self, node: str, params: Params, timeout_ms: float | None, depth: int = 0) -> Answer:
+    def call(
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        depth: int = 0,
+        *,
+        extras: Extras | None = None,
+    ) -> Answer:
         """Run a call."""
         self._check_open()
+        if node == STATS:
+            return self._host.statistics.reply(), ()
         try:
             entry, message = self._host.message(node, params, timeout_ms, depth)
         except InvalidArgumentError as error:
             return refused(error), ()
         buffers = _as_received(params[1])
         if entry.kind == "async":
-            return self._host.loop().run(self._call_async(entry, message, buffers))
-        return self._call(entry, message, buffers)
+            return self._host.loop().run(self._call_async(entry, message, buffers, extras=extras))
+        return self._call(entry, message, buffers, extras=extras)
 
     def submit(
         self,
@@ -346,17 +374,25 @@ class LocalAsyncTransport(_Requests):
         self._check_open()
 
     async def call(
-        self, node: str, params: Params, timeout_ms: float | None, depth: int = 0
+        self,
+        node: str,
+        params: Params,
+        timeout_ms: float | None,
+        depth: int = 0,
+        *,
+        extras: Extras | None = None,
     ) -> Answer:
         """Run a call."""
         self._check_open()
+        if node == STATS:
+            return self._host.statistics.reply(), ()
         entry, message = self._host.message(node, params, timeout_ms, depth)
         buffers = _as_received(params[1])
         if entry.kind == "async":
-            return await self._call_async(entry, message, buffers)
+            return await self._call_async(entry, message, buffers, extras=extras)
         if entry.kind == "thread":
-            return await asyncio.to_thread(self._call, entry, message, buffers)
-        return self._call(entry, message, buffers)
+            return await asyncio.to_thread(self._call, entry, message, buffers, extras=extras)
+        return self._call(entry, message, buffers, extras=extras)
 
     async def stream(
         self,

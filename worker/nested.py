@@ -290,6 +290,7 @@ class NestedCalls:
             waits,
             context.depth + 1,
             len(buffers),
+            context.traceparent,
         )
         self._send(message, buffers)
         return self._ids

@@ -44,6 +44,7 @@ from pronghorn.broker.wire.link import (
     Stop,
     ToBroker,
     ToWorker,
+    TraceContext,
     encode_link,
     next_read_bytes,
     worker_end,
@@ -129,6 +130,8 @@ class WorkerRuntime:
         )
         self._forked = False  # whether this is a child that a node has forked
         self._execution.page, self._execution.area = self._page, self._area
+        # token -> traceparent of its caller, of requests that were not begun
+        self._traceparents: dict[int, str] = {}
         # Whether asyncio's mark of the running loop is taken away, as inline nodes need it. It is
         # put back when they are over, but only where somebody may look for it: twice 0.2 us.
         self._loop_hidden = False
@@ -301,11 +304,12 @@ class WorkerRuntime:
     def _handle(self, message: ToWorker, buffers: Sequence[bytes]) -> None:
         if isinstance(message, (RunCall, RunChunk)):  # a tuple: a union would be made each time
             if not self._core.begin(message.slot, message.token, monotonic_ns()):
+                self._traceparents.pop(message.token, None)
                 self._send(Skipped(message.token))
                 return
             entry = self._entries[message.node]
             if entry.inline:
-                context = self._execution.context(entry, message) if entry.takes_context else None
+                context = self._context(entry, message)
                 if not self._loop_hidden:
                     self._hide_loop()
                 word = self._run(entry, message, buffers, context)
@@ -325,9 +329,20 @@ class WorkerRuntime:
                 running.cancel()
         elif isinstance(message, MoreCredit):
             self._take_credit(message)
+        elif isinstance(message, TraceContext):
+            self._traceparents[message.token] = message.traceparent
         elif isinstance(message, Stop):
             self._core.stop()
             self._end_if_drained()
+
+    def _context(self, entry: Entry, message: RunCall | RunChunk) -> Context | None:
+        """Make the context of a request that is begun, if its node asks for one."""
+        traceparent = None
+        if self._traceparents:
+            traceparent = self._traceparents.pop(message.token, None)
+        if not entry.takes_context:
+            return None
+        return self._execution.context(entry, message, traceparent=traceparent)
 
     def _run(
         self,
@@ -346,7 +361,7 @@ class WorkerRuntime:
 
     def _start(self, entry: Entry, message: RunCall | RunChunk, buffers: Sequence[bytes]) -> None:
         """Start a node that runs beside others."""
-        context = self._execution.context(entry, message) if entry.takes_context else None
+        context = self._context(entry, message)
         future: asyncio.Future[Word]
         if entry.kind == "thread":
             if context is not None:  # whose calls of other nodes are made on the loop
@@ -371,7 +386,7 @@ class WorkerRuntime:
     ) -> None:
         """Start a node that yields parts."""
         assert isinstance(message, RunCall), "chunks of generators are refused by the broker"
-        context = self._execution.context(entry, message) if entry.takes_context else None
+        context = self._context(entry, message)
         try:
             generator, future = self._generators.make(
                 entry, message, buffers, context, partial(self._on_last_word, message)

@@ -270,13 +270,13 @@ def _fifo() -> Iterator[tuple[str, IO[str]]]:
 
 
 def _workers_lost(client: Client) -> int:
-    lost = client.call("pronghorn.status")["counters"]["workers_lost"]
+    lost = client.call("pronghorn.stats")["counters"]["workers_lost"]
     assert isinstance(lost, int)
     return lost
 
 
 def _queued(client: Client) -> int:
-    queued = client.call("pronghorn.status")["queued"]
+    queued = client.call("pronghorn.stats")["queued"]
     assert isinstance(queued, int)
     return queued
 

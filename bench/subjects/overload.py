@@ -115,7 +115,7 @@ def overloaded(
         assert path is not None
         every = max(1, limits.grant_requests // 4)
         with pool.client() as client:
-            broker: int = client.call("pronghorn.status")["pid"]
+            broker: int = client.call("pronghorn.stats")["pid"]
 
         def measure(seconds: int) -> Measurement:
             with _connected(path, every) as peers:

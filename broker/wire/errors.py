@@ -25,6 +25,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from .waterfall import Waterfall
+
 Outcome = Literal["not_started", "maybe_executed", "executed"]
 """What is known of the node's effects: it never began, may have begun, or ran to its end."""
 
@@ -70,8 +72,10 @@ class PronghornError(Exception):
         code: The stable code on the wire; one per class.
         message: What is wrong, where, and what to do.
         details: See `ErrorDetails`.
+        waterfall: Where the time of the call went, if it was made by `trace` and the broker told.
     """
 
+    waterfall: Waterfall | None = None
     code: ClassVar[str] = "INTERNAL"
     default_outcome: ClassVar[Outcome | None] = None
 

@@ -116,6 +116,13 @@ class MoreCredit(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False)
     events: int
 
 
+class TraceContext(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
+    """Broker to worker, right before the request with that token: the traceparent of its caller."""
+
+    token: int
+    traceparent: str
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=16):
     """Worker to broker, first of all: its dispatch table stands."""
 
@@ -174,6 +181,7 @@ class Nested(msgspec.Struct, frozen=True, array_like=True, tag=21, gc=False):
     waits: bool
     depth: int
     buffers: int = 0
+    traceparent: str | None = None
 
 
 class CancelNested(msgspec.Struct, frozen=True, array_like=True, tag=22, gc=False):
@@ -217,6 +225,7 @@ ToWorker = (
     | RunHere
     | RunStream
     | MoreCredit
+    | TraceContext
 )
 ToBroker = (
     Ready

@@ -33,7 +33,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         key: Reserved: idempotency key.
         priority: Reserved: band 0 (first) to 3.
         affinity: Reserved: requests with the same affinity go to the same worker.
-        trace: Reserved: W3C traceparent, handed to the node.
+        trace: W3C traceparent, handed to the node; a malformed one is ignored.
+        times: Whether `Times` are wanted with the terminal reply.
         value_ref: Reserved: parameters by reference instead of by value.
         stream: The caller takes parts; the credit ``[items, bytes]`` that they begin with.
         events: So many messages about its progress and of its events the caller takes at first.
@@ -49,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     value_ref: str | None = None
     stream: tuple[int, int] | None = None
     events: int | None = None
+    times: bool = False
 
 
 NO_OPTIONS = Options()
@@ -238,8 +240,24 @@ class Event(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 23, gc=False
     value: Raw
 
 
+class Times(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 25, gc=False):
+    """``[57, id, received, given, begun, ended, replied]``: where a request's time went.
+
+    Comes before the terminal reply of a request that asked for it. Moments of the host's monotonic
+    clock in ns: the broker has read it, given it to a worker; the node has begun, has ended; the
+    broker has the reply. `None` for what did not come to that, or is not known.
+    """
+
+    id: RequestId
+    received: int
+    given: int | None
+    begun: int | None
+    ended: int | None
+    replied: int
+
+
 ClientMessage = Hello | Goodbye | Call | MapChunk | Cancel | Credit | Ack | Ping | Run | Subscribe
-BrokerMessage = Welcome | Result | MapResult | Part | Progress | Error | Pong | Event
+BrokerMessage = Welcome | Result | MapResult | Part | Progress | Error | Pong | Event | Times
 
 
 class RequestBundle(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 11):

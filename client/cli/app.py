@@ -103,7 +103,8 @@ def serve(
         typer.Option(metavar="ENDPOINT", help="Listen here too: ipc://PATH or tcp://HOST:PORT."),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow tcp endpoints that others can reach.")
+        bool,
+        typer.Option("--insecure", help="Allow tcp endpoints and metrics that others can reach."),
     ] = False,
     cpus: Annotated[
         str | None, typer.Option(metavar="0,1,…", help="CPUs to run on. [default: all]")
@@ -152,6 +153,10 @@ def serve(
     remote_admin: Annotated[
         bool, typer.Option("--remote-admin", help="Allow administration over tcp.")
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="IP:PORT", help="Serve metrics for Prometheus at this address."),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="What to log.")] = LogLevel.WARNING,
     as_json: Annotated[
         bool,
@@ -174,6 +179,11 @@ def serve(
         from .serving import ServeOptions, serve, usable_cpus
 
         chosen = parse_cpus(cpus) if cpus else ()
+        address = None
+        if metrics is not None:
+            from .metrics import parse_address
+
+            address = parse_address(metrics, insecure=insecure)
         options = ServeOptions(
             modules=modules,
             workers=workers or len(chosen or usable_cpus()),
@@ -190,6 +200,7 @@ def serve(
             reload=reload,
             remote_admin=remote_admin,
             log_level=log_level.name,
+            metrics=address,
         )
         serve(options, context.obj, as_json=as_json)
 
@@ -215,6 +226,9 @@ def call(
         ),
     ] = None,
     timeout: Timeout = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Show where its time went, on standard error.")
+    ] = False,
     endpoint: Endpoint = None,
     name: Name = None,
 ) -> None:
@@ -233,7 +247,14 @@ def call(
 
         found = endpoint_of(endpoint, name)
         check_timeout(timeout)
-        call(check_node(node), params or [], params_json, endpoint=found, timeout_s=timeout)
+        call(
+            check_node(node),
+            params or [],
+            params_json,
+            endpoint=found,
+            timeout_s=timeout,
+            trace=trace,
+        )
 
 
 @app.command("map", epilog=MAP_EXAMPLES)
@@ -425,6 +446,30 @@ def workers_drain(
         from .connecting import endpoint_of
 
         drain(endpoint_of(endpoint, name), worker, as_json=as_json)
+
+
+@app.command()
+def stats(
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show them anew every second, until Ctrl-C.")
+    ] = False,
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One line of JSON, with --watch one a second.")
+    ] = False,
+) -> None:
+    """Show what the broker counts, of nodes and workers.
+
+    Rates and percentiles are of the last minute or so; with --watch, rates of the last second.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .connecting import endpoint_of
+        from .stats import show_stats
+
+        show_stats(endpoint_of(endpoint, name), watch=watch, as_json=as_json)
 
 
 @app.command()

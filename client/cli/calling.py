@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.errors import InvalidArgumentError, PronghornError
 from pronghorn.broker.wire.values import NodeDescription
 
 from ..inbox import Event, Progress
@@ -23,21 +23,29 @@ from .arguments import (
 )
 from .connecting import CONNECT_TIMEOUT_S, check_listening
 from .output import is_terminal, json_line, warn, write
+from .waterfall import show_waterfall
 
 if TYPE_CHECKING:
     from .progress import CallProgress
 
 
 def call(
-    node: str, words: list[str], params_json: str | None, *, endpoint: str, timeout_s: float | None
+    node: str,
+    words: list[str],
+    params_json: str | None,
+    *,
+    endpoint: str,
+    timeout_s: float | None,
+    trace: bool = False,
 ) -> None:
     """Call a node with params from the command line; print its result, or its parts as they come.
 
     Text is printed as it is and bytes are written as they are, all else as one line of JSON; with
     `params_json` everything is. Progress is shown on a terminal, unless parts are printed on it.
+    With `trace` a chart of where the time went comes before the result, on standard error.
     """
-    params = _params(words, params_json)
     as_json = params_json is not None
+    params = _params(words, params_json)
     check_listening(endpoint)
     with Client(endpoint, connect_timeout_s=CONNECT_TIMEOUT_S) as client:
         description = _described(client, node)
@@ -48,6 +56,12 @@ def call(
             by_position = params
         else:
             arguments["params"] = _with_files(description, params)
+        if trace:
+            if streams:
+                raise InvalidArgumentError(f"{node} yields parts: --trace is for other nodes")
+            result = _traced(client, node, by_position, arguments, as_json=as_json)
+            _print(result, node, as_json=as_json)
+            return
         with ExitStack() as stack:
             if is_terminal(2) and not (as_json or (streams and is_terminal(1))):
                 arguments["on_event"] = stack.enter_context(_Bar()).on_event
@@ -85,6 +99,26 @@ class _Bar:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _traced(
+    client: Client,
+    node: str,
+    by_position: list[Any],
+    arguments: dict[str, Any],
+    *,
+    as_json: bool,
+) -> Any:
+    """Make a call on a warm connection and show where its time went, whether it fails or not."""
+    client.ping()
+    try:
+        traced = client.trace(node, *by_position, **arguments)
+    except PronghornError as error:
+        if error.waterfall is not None:
+            show_waterfall(error.waterfall, as_json=as_json)
+        raise
+    show_waterfall(traced.waterfall, as_json=as_json)
+    return traced.result
 
 
 def _params(words: list[str], params_json: str | None) -> Params:

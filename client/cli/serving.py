@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from shutil import get_terminal_size
 from textwrap import fill
 from types import FrameType
@@ -58,6 +58,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     reload: bool
     remote_admin: bool
     log_level: str
+    metrics: tuple[str, int] | None = None
 
 
 def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_json: bool) -> None:
@@ -83,17 +84,18 @@ def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_jso
             # What nodes print must not come between lines of JSON.
             supervisor = supervisor or start_supervisor(output=2 if as_json else None)
             tree = _start(options, supervisor)
-            try:
-                voice.ready(tree.ready)
-                notify("READY=1")
-                signals.twice = options.drain_s > 0
-                _watch(tree, signals, voice)
-            except _EndedBySignal as ended:
-                notify("STOPPING=1")
-                if options.drain_s:
-                    _drain(tree, voice, ended.name)
-                signals.ignore()
-                raise
+            with _metrics(options, tree) as url:
+                try:
+                    voice.ready(tree.ready, url)
+                    notify("READY=1")
+                    signals.twice = options.drain_s > 0
+                    _watch(tree, signals, voice)
+                except _EndedBySignal as ended:
+                    notify("STOPPING=1")
+                    if options.drain_s:
+                        _drain(tree, voice, ended.name)
+                    signals.ignore()
+                    raise
     except _EndedBySignal as ended:
         voice.end(ended.name, None)
     except PronghornError as error:
@@ -102,6 +104,15 @@ def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_jso
     finally:
         if tree is not None:
             tree.close()
+
+
+def _metrics(options: ServeOptions, tree: ProcessTree) -> AbstractContextManager[str | None]:
+    """Serve metrics, if that is wanted, for the time of a block; gives their URL."""
+    if options.metrics is None:
+        return nullcontext()
+    from .metrics import serving_metrics  # http.server takes 15 ms to import
+
+    return serving_metrics(options.metrics, tree.ready.endpoints[0])
 
 
 def usable_cpus() -> Sequence[int]:
@@ -244,8 +255,8 @@ def _drain(tree: ProcessTree, voice: "_Voice", reason: str) -> None:
 class _Voice(Protocol):
     """Tells what happens."""
 
-    def ready(self, ready: PoolReady) -> None:
-        """Tell that calls are answered from now on."""
+    def ready(self, ready: PoolReady, metrics: str | None) -> None:
+        """Tell that calls are answered from now on, and where metrics are."""
 
     def epoch(self, ready: PoolReady) -> None:
         """Tell that a new broker has taken the place of one that died."""
@@ -266,7 +277,7 @@ class _TextVoice:
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
 
-    def ready(self, ready: PoolReady) -> None:
+    def ready(self, ready: PoolReady, metrics: str | None) -> None:
         for failure in ready.failures:
             warn(f"{failure.module} is not served: {failure.reason}\n")
         for warning in ready.warnings:
@@ -276,6 +287,7 @@ class _TextVoice:
             f"Pronghorn {VERSION} is ready: {_counted(len(names), 'node')}, "
             f"{_counted(self._options.workers, 'worker')}, pid {os.getpid()}\n"
             + "".join(f"  {endpoint}\n" for endpoint in ready.endpoints)
+            + (f"  metrics: {metrics}\n" if metrics else "")
             + _listed(names)
         )
 
@@ -305,7 +317,7 @@ class _JsonVoice:
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
 
-    def ready(self, ready: PoolReady) -> None:
+    def ready(self, ready: PoolReady, metrics: str | None) -> None:
         self._write(
             event="ready",
             pid=os.getpid(),
@@ -315,6 +327,7 @@ class _JsonVoice:
             nodes=_nodes(ready.table),
             failures=ready.failures,
             warnings=ready.warnings,
+            metrics=metrics,
         )
 
     def epoch(self, ready: PoolReady) -> None:

@@ -30,6 +30,7 @@ from pronghorn.broker.events import (
     PeerGone,
     Probed,
     Received,
+    Report,
     Send,
 )
 from pronghorn.broker.sessions import BANNED_PEERS_MAX
@@ -163,23 +164,26 @@ def test_an_unknown_node_is_refused(serving: Driver) -> None:
     assert serving.count("refused") == 2
 
 
-def test_the_status_is_told(driver: Driver) -> None:
-    (command,) = driver.say(Call(5, "pronghorn.status"))
-    assert isinstance(command, Send)
-    assert isinstance(command.message, Result)
-    assert msgspec.msgpack.decode(command.message.value)["epoch"] == "e1"
-    (command,) = driver.json("pronghorn.status", id=5)
-    assert isinstance(command, Send)
-    assert isinstance(command.message, Result)
-    assert msgspec.json.decode(command.message.value)["epoch"] == "e1"
-    assert driver.say(Call(None, "pronghorn.status")) == []
+def test_the_statistics_are_for_the_shell_to_tell(driver: Driver) -> None:
+    assert driver.say(Call(5, "pronghorn.stats")) == [Report(PEER, 5)]
+    assert driver.json("pronghorn.stats", id=5) == [Report(PEER, 5, JSON)]
+    assert driver.say(Call(None, "pronghorn.stats")) == []
 
 
-def test_the_status_is_not_mapped(driver: Driver) -> None:
+def test_the_statistics_count_as_a_reply_to_acknowledge(driver: Driver) -> None:
+    driver.hello()
+    for id_ in range(LIMITS.grant_requests):
+        driver.say(Call(id_, "pronghorn.stats"))
+    assert driver.count("refused") == 0
+    assert error_of(driver.say(Call(99, "m.add", PARAMS))).code == "RESOURCE_EXHAUSTED"
+    assert driver.core.statistics().refused == {"grant_requests": 1}
+
+
+def test_the_statistics_are_not_mapped(driver: Driver) -> None:
     """It was answered as if it had been called."""
-    error = error_of(driver.say(MapChunk(5, "pronghorn.status", Raw(b"\x92\x80\x80"))))
+    error = error_of(driver.say(MapChunk(5, "pronghorn.stats", Raw(b"\x92\x80\x80"))))
     assert (error.id, error.code) == (5, "INVALID_ARGUMENT")
-    assert error.message == "pronghorn.status can be called, not mapped"
+    assert error.message == "pronghorn.stats can be called, not mapped"
     assert error.details.outcome == "not_started"
     assert driver.count("refused") == 1
 

@@ -80,7 +80,7 @@ def test_a_chunk_goes_to_a_worker_and_its_results_back(serving: Driver) -> None:
         Send(PEER, MapResult(5, VALUE, failures, 3.0), batched=True)
     ]
     node = serving.core.statistics().nodes[ADD]
-    assert (node.calls, node.estimate_ns) == (3, 1_000_000.0)
+    assert (node.calls, node.errors, node.estimate_ns) == (2, {"NODE_ERROR": 1}, 1_000_000.0)
 
 
 def test_an_empty_chunk_says_nothing_of_the_run_time(serving: Driver) -> None:
@@ -96,7 +96,7 @@ def test_a_failure_goes_back_as_it_came(serving: Driver) -> None:
         Send(PEER, Error(5, "NODE_ERROR", "boom", details), batched=True)
     ]
     assert serving.count("failed") == 1
-    assert serving.core.statistics().nodes[ADD].failures == 1
+    assert serving.core.statistics().nodes[ADD].errors == {"NODE_ERROR": 1}
 
 
 def test_a_call_waits_until_a_worker_is_ready(driver: Driver) -> None:

@@ -61,7 +61,7 @@ def check(placement: Placement, now: float) -> None:
 
 
 def test_a_worker_that_is_not_ready_gets_nothing(placement: Placement) -> None:
-    placement.add(1, Page())
+    placement.add(1, Page(), 1.0)
     placement.check_invariants()
     assert placement.workers[1].state is WorkerState.STARTING
     assert place(placement, request(QUICK)) is None
@@ -456,7 +456,7 @@ def test_a_worker_that_is_gone_is_in_no_index(placement: Placement) -> None:
     stalled, _ = blocked(placement)
     placement.remove(stalled)
     placement.check_invariants()
-    placement.add(3, Page())
+    placement.add(3, Page(), 1.0)
     placement.remove(placement.workers[3])
     assert placement.workers == {}
     assert not placement.stalled

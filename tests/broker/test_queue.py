@@ -203,9 +203,9 @@ def test_lower_numbers_go_first(queue: ReadyQueue) -> None:
 
 
 def test_what_waits_moves_up_a_band_after_a_while(queue: ReadyQueue) -> None:
-    old = request(priority=2, queued_at=10.0)
-    new = request(priority=1, queued_at=10.0 + AGE_S / 2)
-    newest = request(priority=1, queued_at=10.0 + 2 * AGE_S)
+    old = request(priority=2, accepted_at=10.0)
+    new = request(priority=1, accepted_at=10.0 + AGE_S / 2)
+    newest = request(priority=1, accepted_at=10.0 + 2 * AGE_S)
     for each in (old, new):
         queue.append(each)
     assert head(alone(queue), 10.0 + AGE_S / 2) is new

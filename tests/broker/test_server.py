@@ -463,7 +463,7 @@ def test_what_a_client_has_open_is_cancelled_as_soon_as_its_stream_ends(
     client.send([CALL, 8, "add", [1, 2]])
     client.close()
     assert worker.receive() == CancelRun(call.token)
-    assert other.ask([CALL, "s", "pronghorn.status"])[2]["queued"] == 0
+    assert other.ask([CALL, "s", "pronghorn.stats"])[2]["queued"] == 0
     worker.answer(call, 3)
     other.send([CALL, 7, "add", [1, 2]])
     worker.answer(worker.begin(), 4)
@@ -533,7 +533,7 @@ def test_a_client_over_a_stream_that_breaks_its_grant_is_dropped(
         flood()
     assert worker.receive() == CancelRun(call.token)
     assert other.nothing_more_comes()
-    assert other.ask([CALL, "s", "pronghorn.status"])[2]["sessions"] == 1
+    assert other.ask([CALL, "s", "pronghorn.stats"])[2]["sessions"] == 1
 
 
 # --- the end -----------------------------------------------------------------------------------

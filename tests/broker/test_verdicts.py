@@ -85,7 +85,7 @@ def test_beyond_a_limit_it_is_refused(
     excess: dict[str, Any], error: type[PronghornError], limit: int | None
 ) -> None:
     verdict = refuse(**excess)
-    assert type(verdict) is error
+    assert isinstance(verdict, error)
     assert verdict.outcome == "not_started"
     assert verdict.details.limit == limit
     if error is OverloadedError:

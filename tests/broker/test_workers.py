@@ -95,7 +95,7 @@ def test_what_a_dead_worker_had_not_begun_runs_elsewhere_in_order(serving: Drive
         ),
     )
     assert serving.count("workers_lost") == 1
-    assert serving.core.statistics().nodes[ADD].failures == 1
+    assert serving.core.statistics().nodes[ADD].errors == {"WORKER_LOST": 1}
     again = serving.start_worker(2)
     tokens = [each.message.token for each in again if isinstance(each, Assign)]
     assert len(tokens) == 2

@@ -137,6 +137,23 @@ async def test_deadlines(async_client: AsyncClient) -> None:
     assert 0 < await async_client.call("time_left", timeout_s=10.0) <= 10.0
 
 
+async def test_statistics_are_typed(async_client: AsyncClient) -> None:
+    await async_client.call("add", 1, 2)
+    nodes = {node.name: node for node in (await async_client.stats()).nodes}
+    assert nodes["client_nodes.add"].calls >= 1
+
+
+async def test_traces_and_times(async_client: AsyncClient) -> None:
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    told = await async_client.within_trace(traceparent).call("traceparent")
+    assert told[:36] == traceparent[:36]
+    assert told != traceparent
+    traced = await async_client.trace("add", 1, 2)
+    assert traced.result == 3
+    assert traced.waterfall is not None
+    assert len(traced.waterfall.stages()) == 6
+
+
 async def test_within(async_client: AsyncClient) -> None:
     hurried = async_client.within(0.05)
     assert await hurried.call(client_nodes.add, 1, 2) == 3

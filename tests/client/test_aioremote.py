@@ -36,7 +36,7 @@ async def test_calls_at_once_share_one_connection(pool: Pool) -> None:
     client = pool.async_client()
     answers = await asyncio.gather(*(client.call("add", index, 1) for index in range(100)))
     assert answers == list(range(1, 101))
-    assert (await client.call("pronghorn.status"))["sessions"] >= 1
+    assert (await client.call("pronghorn.stats"))["sessions"] >= 1
     before = descriptors()
     await asyncio.gather(*(client.call("add", index, 1) for index in range(100)))
     assert descriptors() == before

@@ -47,7 +47,7 @@ def descriptors() -> int:
 
 
 def status(client: Client) -> dict[str, Any]:
-    answer: dict[str, Any] = client.call("pronghorn.status")
+    answer: dict[str, Any] = client.call("pronghorn.stats")
     return answer
 
 
@@ -138,7 +138,7 @@ def test_leaving_a_map_cancels_the_rest(client: Client, pool: Pool, fifo: Fifo) 
     # A cancelled map leaves its connection as good as new; what comes behind the cancels on it is
     # taken in behind them.
     assert list(client.map("add", [(1, 2)])) == [3]
-    assert client.call("pronghorn.status")["queued"] == 0
+    assert client.call("pronghorn.stats")["queued"] == 0
 
 
 def test_an_interrupted_map_is_cancelled_with_its_connection(broker: ScriptedBroker) -> None:

@@ -35,6 +35,7 @@ from pronghorn.client import (
     Pool,
     PronghornError,
     ProtocolError,
+    Statistics,
 )
 
 AnyPool = Pool | LocalPool
@@ -282,6 +283,71 @@ def test_a_def_node_over_its_deadline(client: Client) -> None:
 def test_nodes_know_their_deadline(client: Client) -> None:
     assert client.call("time_left") is None
     assert 0 < client.call("time_left", timeout_s=10.0) <= 10.0
+
+
+def test_statistics_are_typed(client: Client) -> None:
+    client.call("add", 1, 2)
+    before = {node.name: node for node in client.stats().nodes}["client_nodes.add"]
+    client.call("add", 1, 2)
+    list(client.map("add", [(1, 2)] * 5))
+    with pytest.raises(InvalidArgumentError):
+        client.call("add", 1, "2")
+    statistics = client.stats()
+    assert isinstance(statistics, Statistics)
+    after = {node.name: node for node in statistics.nodes}["client_nodes.add"]
+    assert after.calls - before.calls == 6
+    assert after.run.count == after.calls
+    code = "INVALID_ARGUMENT"
+    assert after.errors[code] - before.errors.get(code, 0) == 1
+    assert statistics.at > statistics.started_at
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("node", ["traceparents", "traceparents_sync"])
+def test_a_trace_is_carried_on_with_a_new_span_for_each_run(client: Client, node: str) -> None:
+    assert client.call(node) == [None] * 3
+    told = client.within_trace(TRACEPARENT).call(node)
+    assert {text[:35] for text in told} == {TRACEPARENT[:35]}
+    assert {text[-3:] for text in told} == {"-01"}
+    spans = {text[36:52] for text in (*told, TRACEPARENT)}
+    assert len(spans) == 4
+    assert client.call("traceparent") is None
+
+
+def test_a_malformed_trace_is_ignored(client: Client) -> None:
+    assert client.within_trace("nonsense").call("traceparent") is None
+    assert client.within_trace("x" * 100_000).call("traceparent") is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_the_time_goes(client: Client, name: str) -> None:
+    traced = client.trace(name, 1, 2)
+    assert traced.result == 3
+    assert traced.waterfall is not None
+    stages = traced.waterfall.stages()
+    assert [stage.name for stage in stages][-2:] == ["run", "return"]
+    assert len(stages) == 6
+    assert all(stage.ns >= 0 for stage in stages)
+    assert sum(stage.ns for stage in stages) == traced.waterfall.total_ns > 0
+
+
+def test_where_the_time_of_an_error_went(client: Client) -> None:
+    with pytest.raises(NodeError) as caught:
+        client.trace(client_nodes.divide, 1, 0)
+    assert caught.value.waterfall is not None
+    assert caught.value.waterfall.ended is not None
+    with pytest.raises(NodeError) as caught:
+        client.call(client_nodes.divide, 1, 0)
+    assert caught.value.waterfall is None
+
+
+def test_of_a_slow_node_the_run_takes_most(client: Client) -> None:
+    waterfall = client.trace(client_nodes.nap, 0.05).waterfall
+    assert waterfall is not None
+    run_ns = {stage.name: stage.ns for stage in waterfall.stages()}["run"]
+    assert run_ns >= 49_000_000
 
 
 def test_within(client: Client) -> None:

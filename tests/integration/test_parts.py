@@ -97,7 +97,7 @@ def test_a_client_that_vanishes_leaves_its_worker_free(pool: Pool, sockets: RawS
     assert leaving.receive()[0] == PART
     leaving.close()
     client = RawClient(sockets, pool.endpoint)
-    while client.ask([CALL, 2, "pronghorn.status"])[2]["workers"][0]["held"]:
+    while client.ask([CALL, 2, "pronghorn.stats"])[2]["workers"][0]["held"]:
         pass  # the broker hears of it in its own time
     assert client.ask([CALL, 3, "add", [1, 2]]) == [RESULT, 3, 3, 0]
 

@@ -82,4 +82,6 @@ def normalized(frames: list[bytes]) -> list[Any]:
             reply["result"].pop("epoch", None)
         elif reply and isinstance(reply, list) and reply[0] in (50, 54):
             reply.pop()  # run_ms, epoch
+        elif reply and isinstance(reply, list) and reply[0] == 57:
+            del reply[2:]  # all of them moments
     return sorted(replies, key=repr)

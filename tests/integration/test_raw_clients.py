@@ -168,7 +168,7 @@ def test_ids_come_back_as_they_were(req: Callable[[Any], Any], id_: Any) -> None
 
 
 def test_a_notification_over_req_gets_an_empty_reply(req: Callable[[Any], Any]) -> None:
-    for method in ("add", "no_such", "pronghorn.ping", "pronghorn.status"):
+    for method in ("add", "no_such", "pronghorn.ping", "pronghorn.stats"):
         assert req({"jsonrpc": "2.0", "method": method, "params": [1, 2]}) is None
     assert req(ADD)["result"] == 3
 
@@ -228,7 +228,7 @@ def test_a_batch_whose_results_are_too_large_together(req: Callable[[Any], Any])
 
 def test_our_own_methods(req: Callable[[Any], Any]) -> None:
     epoch = req(rpc(1, "pronghorn.ping"))["result"]["epoch"]
-    status = req(rpc(2, "pronghorn.status"))["result"]
+    status = req(rpc(2, "pronghorn.stats"))["result"]
     assert status["epoch"] == epoch
     assert status["counters"]["accepted"] > 0
     nodes = {node["name"]: node for node in req(rpc(3, "pronghorn.nodes"))["result"]}
@@ -453,7 +453,7 @@ def test_nothing_is_converted_that_may_be_a_mistake(
 def test_calls_without_an_id_are_not_answered(client: RawClient) -> None:
     client.send([CALL, None, "add", [1, 2]])
     client.send([CALL, None, "no_such"])
-    client.send([CALL, None, "pronghorn.status"])
+    client.send([CALL, None, "pronghorn.stats"])
     client.send([MAP_CHUNK, None, "add", [[1, 2]]])
     assert client.nothing_more_comes()
 

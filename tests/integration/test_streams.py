@@ -56,7 +56,7 @@ def client(pool: Pool) -> Iterator[RawStreamClient]:
 
 
 def status(client: RawStreamClient) -> dict[str, Any]:
-    kind, id_, answer, _ = client.ask([CALL, "status", "pronghorn.status"])
+    kind, id_, answer, _ = client.ask([CALL, "status", "pronghorn.stats"])
     assert (kind, id_) == (RESULT, "status")
     return answer  # type: ignore[no-any-return]
 

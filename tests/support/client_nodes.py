@@ -100,6 +100,27 @@ def in_context(ctx: Context, a: int, b: int = 2) -> int:
 
 
 @node
+def traceparent(ctx: Context) -> str | None:
+    return ctx.traceparent
+
+
+@node(thread=True)
+def traceparent_in_thread(ctx: Context) -> str | None:
+    return ctx.traceparent
+
+
+@node
+async def traceparents(ctx: Context) -> list[str | None]:
+    """Its own, and those of the calls that it makes."""
+    return [ctx.traceparent, await ctx.call(traceparent), await ctx.call(traceparent_in_thread)]
+
+
+@node
+def traceparents_sync(ctx: Context) -> list[str | None]:
+    return [ctx.traceparent, ctx.call_sync(traceparent), ctx.call_sync(traceparent_in_thread)]
+
+
+@node
 def time_left(ctx: Context) -> float | None:
     return ctx.time_left()
 

@@ -79,7 +79,7 @@ class RawClient:
 
     def counters(self) -> dict[str, int]:
         """Read the broker's counters."""
-        kind, id_, status, _ = self.ask([CALL, "status", "pronghorn.status"])
+        kind, id_, status, _ = self.ask([CALL, "status", "pronghorn.stats"])
         assert (kind, id_) == (RESULT, "status")
         return status["counters"]
 

@@ -77,7 +77,7 @@ class Page(SlotsPage):
 def ready_worker(
     placement: Placement, worker_id: int = 1, *, its_page: Page | None = None
 ) -> Worker:
-    placement.add(worker_id, its_page or Page())
+    placement.add(worker_id, its_page or Page(), 0.0)
     worker = placement.workers[worker_id]
     placement.ready(worker, 1000 + worker_id)
     return worker

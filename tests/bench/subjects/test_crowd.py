@@ -11,7 +11,7 @@ def test_it_calls_until_it_is_ended() -> None:
     with open_pool(2) as pool, pool.client() as client:
 
         def accepted() -> int:
-            count = client.call("pronghorn.status")["counters"]["accepted"]
+            count = client.call("pronghorn.stats")["counters"]["accepted"]
             assert isinstance(count, int)
             return count
 

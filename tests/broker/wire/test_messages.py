@@ -34,6 +34,7 @@ from pronghorn.broker.wire.messages import (
     Result,
     Run,
     Subscribe,
+    Times,
     Welcome,
     WelcomeInfo,
     bundle_replies,
@@ -71,6 +72,7 @@ REPLIES: list[tuple[BrokerMessage, int, list[Any]]] = [
     ),
     (Pong(1, "e1"), 54, [1, "e1"]),
     (Event(1, 2, "done", NIL), 55, [1, 2, "done", None]),
+    (Times(1, 2, None, 3, 4, 5), 57, [1, 2, None, 3, 4, 5]),
 ]
 
 

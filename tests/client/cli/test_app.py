@@ -7,7 +7,7 @@ from time import perf_counter
 import pytest
 from commands import COMMAND, Commands
 
-COMMAND_NAMES = ["serve", "call", "map", "nodes", "ping", "reload", "workers", "version"]
+COMMAND_NAMES = ["serve", "call", "map", "nodes", "ping", "reload", "stats", "workers", "version"]
 HELP_S = 0.3
 HEAVY = ("zmq", "asyncio", "uvloop", "rich", "pronghorn.client.sync", "pronghorn.client.launch")
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Raw
+
 from pronghorn.broker.core import BrokerCore, CoreConfig
 from pronghorn.broker.egress import Egress
 from pronghorn.broker.events import (
@@ -14,6 +17,7 @@ from pronghorn.broker.events import (
     Event,
     Kill,
     PeerGone,
+    Report,
     Send,
     TableComing,
     TableKnown,
@@ -25,7 +29,8 @@ from pronghorn.broker.events import (
 )
 from pronghorn.broker.ingress import Ingress
 from pronghorn.broker.wire.limits import KIB, Bounds, Limits
-from pronghorn.broker.wire.link import ToBroker
+from pronghorn.broker.wire.link import CODEC_JSON, ToBroker
+from pronghorn.broker.wire.messages import Result
 from pronghorn.broker.wire.table import NodeTable
 
 from .dice import Dice
@@ -157,10 +162,19 @@ class FakeBroker:
             assert self.core.next_due() > now, "a tick deals with all that is due"
             self._settle()
 
+    def _told(self, report: Report) -> Send:
+        """Answer who has asked for the statistics."""
+        as_json = report.origin is not None and report.origin.codec == CODEC_JSON
+        encode = msgspec.json.encode if as_json else msgspec.msgpack.encode
+        result = Result(report.id, Raw(encode(self.core.statistics())))
+        return Send(report.peer, result, report.origin)
+
     def _carry_out(self, commands: list[Command]) -> list[Command]:
         """Carry out commands and return those that follow from peers found gone."""
         sends: dict[bytes, list[Send]] = {}
         for command in commands:
+            if isinstance(command, Report):
+                command = self._told(command)
             if isinstance(command, Assign):
                 self._world.log("assign", command.worker_id, command.message)
                 self._watch.assigned(command, self._world.agenda.now)

@@ -137,7 +137,7 @@ class Stranger:
             return request | {"method": "pronghorn.ping"}
         if kind == 2:
             self._expect(key)
-            return request | {"method": "pronghorn.status"}
+            return request | {"method": "pronghorn.stats"}
         if kind == 3:
             self._expect(key)
             params = {"id": dice.choose([id_ for _, id_ in self._calls] or [5])}

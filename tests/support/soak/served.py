@@ -95,8 +95,8 @@ class Served:
         status: dict[str, Any] = {}
         while monotonic() < end:
             try:
-                client.submit("pronghorn.status", timeout_s=1.0).result()  # both its connections
-                status = client.call("pronghorn.status", timeout_s=1.0)
+                client.submit("pronghorn.stats", timeout_s=1.0).result()  # both its connections
+                status = client.call("pronghorn.stats", timeout_s=1.0)
             except PronghornError as error:
                 status = {"error": str(error)}
             if _is_at_rest(status):

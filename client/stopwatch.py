@@ -1,0 +1,86 @@
+"""Notes when a call is sent and answered, and what the broker tells of the time between. Pure.
+
+Mirror: tests/client/test_stopwatch.py.
+"""
+
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from pronghorn.broker.wire.messages import Times
+from pronghorn.broker.wire.waterfall import Waterfall
+
+R = TypeVar("R")
+
+
+class Traced(NamedTuple, Generic[R]):
+    """What `trace` returns.
+
+    Attributes:
+        result: What `call` would have returned.
+        waterfall: Where the time went; `None` if the broker does not tell, or its clock is not
+            that of this host.
+    """
+
+    result: R
+    waterfall: Waterfall | None
+
+
+class Stopwatch:
+    """Of one call; whoever makes the call shows it what happens.
+
+    Args:
+        clock: Tells the time: the monotonic clock in ns.
+    """
+
+    __slots__ = ("_answered", "_asked", "_clock", "_sent", "_times")
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._asked = self._sent = clock()
+        self._times: Times | None = None
+        self._answered = 0
+
+    def sent(self) -> None:
+        """Note that the call is about to leave; of several times the last one counts."""
+        self._sent = self._clock()
+
+    def told(self, times: Times) -> None:
+        """Note what the broker tells."""
+        self._times = times
+
+    def answered(self) -> None:
+        """Note that the reply is here."""
+        self._answered = self._clock()
+
+    def ran(self, run_ns: int) -> None:
+        """Note that a node has just run for so long in this process, with nothing in between."""
+        now = self._clock()
+        self.told(Times(0, self._sent, self._sent, max(self._sent, now - run_ns), now, now))
+        self.answered()
+
+    def waterfall(self) -> Waterfall | None:
+        """Put all together."""
+        times = self._times
+        if times is None:
+            return None
+        told = (times.received, times.given, times.begun, times.ended, times.replied)
+        moments = [moment for moment in told if moment is not None]
+        if not self._sent <= min(moments) <= max(moments) <= self._answered:
+            return None
+        return Waterfall(
+            asked=self._asked,
+            sent=self._sent,
+            received=times.received,
+            given=times.given,
+            begun=times.begun,
+            ended=times.ended,
+            replied=times.replied,
+            answered=self._answered,
+        )
+
+
+class Extras(NamedTuple):
+    """What few calls have."""
+
+    traceparent: str | None = None
+    stopwatch: Stopwatch | None = None
