@@ -15,7 +15,7 @@ from collections.abc import (
 )
 from copy import copy
 from time import monotonic, monotonic_ns
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import msgspec
@@ -44,7 +44,7 @@ from .invocation import (
     timeout_ms_of,
 )
 from .mapping import Chunk, MapPlan
-from .stopwatch import Extras, Stopwatch, Traced
+from .stopwatch import Extras, Stopwatch, Traced, with_options
 from .streaming import AsyncArrivals, AsyncOpen, AsyncStream, call_telling_async
 from .transport import AsyncTransport
 
@@ -65,34 +65,43 @@ class AsyncClient:
     """
 
     _timeout_s: float | None = None  # of calls that are given none
-    _traceparent: str | None = None  # of all calls, if they are part of a trace
+    _extras: Extras | None = None  # of all calls
 
     def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
         self.endpoint = endpoint or default_endpoint()
         self._transport: AsyncTransport = AsyncRemoteTransport(self.endpoint, connect_timeout_s)
 
-    def within(self, timeout_s: float | None) -> Self:
-        """Return this client, its connection shared, with that timeout for calls given none.
+    def within(
+        self,
+        timeout_s: float | EllipsisType | None = ...,
+        *,
+        priority: int | EllipsisType | None = ...,
+        affinity: str | EllipsisType | None = ...,
+        traceparent: str | EllipsisType | None = ...,
+    ) -> Self:
+        """Return this client, its connections shared, with options for all that it calls and maps.
 
-        ``await client.within(2.0).call(add, 1, 2)`` keeps the types of a call by function, to which
-        a type checker lets nobody add ``timeout_s``.
-        """
-        client = copy(self)
-        client._timeout_s = timeout_s
-        return client
-
-    def within_trace(self, traceparent: str) -> Self:
-        """Return this client, its connections shared, for calls that are part of a W3C trace.
-
-        `call` and `trace` hand it to the node, whose `Context.traceparent` is of the same trace;
-        `map` and other ways to make calls don't.
+        ``client.within(2.0).call(add, 1, 2)`` keeps the types of a call by function, to which a
+        type checker lets nobody add ``timeout_s``. What is not given stays as it is.
 
         Args:
-            traceparent: As the header of that name has it. As that is what others have sent, a
-                malformed one is ignored, by the broker.
+            timeout_s: For calls that are given none; `None` for no limit.
+            priority: 0 to 3: those of a lower number are begun first, but none waits for ever: each
+                second makes up for one band. 1 by default; nodes hand it on to those they call.
+            affinity: A key: calls of the same one go to the same worker, while it lives.
+            traceparent: Of the W3C trace that the calls are part of, as the header of that name has
+                it, handed to the nodes. As that is what others have sent, a malformed one is
+                ignored, by the broker.
+
+        Raises:
+            InvalidArgumentError: One of them makes no sense.
         """
         client = copy(self)
-        client._traceparent = traceparent
+        if timeout_s is not ...:
+            client._timeout_s = timeout_s
+        client._extras = with_options(
+            self._extras, priority=priority, affinity=affinity, traceparent=traceparent
+        )
         return client
 
     @overload
@@ -134,8 +143,7 @@ class AsyncClient:
         Raises:
             PronghornError: One of its subclasses; `outcome` says whether the node ran.
         """
-        extras = None if self._traceparent is None else Extras(self._traceparent)
-        return await self._call(node, args, kwargs, extras)
+        return await self._call(node, args, kwargs, self._extras)
 
     @overload
     async def trace(
@@ -161,7 +169,7 @@ class AsyncClient:
         An error has the waterfall as its `waterfall`, where the broker has told of it.
         """
         stopwatch = Stopwatch(monotonic_ns)
-        extras = Extras(self._traceparent, stopwatch)
+        extras = (self._extras or Extras())._replace(stopwatch=stopwatch)
         try:
             result = await self._call(node, args, kwargs, extras)
         except PronghornError as error:
@@ -274,7 +282,13 @@ class AsyncClient:
             result_type=target.result_type,
         )
         timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
-        return _results(self._transport, plan, timeout_ms, return_exceptions=return_exceptions)
+        return _results(
+            self._transport,
+            plan,
+            timeout_ms,
+            self._extras,
+            return_exceptions=return_exceptions,
+        )
 
     def _opener(
         self,
@@ -293,7 +307,12 @@ class AsyncClient:
             left_ms = left_of(timeout_ms, begun, again=True) if again else timeout_ms
             begun = begun or monotonic()
             return await self._transport.stream(
-                target.name, encoded, left_ms, parts=parts, on_event=on_event
+                target.name,
+                encoded,
+                left_ms,
+                parts=parts,
+                on_event=on_event,
+                extras=self._extras,
             )
 
         return opened
@@ -339,6 +358,7 @@ async def _results(
     transport: AsyncTransport,
     plan: MapPlan,
     timeout_ms: float | None,
+    extras: Extras | None,
     *,
     return_exceptions: bool,
 ) -> AsyncGenerator[Any, None]:
@@ -347,7 +367,7 @@ async def _results(
     try:
         while not plan.finished:
             for chunk in plan.next_chunks():
-                running = transport.chunk(plan.node, chunk.body, timeout_ms)
+                running = transport.chunk(plan.node, chunk.body, timeout_ms, extras)
                 open_chunks[asyncio.create_task(running)] = chunk
             if open_chunks:
                 done, _ = await asyncio.wait(open_chunks, return_when=asyncio.FIRST_COMPLETED)

@@ -136,10 +136,17 @@ class AsyncConnection(Generic[Handle]):
             self.loop.call_soon(self._flush)
         return request_id
 
-    def chunk(self, handle: Handle, node: str, items: bytes, timeout_ms: float | None) -> int:
+    def chunk(
+        self,
+        handle: Handle,
+        node: str,
+        items: bytes,
+        timeout_ms: float | None,
+        extras: Extras | None = None,
+    ) -> int:
         """Open a chunk of a map."""
         due = None if timeout_ms is None else monotonic() + timeout_ms / 1000
-        request_id = self.core.chunk(handle, node, items, timeout_ms, due)
+        request_id = self.core.chunk(handle, node, items, timeout_ms, due, extras)
         self._schedule_flush()
         return request_id
 

@@ -73,6 +73,7 @@ class AsyncRemoteTransport:
         *,
         parts: bool,
         on_event: OnEvent | None,
+        extras: Extras | None = None,
     ) -> "_RemoteArrivals":
         """Make a call whose parts or events are taken as they come."""
         begun = monotonic()
@@ -80,10 +81,12 @@ class AsyncRemoteTransport:
         timeout_ms = left_of(timeout_ms, begun)
         future: _Future = connection.loop.create_future()
         inbox = Inbox(parts=parts, events=on_event is not None)
-        request_id = connection.call(future, node, params, timeout_ms, inbox)
+        request_id = connection.call(future, node, params, timeout_ms, inbox, extras)
         return _RemoteArrivals(connection, request_id, future, inbox, timeout_ms, on_event)
 
-    async def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
+    async def chunk(
+        self, node: str, items: bytes, timeout_ms: float | None, extras: Extras | None = None
+    ) -> object:
         """Run a chunk of a map."""
         connection = self._connection
         if connection is None or not connection.check():
@@ -92,7 +95,7 @@ class AsyncRemoteTransport:
             timeout_ms = left_of(timeout_ms, begun)
         future: _Future = connection.loop.create_future()
         try:
-            request_id = connection.chunk(future, node, items, timeout_ms)
+            request_id = connection.chunk(future, node, items, timeout_ms, extras)
         except InvalidArgumentError as error:
             return refused(error)
         try:

@@ -27,6 +27,7 @@ from .core import Completion
 from .inbox import Inbox, OnEvent, told
 from .invocation import REPEATS_MAX, Target, is_worth_repeating, left_of, result_of
 from .sockets import Sockets
+from .stopwatch import Extras
 
 _JOIN_S = 5.0
 
@@ -41,6 +42,7 @@ class _Submitted(Future[Any]):
         encoded: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
         on_event: OnEvent | None,
+        extras: Extras | None,
     ) -> None:
         super().__init__()
         self.background = background
@@ -53,6 +55,7 @@ class _Submitted(Future[Any]):
         self.has_ended = False  # whether those who wait for it were told of its end
         self.timer: asyncio.TimerHandle | None = None
         self.on_event = on_event
+        self.extras = extras
         self.inbox: Inbox | None = None  # of its events, if they are told
 
     def cancel(self) -> bool:
@@ -93,9 +96,10 @@ class Background:
         encoded: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
         on_event: OnEvent | None = None,
+        extras: Extras | None = None,
     ) -> "Future[Any]":
         """Open a call; its future is real: it can be waited for, and cancelling it sends cancel."""
-        submitted = _Submitted(self, target, encoded, timeout_ms, on_event)
+        submitted = _Submitted(self, target, encoded, timeout_ms, on_event, extras)
         self._inbox.append(submitted)
         if not self._woken:
             self._woken = True
@@ -176,7 +180,12 @@ class Background:
                     wake = partial(self._tell_soon, submitted)
                     submitted.inbox = Inbox(parts=False, events=True, wake=wake)
                 submitted.request_id = connection.call(
-                    submitted, submitted.target.name, submitted.encoded, left_ms, submitted.inbox
+                    submitted,
+                    submitted.target.name,
+                    submitted.encoded,
+                    left_ms,
+                    submitted.inbox,
+                    submitted.extras,
                 )
             except PronghornError as error:
                 _fail(submitted, error)

@@ -195,7 +195,9 @@ class Connection:
             raise unanswered(timeout_s)
         return waiter
 
-    def open_chunk(self, node: str, items: bytes, timeout_ms: float | None) -> Waiter:
+    def open_chunk(
+        self, node: str, items: bytes, timeout_ms: float | None, extras: Extras | None = None
+    ) -> Waiter:
         """Send a chunk of a map; its waiter may have its reply at once if it can't be sent.
 
         Raises:
@@ -209,7 +211,7 @@ class Connection:
             waiter = Waiter()
             try:
                 left_ms = left_of(timeout_ms, begun)
-                waiter.request_id = self.core.chunk(waiter, node, items, left_ms, due)
+                waiter.request_id = self.core.chunk(waiter, node, items, left_ms, due, extras)
                 self.flush()
             except InvalidArgumentError as error:
                 waiter.reply = refused(error)
@@ -221,6 +223,7 @@ class Connection:
         params: tuple[bytes, Sequence[Buffer]],
         timeout_ms: float | None,
         inbox: Inbox,
+        extras: Extras | None = None,
     ) -> Waiter:
         """Make a call whose parts and events go into an inbox; errors as in `call`."""
         with self:
@@ -230,8 +233,9 @@ class Connection:
                 self._refresh(due)
                 waiter = Waiter()
                 left_ms = left_of(timeout_ms, begun)
-                request_id = self.core.call(waiter, node, params, left_ms, due, inbox)
-                waiter.request_id = request_id
+                waiter.request_id = self.core.call(
+                    waiter, node, params, left_ms, due, inbox, extras
+                )
                 if self._send():
                     return waiter
 

@@ -161,10 +161,13 @@ class ClientCore(Generic[Handle]):
         items: bytes,
         timeout_ms: float | None,
         due: float | None = None,
+        extras: Extras | None = None,
     ) -> int:
         """Open a chunk of a map and return its request id; all else as for `call`."""
         self._ids = request_id = self._ids + 1
         options = None if timeout_ms is None else _options(timeout_ms, 0)
+        if extras is not None:
+            options = self._with_extras(request_id, options or NO_OPTIONS, extras)
         self._open(handle, MapChunk(request_id, node, Raw(items), options), request_id, (), due)
         return request_id
 
@@ -384,7 +387,11 @@ class ClientCore(Generic[Handle]):
         if extras.stopwatch is not None:
             self._stopwatches[request_id] = extras.stopwatch
         return msgspec.structs.replace(
-            options, trace=extras.traceparent, times=extras.stopwatch is not None
+            options,
+            trace=extras.traceparent,
+            times=extras.stopwatch is not None,
+            priority=extras.priority,
+            affinity=extras.affinity,
         )
 
     def _note_sent(self, request_id: int) -> None:

@@ -71,9 +71,10 @@ class RemoteTransport:
         params: Params,
         timeout_ms: float | None,
         on_event: OnEvent | None = None,
+        extras: Extras | None = None,
     ) -> "Future[Any]":
         """Hand a call to the I/O thread."""
-        return self._here().background().submit(target, params, timeout_ms, on_event)
+        return self._here().background().submit(target, params, timeout_ms, on_event, extras)
 
     def stream(
         self,
@@ -83,19 +84,22 @@ class RemoteTransport:
         *,
         parts: bool,
         on_event: OnEvent | None,
+        extras: Extras | None = None,
     ) -> "_RemoteArrivals":
         """Make a call on a connection of its own, so that any thread may take what comes."""
         here = self._here()
         connection = here.take_spare()
         inbox = Inbox(parts=parts, events=on_event is not None)
         try:
-            waiter = connection.open_stream(node, params, timeout_ms, inbox)
+            waiter = connection.open_stream(node, params, timeout_ms, inbox, extras)
         except BaseException:
             here.give_spare(connection)
             raise
         return _RemoteArrivals(here, connection, waiter, inbox, timeout_ms, on_event)
 
-    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
+    def map(
+        self, plan: MapPlan, timeout_ms: float | None, extras: Extras | None = None
+    ) -> Generator[Results, None, None]:
         """Carry out a plan on a connection of its own, so that any thread may iterate."""
         here = self._here()
         connection = here.take_spare()
@@ -106,7 +110,7 @@ class RemoteTransport:
             while not plan.finished and end is None:
                 try:
                     for chunk in plan.next_chunks():  # the first runs while the next is encoded
-                        waiter = connection.open_chunk(plan.node, chunk.body, timeout_ms)
+                        waiter = connection.open_chunk(plan.node, chunk.body, timeout_ms, extras)
                         open_chunks[waiter] = chunk
                     if open_chunks:
                         connection.wait_for_any(open_chunks)

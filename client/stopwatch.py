@@ -4,8 +4,11 @@ Mirror: tests/client/test_stopwatch.py.
 """
 
 from collections.abc import Callable
+from types import EllipsisType
 from typing import Generic, NamedTuple, TypeVar
 
+from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.limits import AFFINITY_CHARACTERS_MAX, PRIORITIES
 from pronghorn.broker.wire.messages import Times
 from pronghorn.broker.wire.waterfall import Waterfall
 
@@ -80,7 +83,47 @@ class Stopwatch:
 
 
 class Extras(NamedTuple):
-    """What few calls have."""
+    """What few calls have.
+
+    Attributes:
+        traceparent: Of the trace that it is part of.
+        stopwatch: Is told where its time goes.
+        priority: Its band, 0 first.
+        affinity: Calls of the same one go to the same worker.
+    """
 
     traceparent: str | None = None
     stopwatch: Stopwatch | None = None
+    priority: int | None = None
+    affinity: str | None = None
+
+
+def with_options(
+    extras: Extras | None,
+    *,
+    priority: int | EllipsisType | None = ...,
+    affinity: str | EllipsisType | None = ...,
+    traceparent: str | EllipsisType | None = ...,
+) -> Extras | None:
+    """Return extras with those changed that are not ``...``; `None` if there are none.
+
+    Raises:
+        InvalidArgumentError: One makes no sense.
+    """
+    changed = extras or Extras()
+    if priority is not ...:
+        if priority is not None and not (type(priority) is int and 0 <= priority < PRIORITIES):
+            raise InvalidArgumentError(
+                f"priority is {priority!r}; it must be 0, which goes first, to {PRIORITIES - 1}"
+            )
+        changed = changed._replace(priority=priority)
+    if affinity is not ...:
+        limit = AFFINITY_CHARACTERS_MAX
+        if affinity is not None and not (isinstance(affinity, str) and len(affinity) <= limit):
+            raise InvalidArgumentError(
+                f"affinity is {affinity!r}; it must be a text of at most {limit} characters"
+            )
+        changed = changed._replace(affinity=affinity)
+    if traceparent is not ...:
+        changed = changed._replace(traceparent=traceparent)
+    return None if changed == Extras() else changed

@@ -15,7 +15,7 @@ from collections.abc import (
 from concurrent.futures import Executor, Future
 from copy import copy
 from time import monotonic, monotonic_ns
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import msgspec
@@ -45,7 +45,7 @@ from .invocation import (
 )
 from .mapping import MapPlan, Results
 from .remote import RemoteTransport
-from .stopwatch import Extras, Stopwatch, Traced
+from .stopwatch import Extras, Stopwatch, Traced, with_options
 from .streaming import Arrivals, Open, Stream, call_telling
 from .transport import Transport
 
@@ -67,36 +67,44 @@ class Client:
     """
 
     _timeout_s: float | None = None  # of calls that are given none
-    _traceparent: str | None = None  # of all calls, if they are part of a trace
+    _extras: Extras | None = None  # of all calls
     _origin: "Client | None" = None  # what `within` was asked of: its pool closes it
 
     def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
         self.endpoint = endpoint or default_endpoint()
         self._transport: Transport = RemoteTransport(self.endpoint, connect_timeout_s)
 
-    def within(self, timeout_s: float | None) -> Self:
-        """Return this client, its connections shared, with that timeout for calls given none.
+    def within(
+        self,
+        timeout_s: float | EllipsisType | None = ...,
+        *,
+        priority: int | EllipsisType | None = ...,
+        affinity: str | EllipsisType | None = ...,
+        traceparent: str | EllipsisType | None = ...,
+    ) -> Self:
+        """Return this client, its connections shared, with options for all that it calls and maps.
 
         ``client.within(2.0).call(add, 1, 2)`` keeps the types of a call by function, to which a
-        type checker lets nobody add ``timeout_s``.
-        """
-        client = copy(self)
-        client._timeout_s = timeout_s
-        client._origin = self
-        return client
-
-    def within_trace(self, traceparent: str) -> Self:
-        """Return this client, its connections shared, for calls that are part of a W3C trace.
-
-        `call` and `trace` hand it to the node, whose `Context.traceparent` is of the same trace;
-        `map` and other ways to make calls don't.
+        type checker lets nobody add ``timeout_s``. What is not given stays as it is.
 
         Args:
-            traceparent: As the header of that name has it. As that is what others have sent, a
-                malformed one is ignored, by the broker.
+            timeout_s: For calls that are given none; `None` for no limit.
+            priority: 0 to 3: those of a lower number are begun first, but none waits for ever: each
+                second makes up for one band. 1 by default; nodes hand it on to those they call.
+            affinity: A key: calls of the same one go to the same worker, while it lives.
+            traceparent: Of the W3C trace that the calls are part of, as the header of that name has
+                it, handed to the nodes. As that is what others have sent, a malformed one is
+                ignored, by the broker.
+
+        Raises:
+            InvalidArgumentError: One of them makes no sense.
         """
         client = copy(self)
-        client._traceparent = traceparent
+        if timeout_s is not ...:
+            client._timeout_s = timeout_s
+        client._extras = with_options(
+            self._extras, priority=priority, affinity=affinity, traceparent=traceparent
+        )
         client._origin = self
         return client
 
@@ -138,8 +146,7 @@ class Client:
         Raises:
             PronghornError: One of its subclasses; `outcome` says whether the node ran.
         """
-        extras = None if self._traceparent is None else Extras(self._traceparent)
-        return self._call(node, args, kwargs, extras)
+        return self._call(node, args, kwargs, self._extras)
 
     @overload
     def trace(
@@ -163,7 +170,7 @@ class Client:
         An error has the waterfall as its `waterfall`, where the broker has told of it.
         """
         stopwatch = Stopwatch(monotonic_ns)
-        extras = Extras(self._traceparent, stopwatch)
+        extras = (self._extras or Extras())._replace(stopwatch=stopwatch)
         try:
             result = self._call(node, args, kwargs, extras)
         except PronghornError as error:
@@ -229,7 +236,9 @@ class Client:
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         on_event = take_on_event(target, kwargs)
         encoded = encode_arguments(target, args, kwargs, params)
-        return self._transport.submit(target, encoded, timeout_ms_of(timeout_s), on_event)
+        return self._transport.submit(
+            target, encoded, timeout_ms_of(timeout_s), on_event, self._extras
+        )
 
     @overload
     def stream(
@@ -309,7 +318,7 @@ class Client:
             result_type=target.result_type,
         )
         timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
-        results = self._transport.map(plan, timeout_ms)
+        results = self._transport.map(plan, timeout_ms, self._extras)
         return _flatten(results, return_exceptions=return_exceptions)
 
     def _opener(
@@ -329,7 +338,12 @@ class Client:
             left_ms = left_of(timeout_ms, begun, again=True) if again else timeout_ms
             begun = begun or monotonic()
             return self._transport.stream(
-                target.name, encoded, left_ms, parts=parts, on_event=on_event
+                target.name,
+                encoded,
+                left_ms,
+                parts=parts,
+                on_event=on_event,
+                extras=self._extras,
             )
 
         return opened

@@ -34,6 +34,7 @@ class Transport(Protocol):
         params: Params,
         timeout_ms: float | None,
         on_event: OnEvent | None = None,
+        extras: Extras | None = None,
     ) -> "Future[Any]":
         """Start a call and return the future of its decoded result."""
 
@@ -45,10 +46,13 @@ class Transport(Protocol):
         *,
         parts: bool,
         on_event: OnEvent | None,
+        extras: Extras | None = None,
     ) -> Arrivals:
         """Make a call whose parts, if wanted, or events, if somebody hears them, are taken."""
 
-    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
+    def map(
+        self, plan: MapPlan, timeout_ms: float | None, extras: Extras | None = None
+    ) -> Generator[Results, None, None]:
         """Carry out a plan; gives its results in lists. Closing it cancels what is open."""
 
     def ping(self, timeout_s: float) -> float:
@@ -77,10 +81,13 @@ class AsyncTransport(Protocol):
         *,
         parts: bool,
         on_event: OnEvent | None,
+        extras: Extras | None = None,
     ) -> AsyncArrivals:
         """Make a call whose parts, if wanted, or events, if somebody hears them, are taken."""
 
-    async def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
+    async def chunk(
+        self, node: str, items: bytes, timeout_ms: float | None, extras: Extras | None = None
+    ) -> object:
         """Run a chunk of a map and wait for its reply; cancelling the wait cancels the chunk."""
 
     async def ping(self, timeout_s: float) -> float:

@@ -88,9 +88,9 @@ class _Requests:
         word = outside_loop(run, entry, message, buffers, context)
         return self._ended(entry, _unless_late(due, entry, word), extras)
 
-    def _chunk(self, entry: Entry, message: RunChunk) -> object:
+    def _chunk(self, entry: Entry, message: RunChunk, extras: Extras | None) -> object:
         due = _due(message)
-        context = self._context(entry, message)
+        context = self._context(entry, message, extras=extras)
         word = outside_loop(self._execution.chunk, entry, message, context)
         return self._ended(entry, _unless_late(due, entry, word))[0]
 
@@ -108,8 +108,8 @@ class _Requests:
         word = await self._until_due(entry, message, running, context)
         return self._ended(entry, word, extras)
 
-    async def _chunk_async(self, entry: Entry, message: RunChunk) -> object:
-        context = self._context(entry, message)
+    async def _chunk_async(self, entry: Entry, message: RunChunk, extras: Extras | None) -> object:
+        context = self._context(entry, message, extras=extras)
         running = self._execution.chunk_async(entry, message, context)
         return self._ended(entry, await self._until_due(entry, message, running, context))[0]
 
@@ -249,12 +249,14 @@ class LocalTransport(_Requests):
         params: Params,
         timeout_ms: float | None,
         on_event: OnEvent | None = None,
+        extras: Extras | None = None,
     ) -> "Future[Any]":
         """Run a call on the pool's loop or in one of its threads."""
         self._check_open()
+        arguments = (target, params, timeout_ms, on_event, extras)
         if self._host.is_async(target.name):
-            return self._host.loop().start(self._run_async(target, params, timeout_ms, on_event))
-        return self._host.threads().submit(self._run, target, params, timeout_ms, on_event)
+            return self._host.loop().start(self._run_async(*arguments))
+        return self._host.threads().submit(self._run, *arguments)
 
     def stream(
         self,
@@ -264,6 +266,7 @@ class LocalTransport(_Requests):
         *,
         parts: bool,
         on_event: OnEvent | None,
+        extras: Extras | None = None,
     ) -> LocalArrivals:
         """Run a call step by step, as its parts are taken; or in one go for its events."""
         self._check_open()
@@ -273,7 +276,7 @@ class LocalTransport(_Requests):
         except InvalidArgumentError as error:
             refusal = refused(error)
             return LocalArrivals(lambda: (refusal, ()), _nothing, made, None)
-        context = self._context(entry, message, on_event)
+        context = self._context(entry, message, on_event, extras=extras)
         channel = channel_of(context)
         buffers = _as_received(params[1])
         if not parts:
@@ -319,12 +322,14 @@ class LocalTransport(_Requests):
         with suppress(BrokerLostError):  # the pool is closed, and has ended it
             self._host.loop().run(steps.close())
 
-    def map(self, plan: MapPlan, timeout_ms: float | None) -> Generator[Results, None, None]:
+    def map(
+        self, plan: MapPlan, timeout_ms: float | None, extras: Extras | None = None
+    ) -> Generator[Results, None, None]:
         """Run the chunks of a plan one after the other."""
         while not plan.finished:
             for chunk in plan.next_chunks():
                 self._check_open()
-                plan.replied(chunk, self._run_chunk(plan.node, chunk.body, timeout_ms))
+                plan.replied(chunk, self._run_chunk(plan.node, chunk.body, timeout_ms, extras))
                 yield from plan.results()
             yield from plan.results()
 
@@ -338,32 +343,46 @@ class LocalTransport(_Requests):
         self._end()
 
     def _run(
-        self, target: Target, params: Params, timeout_ms: float | None, on_event: OnEvent | None
+        self,
+        target: Target,
+        params: Params,
+        timeout_ms: float | None,
+        on_event: OnEvent | None,
+        extras: Extras | None,
     ) -> Any:
         if on_event is None:
-            reply, buffers = self.call(target.name, params, timeout_ms)
+            reply, buffers = self.call(target.name, params, timeout_ms, extras=extras)
             return result_of(target, reply, buffers)
-        arrivals = self.stream(target.name, params, timeout_ms, parts=False, on_event=on_event)
+        arrivals = self.stream(
+            target.name, params, timeout_ms, parts=False, on_event=on_event, extras=extras
+        )
         return call_telling(target, lambda again: arrivals)
 
     async def _run_async(
-        self, target: Target, params: Params, timeout_ms: float | None, on_event: OnEvent | None
+        self,
+        target: Target,
+        params: Params,
+        timeout_ms: float | None,
+        on_event: OnEvent | None,
+        extras: Extras | None,
     ) -> Any:
         entry, message = self._host.message(target.name, params, timeout_ms)
-        context = self._context(entry, message, on_event)
+        context = self._context(entry, message, on_event, extras=extras)
         received = _as_received(params[1])
         reply, buffers = await self._call_async(entry, message, received, context)
         raise_told(channel_of(context))
         return result_of(target, reply, buffers)
 
-    def _run_chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
+    def _run_chunk(
+        self, node: str, items: bytes, timeout_ms: float | None, extras: Extras | None
+    ) -> object:
         try:
             entry, message = self._host.chunk(node, items, timeout_ms)
         except PronghornError as error:
             return refused(error)
         if entry.kind == "async":
-            return self._host.loop().run(self._chunk_async(entry, message))
-        return self._chunk(entry, message)
+            return self._host.loop().run(self._chunk_async(entry, message, extras))
+        return self._chunk(entry, message, extras)
 
 
 class LocalAsyncTransport(_Requests):
@@ -402,12 +421,13 @@ class LocalAsyncTransport(_Requests):
         *,
         parts: bool,
         on_event: OnEvent | None,
+        extras: Extras | None = None,
     ) -> LocalAsyncArrivals:
         """Run a call step by step, as its parts are taken; or in one go for its events."""
         self._check_open()
         entry, message = self._host.message(node, params, timeout_ms)
         made: Parts = deque()
-        context = self._context(entry, message, on_event)
+        context = self._context(entry, message, on_event, extras=extras)
         channel = channel_of(context)
         buffers = _as_received(params[1])
         if not parts:
@@ -455,7 +475,9 @@ class LocalAsyncTransport(_Requests):
         self._host.tasks[task] = loop
         task.add_done_callback(self._host.tasks.pop)
 
-    async def chunk(self, node: str, items: bytes, timeout_ms: float | None) -> object:
+    async def chunk(
+        self, node: str, items: bytes, timeout_ms: float | None, extras: Extras | None = None
+    ) -> object:
         """Run a chunk of a map."""
         self._check_open()
         try:
@@ -463,10 +485,10 @@ class LocalAsyncTransport(_Requests):
         except PronghornError as error:
             return refused(error)
         if entry.kind == "async":
-            return await self._chunk_async(entry, message)
+            return await self._chunk_async(entry, message, extras)
         if entry.kind == "thread":
-            return await asyncio.to_thread(self._chunk, entry, message)
-        return self._chunk(entry, message)
+            return await asyncio.to_thread(self._chunk, entry, message, extras)
+        return self._chunk(entry, message, extras)
 
     async def ping(self, timeout_s: float) -> float:
         """Take no time."""

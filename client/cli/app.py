@@ -71,6 +71,9 @@ Name = Annotated[
 Timeout = Annotated[
     float | None, typer.Option(metavar="SECONDS", help="Give up after so long. [default: never]")
 ]
+Priority = Annotated[
+    int | None, typer.Option(metavar="0-3", help="Lower numbers go first. [default: 1]")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, errors too.")]
 
 
@@ -226,6 +229,11 @@ def call(
         ),
     ] = None,
     timeout: Timeout = None,
+    priority: Priority = None,
+    affinity: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Calls of the same key go to the same worker."),
+    ] = None,
     trace: Annotated[
         bool, typer.Option("--trace", help="Show where its time went, on standard error.")
     ] = False,
@@ -251,6 +259,8 @@ def call(
             check_node(node),
             params or [],
             params_json,
+            priority=priority,
+            affinity=affinity,
             endpoint=found,
             timeout_s=timeout,
             trace=trace,
@@ -282,6 +292,7 @@ def map_(
         float | None,
         typer.Option(metavar="SECONDS", help="Give up a chunk after so long. [default: never]"),
     ] = None,
+    priority: Priority = None,
     chunk_size: Annotated[
         int | None,
         typer.Option(
@@ -310,6 +321,7 @@ def map_(
             ordered=not unordered,
             keep_going=keep_going,
             timeout_s=timeout,
+            priority=priority,
             chunk_size=chunk_size,
         )
         found = endpoint_of(endpoint, name)

@@ -36,6 +36,8 @@ def call(
     *,
     endpoint: str,
     timeout_s: float | None,
+    priority: int | None = None,
+    affinity: str | None = None,
     trace: bool = False,
 ) -> None:
     """Call a node with params from the command line; print its result, or its parts as they come.
@@ -47,7 +49,9 @@ def call(
     as_json = params_json is not None
     params = _params(words, params_json)
     check_listening(endpoint)
-    with Client(endpoint, connect_timeout_s=CONNECT_TIMEOUT_S) as client:
+    with Client(endpoint, connect_timeout_s=CONNECT_TIMEOUT_S).within(
+        priority=priority, affinity=affinity
+    ) as client:
         description = _described(client, node)
         streams = description is not None and description.streams
         arguments: dict[str, Any] = {"timeout_s": timeout_s}

@@ -17,6 +17,7 @@ from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, 
 from ..invocation import timeout_ms_of
 from ..mapping import MapPlan
 from ..remote import RemoteTransport
+from ..stopwatch import with_options
 from .arguments import STANDARD_INPUT
 from .connecting import CONNECT_TIMEOUT_S, check_listening
 from .lines import Lines
@@ -34,6 +35,7 @@ class MapOptions(msgspec.Struct, frozen=True, kw_only=True):
     keep_going: bool
     timeout_s: float | None
     chunk_size: int | None
+    priority: int | None = None
 
 
 def map_lines(node: str, source: str, endpoint: str, options: MapOptions, *, quiet: bool) -> None:
@@ -73,6 +75,7 @@ class _Mapping:
     ) -> None:
         self._node = node
         self._transport = transport
+        self._extras = with_options(None, priority=options.priority)
         self._options = options
         self._bar = bar
         self.done = 0  # items whose result or error was printed
@@ -88,7 +91,7 @@ class _Mapping:
                 chunk_size=self._options.chunk_size,
                 result_type=Any,
             )
-            with closing(self._transport.map(plan, timeout_ms)) as results:
+            with closing(self._transport.map(plan, timeout_ms, self._extras)) as results:
                 for values, _ in results:
                     self._print(values)
                     if self._bar is not None:

@@ -145,7 +145,7 @@ async def test_statistics_are_typed(async_client: AsyncClient) -> None:
 
 async def test_traces_and_times(async_client: AsyncClient) -> None:
     traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    told = await async_client.within_trace(traceparent).call("traceparent")
+    told = await async_client.within(traceparent=traceparent).call("traceparent")
     assert told[:36] == traceparent[:36]
     assert told != traceparent
     traced = await async_client.trace("add", 1, 2)

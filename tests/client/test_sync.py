@@ -308,7 +308,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 @pytest.mark.parametrize("node", ["traceparents", "traceparents_sync"])
 def test_a_trace_is_carried_on_with_a_new_span_for_each_run(client: Client, node: str) -> None:
     assert client.call(node) == [None] * 3
-    told = client.within_trace(TRACEPARENT).call(node)
+    told = client.within(traceparent=TRACEPARENT).call(node)
     assert {text[:35] for text in told} == {TRACEPARENT[:35]}
     assert {text[-3:] for text in told} == {"-01"}
     spans = {text[36:52] for text in (*told, TRACEPARENT)}
@@ -317,8 +317,8 @@ def test_a_trace_is_carried_on_with_a_new_span_for_each_run(client: Client, node
 
 
 def test_a_malformed_trace_is_ignored(client: Client) -> None:
-    assert client.within_trace("nonsense").call("traceparent") is None
-    assert client.within_trace("x" * 100_000).call("traceparent") is None
+    assert client.within(traceparent="nonsense").call("traceparent") is None
+    assert client.within(traceparent="x" * 100_000).call("traceparent") is None
 
 
 @pytest.mark.parametrize("name", NAMES)
