@@ -48,7 +48,6 @@ from .events import (
     RunStatus,
     Signal,
     Start,
-    StatusChanged,
     Stop,
     Tick,
 )
@@ -184,7 +183,9 @@ class Conductor:
         if self.state.ended:
             self._refuse(f"the run has {self.state.status} already")
             return
-        if self.state.status not in ENDED:
+        if self.state.status == "failed":
+            self._close()
+        else:
             self._run.become("canceling")
         if event.stop_running:
             self._stop_all()
@@ -202,7 +203,7 @@ class Conductor:
             self._take_up(spot, lost)
         kept = [each for each in self.state.errors if each.task is not None]
         self.state.errors = [each for each in kept if each.task not in again]
-        self.state.ended = False
+        self.state.ended = self.state.closed = False
         self._begin(now)
         self._advance(now)
 
@@ -302,14 +303,14 @@ class Conductor:
 
     def _end(self, status: RunStatus) -> None:
         state = self.state
-        state.status = status
+        before, state.status = state.status, status
         output = self._output()  # which may fail the run
+        if state.status != before:
+            self._run.become(state.status)
         state.ended = True
         final = cast(Any, state.status)
-        self._run.commands += (
-            StatusChanged(state.status),
-            RunEnded(final, output, tuple(state.errors), state.errors_left_out),
-        )
+        errors = tuple(state.errors)
+        self._run.commands.append(RunEnded(final, output, errors, state.errors_left_out))
 
     def _output(self) -> dict[str, Any] | None:
         """Evaluate the output (C7); what can't be is left out and fails the run."""
@@ -332,6 +333,16 @@ class Conductor:
         self._run.fail()
         self.state.deadline = None
         self._stop_all()
+
+    def _close(self) -> None:
+        """Have a run that has failed start nothing more, whatever stood beside a ``fail``."""
+        state = self.state
+        state.closed = True
+        for execution in state.executions.values():
+            execution.on_fail = False
+        for arrival in (*state.ready.values(), *state.waiting.values()):
+            arrival.on_fail = False
+        self._drop_idle()
 
     def _stop_all(self) -> None:
         for execution in self.state.executions.values():

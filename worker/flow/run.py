@@ -95,13 +95,12 @@ class Run:
     def fail(self) -> None:
         """Let the run fail, if it is not about to end otherwise; what runs still ends."""
         if self.state.status in MOVING:
-            self.become("failed", quiet=True)
+            self.become("failed")
 
-    def become(self, status: RunStatus, *, quiet: bool = False) -> None:
-        """Change the run's status; `quiet` where it will be told together with the end."""
+    def become(self, status: RunStatus) -> None:
+        """Change the run's status and tell it."""
         self.state.status = status
-        if not quiet:
-            self.commands.append(StatusChanged(status))
+        self.commands.append(StatusChanged(status))
 
     def number(self) -> int:
         """Give a number that nothing else in the run has."""

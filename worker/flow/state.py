@@ -32,7 +32,7 @@ class Execution(msgspec.Struct):
         order: Number of the first attempt: tells which task started earlier.
         context: What its branch sees.
         state: Whether it waits for its delay, runs, or waits for a signal.
-        due: When its delay is over.
+        due: When its delay is over; None if it is, also while it is paused.
         deadline: When its time is up.
         on_fail: Whether it may run although the run has failed, because ``fail`` stood beside it.
         action: To run once the delay is over.
@@ -134,6 +134,8 @@ class RunState(msgspec.Struct):
         numbers: Given out: to executions and to changes of contexts.
         starts: Of tasks, attempts counted.
         deadline: When the run's time is up.
+        closed: Whether it was cancelled after it had failed: not even what stands beside a
+            ``fail`` starts any more.
         ended: Whether `RunEnded` was told.
     """
 
@@ -151,4 +153,5 @@ class RunState(msgspec.Struct):
     numbers: int = 0
     starts: int = 0
     deadline: float | None = None
+    closed: bool = False
     ended: bool = False

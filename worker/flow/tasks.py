@@ -176,10 +176,10 @@ class Tasks:
         state.executions[number] = execution
         state.latest[spot] = Latest("running", set())
         state.lost.pop(spot, None)
-        if rendered.delay_s > 0 or not self._may_launch(execution):
+        if rendered.delay_s > 0:
             execution.due = now + rendered.delay_s
             self._run.add_timer(execution.due, number)
-        else:
+        elif self._may_launch(execution):
             self._launch(task, execution, now)
 
     def _launch(self, task: TaskPlan, execution: Execution, now: float) -> None:
@@ -247,8 +247,11 @@ class Tasks:
         self.finish(execution, items.outcome(), list(items.results), now)
 
     def come_due(self, execution: Execution, now: float) -> None:
-        """Launch a delayed task whose time has come, unless the run is paused."""
-        if (execution.due is None or execution.due <= now) and self._may_launch(execution):
+        """Launch a delayed task whose time has come; if the run is paused, when it goes on."""
+        if execution.due is not None and execution.due > now:
+            return
+        execution.due = None
+        if self._may_launch(execution):
             self._launch(self._run.plan.tasks[execution.task], execution, now)
 
     def time_out(self, execution: Execution, now: float) -> None:

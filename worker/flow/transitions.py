@@ -57,7 +57,7 @@ class Transitions:
                 self._run.note(Failure("command", f"{task.name} leads to 'fail'"))
                 self.fail_by_task()
                 for arrival in reached:
-                    arrival.on_fail = True
+                    arrival.on_fail = not state.closed
         if not (latest.fired or commands) or state.status in ENDED:
             order = execution.order
             state.terminals.append(Terminal(order, order, execution.context))
