@@ -1,10 +1,10 @@
 """Compares what came of a rehearsal with what its case expects.
 
 An entry of ``expected`` is one way it may go; a case agrees if one of them does. Of an entry only
-what it holds is compared: ``status``; ``output``, where null and ``{}`` are the same; ``executions``
-by task, item, input and status, in any order, with ``items_count: 0`` for an empty list that ran
-nothing; ``errors`` by the tasks that they name. An entry with ``inspection_errors`` wants the
-definition refused.
+what it holds is compared: ``status``; ``output``, where null and ``{}`` are the same;
+``executions`` by task, item, input and status, in any order, with ``items_count: 0`` for an empty
+list that ran nothing; ``errors`` by the tasks that they name. An entry with ``inspection_errors``
+wants the definition refused.
 
 Mirror: tests/worker/flow/test_comparison.py.
 """

@@ -7,6 +7,7 @@ Mirror: tests/worker/flow/test_measure.py.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -122,6 +123,8 @@ class _Plain:
         """Take Jinja2's own kinds for what they stand for."""
         if isinstance(value, Undefined):
             return str(value)  # raises, and says what is undefined
+        if isinstance(value, datetime) or hasattr(value, "__array_interface__"):
+            return value  # the wire has these, and nobody makes them here
         if isinstance(value, str):  # Markup
             return self.value(str.__str__(value), 0)
         raise SizeError(f"it gives {_kind(value)}, which is no value")

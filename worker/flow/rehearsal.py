@@ -132,7 +132,6 @@ class Rehearsed(msgspec.Struct, frozen=True):
                     "item": each.item,
                     "input": each.input,
                     "status": each.status,
-                    "result": each.result,
                 }
                 for each in self.executions
             ],

@@ -8,9 +8,12 @@ Mirror: tests/worker/flow/test_snapshot.py.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
+
+from pronghorn.broker.wire.values import NO_BUFFERS, encode_foreign, extension_hook
 
 from .conductor import Conductor
 from .context import Context
@@ -18,6 +21,7 @@ from .plan import Plan
 from .state import RunState
 
 FORMAT: Final = 1
+_EXTENSIONS: Final = extension_hook(NO_BUFFERS)
 
 
 class SnapshotError(ValueError):
@@ -43,7 +47,7 @@ def freeze(conductor: Conductor, now: float) -> bytes:
     numbers = {id(context): number for number, context in enumerate(contexts)}
     records = [_record(context, numbers) for context in contexts]
     state = _shifted(conductor.state, -now)
-    encoder = msgspec.msgpack.Encoder(enc_hook=lambda context: numbers[id(context)])
+    encoder = msgspec.msgpack.Encoder(enc_hook=partial(_encode, numbers))
     return encoder.encode(
         _Snapshot(FORMAT, conductor.plan.digest, records, msgspec.Raw(encoder.encode(state)))
     )
@@ -56,7 +60,7 @@ def thaw(data: bytes, plan: Plan, now: float) -> Conductor:
         SnapshotError: The bytes can't be read, or are of a run of another workflow.
     """
     try:
-        snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
+        snapshot = msgspec.msgpack.decode(data, type=_Snapshot, ext_hook=_EXTENSIONS)
         if snapshot.format != FORMAT:
             raise SnapshotError(f"a snapshot of format {snapshot.format}, this is {FORMAT}")
         if snapshot.digest != plan.digest:
@@ -67,11 +71,19 @@ def thaw(data: bytes, plan: Plan, now: float) -> Conductor:
             effect = record.changes[0][1] if record.effect is None else record.effect
             contexts.append(Context(parent, record.changes, effect))
         state = msgspec.msgpack.decode(
-            snapshot.state, type=RunState, dec_hook=lambda kind, number: contexts[number]
+            snapshot.state,
+            type=RunState,
+            dec_hook=lambda kind, number: contexts[number],
+            ext_hook=_EXTENSIONS,
         )
     except (msgspec.MsgspecError, IndexError) as error:
         raise SnapshotError(f"not a snapshot: {error}") from error
     return Conductor(plan, _shifted(state, now))
+
+
+def _encode(numbers: dict[int, int], value: Any) -> Any:
+    """Encode what msgspec does not know: contexts by number, arrays as on the wire."""
+    return numbers[id(value)] if isinstance(value, Context) else encode_foreign(value)
 
 
 def _contexts(state: RunState) -> Iterable[Context]:
