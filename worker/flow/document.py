@@ -132,6 +132,7 @@ _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_DIGITS_MAX: Final = 20  # of a number of 64 bits, or one less with a sign
 _WORDS: Final = {
     word: value
     for words, value in (
@@ -293,7 +294,7 @@ _TAGS: Final = frozenset({"!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str",
 def _plain_scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
-    if _INTEGER.fullmatch(text) and len(text) < 20:
+    if _INTEGER.fullmatch(text) and len(text) <= _DIGITS_MAX:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)

@@ -262,7 +262,8 @@ class _Expression:
             self._getter: Getter | None = getter_for(tree)
             self._render: Any = _compile(tree)
         except TemplateError as error:
-            raise ExpressionError(f"{{{{ {self._source:.200} }}}}: {error.message}") from error
+            reason = (error.message or "").replace("end of template", "end of the expression")
+            raise ExpressionError(f"{{{{ {self._source:.200} }}}}: {reason}") from error
         except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
             raise ExpressionError(
                 f"{{{{ {self._source:.200} }}}}: nested too deep to be compiled"
