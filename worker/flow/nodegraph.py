@@ -11,7 +11,8 @@ task to the other, by its handles:
   result, or that output of it.
 
 The result of a node is published under the name of its task. A node to which several others lead
-waits for all of them, unless it lies in a cycle. What comes out is a definition for `validate`.
+waits for all of them, unless it lies in a cycle: so ways that exclude each other must not meet
+again. What comes out is a definition for `validate`.
 
 Mirror: tests/worker/flow/test_nodegraph.py.
 """
@@ -105,7 +106,7 @@ class _Import:
         data = node.get("data") or {}
         if not isinstance(data, dict):
             self._refuse(f"nodes[{index}].data", "expected an object")
-            return {}
+            data = {}
         action = data.get("action", node.get("type"))
         if not isinstance(action, str):
             self._refuse(f"nodes[{index}]", "no action: neither data.action nor type is a text")
