@@ -29,7 +29,7 @@ def differences(case: Case, rehearsed: Rehearsed) -> list[str]:
         Lines for people; none if it agrees, or if nothing is expected.
     """
     report = rehearsed.report()
-    all_ways = [_differences(expected, report) for expected in case.expected]
+    all_ways = [_differences(expected, report) for expected in case.expected or ()]
     return min(all_ways, key=len, default=[])
 
 

@@ -73,16 +73,18 @@ class Case(msgspec.Struct, frozen=True):
 
     Attributes:
         workflow: Its definition, as text or as what the text stands for.
-        expected: What may come of it, any of these; empty where nothing is expected.
+        inputs: The run's input.
+        context: Variables that a caller passes beside it.
+        expected: What may come of it, any of these; nothing where nothing is expected.
     """
 
     workflow: dict[str, Any] | str
     name: str = ""
-    inputs: dict[str, Any] = {}
-    context: dict[str, Any] = {}
-    mocks: tuple[Mock, ...] = ()
-    default_mock: DefaultMock = DefaultMock()
-    expected: tuple[dict[str, Any], ...] = ()
+    inputs: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+    mocks: tuple[Mock, ...] | None = None
+    default_mock: DefaultMock | None = None
+    expected: tuple[dict[str, Any], ...] | None = None
 
 
 class Played(msgspec.Struct):
@@ -161,7 +163,7 @@ def rehearse(case: Case | Mapping[str, Any], order: Order = "fifo") -> Rehearsed
     """
     read = case if isinstance(case, Case) else read_case(case)
     try:
-        workflow = validate(read.workflow, context=read.context)
+        workflow = validate(read.workflow, context=read.context or ())
     except DefinitionError as error:
         return Rehearsed("refused", problems=error.problems)
     return _Stage(Conductor(Plan(workflow)), read, order).play()
@@ -174,7 +176,9 @@ class _Stage:
         self._conductor = conductor
         self._case = case
         self._order = order
-        self._mocks = {(each.task, each.occurrence, each.item): each for each in case.mocks}
+        mocks = case.mocks or ()
+        self._mocks = {(each.task, each.occurrence, each.item): each for each in mocks}
+        self._default = case.default_mock or DefaultMock()
         self._starts: dict[str, int] = {}  # task -> starts so far
         self._batches: dict[int, int] = {}  # execution with items -> which start of its task it is
         self._played: list[Played] = []
@@ -184,7 +188,7 @@ class _Stage:
     def play(self) -> Rehearsed:
         case, conductor = self._case, self._conductor
         now = 0.0
-        self._do(conductor.handle(Start(case.inputs, case.context), now))
+        self._do(conductor.handle(Start(case.inputs or {}, case.context or {}), now))
         while self._ended is None:
             due = conductor.delay_deadline()
             if due is not None:
@@ -227,7 +231,7 @@ class _Stage:
 
     def _next_end(self) -> Ended | ItemsEnded:
         execution, played, occurrence = self._running.pop(0 if self._order == "fifo" else -1)
-        mock = self._mocks.get((played.task, occurrence, played.item), self._case.default_mock)
+        mock = self._mocks.get((played.task, occurrence, played.item), self._default)
         played.status, played.result = mock.status, mock.result
         if played.item is None:
             return Ended(execution, mock.status, mock.result)

@@ -58,7 +58,8 @@ class Transitions:
                 self.fail_by_task()
                 for arrival in reached:
                     arrival.on_fail = not state.closed
-        if not (latest.fired or commands) or state.status in ENDED:
+        nothing_follows = state.status in ENDED or state.status == "canceling"
+        if nothing_follows or not (latest.fired or commands):
             order = execution.order
             state.terminals.append(Terminal(order, order, execution.context))
 

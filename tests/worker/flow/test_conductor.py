@@ -137,6 +137,19 @@ def test_cancel_may_stop_what_runs_and_ends_at_once_if_nothing_does() -> None:
     assert idle.ended.status == "canceled"
 
 
+def test_output_of_a_cancelled_run_has_what_its_branches_had_seen() -> None:
+    play = Play("""
+tasks:
+  a: {action: a, next: [{publish: [{x: 1}], do: b}]}
+  b: {action: a, next: [{publish: [{y: 2}], do: c}]}
+  c: {action: a}
+output: [{x: "{{ x }}"}, {y: "{{ y }}"}]
+""")
+    play.end("a").tell(Cancel()).end("b")
+    assert play.ended is not None
+    assert (play.ended.status, play.output) == ("canceled", {"x": 1})
+
+
 def test_what_can_not_be_is_refused_and_changes_nothing() -> None:
     play = Play("tasks: {a: {action: a}}")
     assert refused(play.tell(Rerun()))

@@ -80,6 +80,11 @@ output: [{v: "{{ v }}"}]
     assert rehearsed.output == {"v": 3}
 
 
+def test_null_is_as_good_as_nothing() -> None:
+    nothing = dict.fromkeys(("inputs", "context", "mocks", "default_mock", "expected"))
+    assert rehearse({"workflow": "tasks: {a: }", **nothing}).status == "succeeded"
+
+
 def test_context_of_the_caller_is_there() -> None:
     workflow = {"tasks": {"a": {"action": "x", "input": {"w": "{{ who }}"}}}}
     played = rehearse({"workflow": workflow, "context": {"who": "me"}}).executions
