@@ -18,13 +18,22 @@ from ..timing import Measure, time_each
 TYPES = 27
 
 
+class Port:
+    """One input or output of a kind of node."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name = name
+        self.kind = kind
+        self.value: Any = None
+
+
 class NodeType:
     """One kind of node."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.inputs: dict[str, Any] = {}
-        self.outputs: dict[str, Any] = {}
+        self.inputs = [Port("a", "text"), Port("b", "text")]
+        self.outputs = [Port("sum", "number"), Port("error", "text")]
         self.settings = {"label": name.title(), "colour": "#fff", "retries": 0}
 
     def run(self, params: dict[str, str]) -> int:

@@ -18,7 +18,7 @@ from .options import Options
 QUESTION = "What does the workflow engine itself cost, whatever the size of the context?"
 
 NODES = 20
-_VARIABLES = 10
+_VARIABLES = 100
 
 _RUN, _SLOW = "20 nodes", "20 nodes, the slow way"
 _CHAIN, _SPLITS, _CHECK, _NAPS = "chain of 100", "25 splits", "check of 30 tasks", "10 naps"

@@ -245,7 +245,10 @@ def _end_of(text: str, position: int) -> int:
 
 
 class _Expression:
-    """One expression, compiled: by a direct getter where it is plain, by Jinja2 for the rest."""
+    """One expression, compiled: to a direct getter where it is plain, else by Jinja2.
+
+    Where there is a getter Jinja2's code, ten times as dear to make, is made when it is needed.
+    """
 
     __slots__ = ("_getter", "_render", "_source", "evaluate", "references")
 
@@ -260,7 +263,7 @@ class _Expression:
             tree = _parse(self._source)
             self.references = tuple(_find_references(tree))
             self._getter: Getter | None = getter_for(tree)
-            self._render: Any = _compile(tree)
+            self._render: Any = _compile(tree) if self._getter is None else None
         except TemplateError as error:
             reason = (error.message or "").replace("end of template", "end of the expression")
             raise ExpressionError(f"{{{{ {self._source:.200} }}}}: {reason}") from error
@@ -279,6 +282,8 @@ class _Expression:
     def _by_jinja(self, scope: Scope) -> Any:
         context = EvaluationContext(_ENVIRONMENT, scope.lookup)
         try:
+            if self._render is None:
+                self._render = _compile(_parse(self._source))
             for _ in self._render(context):
                 pass
             return plain(context.vars[_RESULT])

@@ -113,9 +113,9 @@ def _cyclic(outbound: dict[str, list[Edge]]) -> set[str]:
                     above = walk[-1][0]
                     low[above] = min(low[above], low[task])
                 if low[task] == order[task]:
-                    begin = stack.index(task)
-                    component = stack[begin:]
-                    del stack[begin:]
+                    component = [stack.pop()]
+                    while component[-1] != task:
+                        component.append(stack.pop())
                     on_stack.difference_update(component)
                     if len(component) > 1:
                         cyclic.update(component)

@@ -83,6 +83,7 @@ class _Checker:
         self.problems: list[Problem] = []
         self._document = document
         self._actions = actions
+        self._targets_known: set[str] = set(COMMANDS)  # and all tasks, once their names are known
 
     def problem_at(self, path: Path, message: str) -> Problem:
         mark = self._document.mark(path)
@@ -116,6 +117,7 @@ class _Checker:
         if len(value) > TASKS_MAX:
             self._refuse(path, f"{len(value)} tasks are too many, the limit is {TASKS_MAX}")
             return {}
+        self._targets_known.update(name for name in value if isinstance(name, str))
         return {str(name): self._task(name, each, (*path, name)) for name, each in value.items()}
 
     def _task(self, name: Any, value: Any, path: Path) -> Task:
@@ -249,11 +251,11 @@ class _Checker:
             return ()
         for name in sorted({name for name in given if given.count(name) > 1}):
             self._refuse(path, f"{name!r} is there twice")
-        known = {*self._document.value["tasks"], *COMMANDS}
         for name in given:
-            if name not in known:
-                self._refuse(path, f"there is no task named {name!r}{_maybe(name, known)}")
-        return tuple(name for name in given if name in known) or ("continue",)
+            if name not in self._targets_known:
+                hint = _maybe(name, self._targets_known)
+                self._refuse(path, f"there is no task named {name!r}{hint}")
+        return tuple(name for name in given if name in self._targets_known) or ("continue",)
 
     def _variables(self, value: Any, path: Path, *, bare_names: bool = False) -> tuple[Named, ...]:
         """Take a mapping, or a list of mappings with one entry each, or bare names."""

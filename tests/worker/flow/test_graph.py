@@ -42,6 +42,7 @@ def test_task_that_leads_to_itself_is_a_cycle() -> None:
     assert Graph(validate(tasks(a="b", b="b"))).cyclic == {"b"}
 
 
+@pytest.mark.slow
 def test_long_chain_needs_no_recursion() -> None:
     names = [f"t{i}" for i in range(5000)]
     chain = dict(zip(names, [*names[1:], ""], strict=True))
