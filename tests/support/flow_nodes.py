@@ -70,6 +70,11 @@ async def never() -> None:
     await asyncio.Event().wait()
 
 
+@node
+async def cancels_itself() -> None:
+    raise asyncio.CancelledError
+
+
 @node(thread=True)
 def in_thread(n: int) -> int:
     time.sleep(0.001)
@@ -86,7 +91,7 @@ TABLE = DispatchTable.of(
         f"nodes.{function.__name__}": function
         for function in (
             *(add, identity, spoil, triple, unencodable, huge, wrong, leave, meet, never),
-            *(in_thread, who),
+            *(in_thread, who, cancels_itself),
         )
     }
 )

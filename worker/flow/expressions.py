@@ -94,6 +94,20 @@ class Template:
         self.constant = constant
 
 
+def is_true(template: Template, scope: Scope) -> bool:
+    """Evaluate a condition.
+
+    Raises:
+        EvaluationError: It can't be evaluated, or its value is neither true nor false, such as an
+            array.
+    """
+    value = template.evaluate(scope)
+    try:
+        return bool(value)
+    except ValueError as error:
+        raise EvaluationError(f"{type(value).__name__} is neither true nor false") from error
+
+
 def compile_template(value: Any) -> Template:
     """Compile a value of a definition; 100 us to 1 ms for each expression in it.
 
@@ -267,7 +281,9 @@ class _Expression:
         except TemplateError as error:
             reason = (error.message or "").replace("end of template", "end of the expression")
             raise ExpressionError(f"{{{{ {self._source:.200} }}}}: {reason}") from error
-        except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
+        except ValueError as error:  # a number of thousands of digits
+            raise ExpressionError(f"{{{{ {self._source:.200} }}}}: {error}") from error
+        except (RecursionError, MemoryError, SyntaxError) as error:
             raise ExpressionError(
                 f"{{{{ {self._source:.200} }}}}: nested too deep to be compiled"
             ) from error

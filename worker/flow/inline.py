@@ -23,7 +23,7 @@ from pronghorn.broker.wire.errors import NotFoundError, OverloadedError
 from ..context import Caller
 from ..dispatch import DispatchTable, Entry
 from .builtin import BUILTIN
-from .calls import Called, call, call_async, context_of, failed_by
+from .calls import Called, call, call_async, context_of, failed, failed_by
 from .conductor import Conductor
 from .events import (
     Command,
@@ -286,8 +286,12 @@ class InlineRun:
     ) -> None:
         try:
             called = await self._call(execution, found, given)
-        except asyncio.CancelledError:
-            called = Called("canceled", None, "it was stopped")
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if isinstance(found, Entry) and task is not None and not task.cancelling():
+                called = failed(found, error)  # raised by the node, as any other error
+            else:
+                called = Called("canceled", None, "it was stopped")
         if index is None:
             self.tell(Ended(execution, *called))
         else:

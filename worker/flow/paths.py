@@ -28,7 +28,7 @@ class NotPlainError(Exception):
 def getter_for(node: nodes.Expr) -> Getter | None:
     """Build a getter for an expression, None where it is not plain."""
     if isinstance(node, nodes.Const):
-        return _constant(node.value)
+        return _constant(node.value) if _fits(node.value) else None
     if isinstance(node, nodes.Name):
         return _name(node.name)
     if isinstance(node, nodes.Call):
@@ -48,6 +48,10 @@ def getter_for(node: nodes.Expr) -> Getter | None:
     if isinstance(node, nodes.Filter) and node.name in ("length", "count") and node.node:
         return _length(node.node)
     return None
+
+
+def _fits(value: Any) -> bool:
+    return type(value) is not int or INTEGER_MIN <= value <= INTEGER_MAX
 
 
 def _constant(value: Any) -> Getter:
@@ -185,7 +189,7 @@ def _arithmetic(node: nodes.Add | nodes.Sub) -> Getter | None:
         if type(one) not in _NUMBERS or type(other) not in _NUMBERS:
             raise NotPlainError
         value = compute(one, other)
-        if type(value) is int and not INTEGER_MIN <= value <= INTEGER_MAX:
+        if not _fits(value):
             raise NotPlainError
         return value
 

@@ -21,6 +21,7 @@ from jinja2.filters import FILTERS
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context as JinjaContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS
 from jinja2.utils import _PassArg, pass_context
 from jinja2.visitor import NodeTransformer
 
@@ -43,7 +44,7 @@ _FILTERS: Final = (
     "abs", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "filesizeformat",
     "first", "float", "groupby", "indent", "int", "items", "last", "length", "list", "lower", "map",
     "max", "min", "reject", "rejectattr", "reverse", "round", "select", "selectattr", "slice",
-    "sort", "striptags", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode",
+    "sort", "striptags", "title", "trim", "truncate", "unique", "upper", "urlencode",
     "wordcount", "wordwrap",
 )
 # Those that take whatever they are given for text.
@@ -52,6 +53,8 @@ _TEXT_FILTERS: Final = frozenset((
     "wordcount", "wordwrap",
 ))
 # fmt: on
+# Those that take a microsecond for each character.
+_SLOW_FILTERS: Final = frozenset({"striptags", "title", "urlencode", "wordwrap"})
 # Those that may repeat a text that they are given for each line or element.
 _REPEATING: Final = frozenset({"indent", "wordwrap"})
 
@@ -66,7 +69,15 @@ class Environment(ImmutableSandboxedEnvironment):
         self.globals = {}
         self.shared_eval_context = EvalContext(self)
         self.filters = {name: _measured(name, FILTERS[name]) for name in _FILTERS}
-        self.filters |= {"join": _join, "replace": _replace, "string": _text, "tojson": _to_json}
+        self.filters |= {
+            "join": _join,
+            "replace": _replace,
+            "string": _text,
+            "sum": _sum,
+            "tojson": _to_json,
+        }
+        tests: Mapping[str, Any] = TESTS
+        self.tests = {name: _measured_test(function) for name, function in tests.items()}
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Allow the methods that neither change a value nor make much of little."""
@@ -91,12 +102,25 @@ class Environment(ImmutableSandboxedEnvironment):
                 return _join(context, args[0], owner)
             if name == "replace":
                 return _replace(context, owner, *args, **kwargs)
+            if name in _SPLITTING:
+                separator = args[0] if args else kwargs.get("sep")
+                check_elements(_count_parts(owner, separator))
         return super().call(context, callee, *args, **kwargs)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Do an operation that may make much, if it does not make too much."""
         _CHECKS[operator](left, right)
         return self.binop_table[operator](left, right)
+
+
+_SPLITTING: Final = frozenset({"rsplit", "split", "splitlines"})
+
+
+def _count_parts(text: str, separator: Any) -> int:
+    """Tell how many parts a text has at most when it is split."""
+    if isinstance(separator, str) and separator:
+        return text.count(separator) + 1
+    return len(text) // 2 + 1
 
 
 class EvaluationContext(JinjaContext):
@@ -205,12 +229,13 @@ def _measured(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     passed = _PassArg.from_obj(function)
     as_text = name in _TEXT_FILTERS
     repeating = name in _REPEATING
+    slow = name in _SLOW_FILTERS
 
     @pass_context
     def measured(context: EvaluationContext, value: Any, *args: Any, **kwargs: Any) -> Any:
         if as_text:
             value = text_of(value)
-        work = _size(value)
+        work = len(value) if slow and isinstance(value, str) else _size(value)
         for argument in (*args, *kwargs.values()):
             _check_argument(argument)
             if repeating and isinstance(argument, str):
@@ -227,6 +252,20 @@ def _measured(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         else:
             made = function(value, *args, **kwargs)
         return _bounded(made)
+
+    return measured
+
+
+def _measured_test(function: Callable[..., bool]) -> Callable[..., bool]:
+    """Wrap a test of Jinja2's: ``select('in', …)`` goes over all for each."""
+    passed = _PassArg.from_obj(function)
+
+    @pass_context
+    def measured(context: EvaluationContext, value: Any, *args: Any) -> bool:
+        context.spend(_size(value) + sum(map(_size, args)))
+        if passed is _PassArg.environment:
+            return function(context.environment, value, *args)
+        return function(value, *args)
 
     return measured
 
@@ -278,6 +317,25 @@ def _replace(context: EvaluationContext, s: Any, old: str, new: str, count: int 
     check_text(len(text) + found * len(new))
     context.spend(_size(text))
     return text.replace(old, new, -1 if count is None else count)
+
+
+@pass_context
+def _sum(
+    context: EvaluationContext, iterable: Any, attribute: Any = None, start: float = 0
+) -> float:
+    """Add numbers up, and numbers only: lists would grow with each."""
+    if attribute is not None:
+        iterable = context.environment.call_filter(
+            "map", iterable, [], {"attribute": attribute}, context
+        )
+    numbers = [start, *islice(iterable, ELEMENTS_MAX + 1)]
+    check_elements(len(numbers))
+    context.spend(len(numbers))
+    for each in numbers:
+        if not isinstance(each, (int, float)):
+            raise TypeError(f"sum: {type(each).__name__} is no number")
+    total: float = sum(numbers)
+    return total
 
 
 @pass_context

@@ -9,7 +9,7 @@ from typing import Any
 
 from .context import Context, merge
 from .events import Failure, Outcome, RunItems, RunTask, Stop, TaskEnded, WaitFor
-from .expressions import EvaluationError
+from .expressions import EvaluationError, is_true
 from .limits import STARTS_MAX
 from .plan import TaskPlan
 from .rendering import Rendered, RenderError, render, retry_delay
@@ -59,7 +59,7 @@ class Tasks:
         if plan.when is None:
             return status in FAILED_STATUSES
         try:
-            return bool(plan.when.evaluate(scope))
+            return is_true(plan.when, scope)
         except EvaluationError as error:
             self._run.fail_by_expression(task, "retry.when", error.message)
             return False

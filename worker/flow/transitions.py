@@ -9,7 +9,7 @@ from typing import Any
 
 from .context import Context
 from .events import Failure, Outcome
-from .expressions import EvaluationError
+from .expressions import EvaluationError, is_true
 from .plan import TaskPlan, TransitionPlan
 from .rendering import RenderError, evaluate
 from .run import ENDED, MOVING, Run
@@ -69,7 +69,7 @@ class Transitions:
         """Evaluate a transition; return what it leads on with, None if it does not fire."""
         field = f"next[{transition.index}]"
         try:
-            if transition.when is not None and not transition.when.evaluate(scope):
+            if transition.when is not None and not is_true(transition.when, scope):
                 return None
         except EvaluationError as error:
             self._run.fail_by_expression(task, f"{field}.when", error.message)

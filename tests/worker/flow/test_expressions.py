@@ -10,6 +10,7 @@ from pronghorn.worker.flow.expressions import (
     ExpressionError,
     Reference,
     compile_template,
+    is_true,
 )
 from pronghorn.worker.flow.scope import Scope
 
@@ -154,6 +155,15 @@ def test_failure_within_a_structure_has_its_path() -> None:
 )
 def test_references_tell_the_variables(text: str, expected: set[tuple[str, bool]]) -> None:
     assert set(compile_template(text).references) == {Reference(*each) for each in expected}
+
+
+def test_condition_is_true_or_false_or_fails() -> None:
+    numpy = pytest.importorskip("numpy")
+    scope = Scope(Context.first({"n": 0, "xs": [0], "array": numpy.array([1, 2])}))
+    assert not is_true(compile_template("{{ n }}"), scope)
+    assert is_true(compile_template("{{ xs }}"), scope)
+    with pytest.raises(EvaluationError, match="neither true nor false"):
+        is_true(compile_template("{{ array }}"), scope)
 
 
 def test_cost_is_independent_of_the_number_of_variables() -> None:

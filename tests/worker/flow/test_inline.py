@@ -187,6 +187,11 @@ async def test_cancel_stops_what_runs(definition: str) -> None:
     assert (await task).status == "canceled"
 
 
+def test_node_that_raises_a_cancel_has_failed() -> None:
+    ended = run("tasks: {t: {action: cancels_itself}}")
+    assert (ended.status, [each.kind for each in ended.errors]) == ("failed", ["task"])
+
+
 async def test_cancelling_who_waits_cancels_what_runs() -> None:
     _, task = await started("tasks: {n: {action: never}}")
     task.cancel()

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pronghorn.worker.flow import sandbox
 from pronghorn.worker.flow.context import Context
@@ -11,6 +13,7 @@ from pronghorn.worker.flow.expressions import (
     ExpressionError,
     compile_template,
 )
+from pronghorn.worker.flow.measure import plain
 from pronghorn.worker.flow.scope import Scope
 
 VARIABLES = {
@@ -55,6 +58,8 @@ def evaluate(text: str) -> Any:
         "{{ joiner() }}",
         "{{ dict(a=1) }}",
         "{{ text|random }}",
+        "{{ [[1], [2]]|sum(start=[]) }}",
+        "{{ ['a']|sum(start='') }}",
         "{{ text|safe }}",
         "{{ text|format(1) }}",
         "{{ '%99999999d' % 1 }}",
@@ -92,6 +97,12 @@ def test_forbidden(text: str) -> None:
         "{{ xs|batch(99999999) }}",
         "{{ xs|slice(99999999) }}",
         "{{ xs|tojson(99999999) }}",
+        "{{ many|select('in', many)|list }}",
+        "{{ ([many] * 1000)|select('eq', many)|list }}",
+        "{{ ([many] * 1000)|map('sort')|list }}",
+        "{{ (big ~ big ~ big)|wordwrap(1) }}",
+        "{{ (big * 3).split() }}",
+        "{{ (big * 3).split('x') }}",
         "{{ [many, many, many, many, many, many, many, many, many, many, many]|string }}",
         "{{ [" + "big, " * 17 + "] }}",
         "{{ big }}" * 17,
@@ -125,6 +136,10 @@ def test_too_much(text: str) -> None:
         ("{{ xs|select('odd') }}", [3, 1]),
         ("{{ xs|batch(2) }}", [[3, 1], [2]]),
         ("{{ xs|sum }}", 6),
+        ("{{ [{'k': 1}, {'k': 2}]|sum(attribute='k', start=3) }}", 6),
+        ("{{ xs|select('in', [1, 2])|list }}", [1, 2]),
+        ("{{ xs is iterable and n is odd and n is not even and text is string }}", True),
+        ("{{ 'upper' is filter and 'odd' is test }}", True),
         ("{{ lines|wordcount }}", 20),
         ("{{ 'a<b>'|upper }}", "A<B>"),
         ("{{ d|tojson }}", '{"keys":"mine","items":"too","k":{"values":1}}'),
@@ -157,3 +172,74 @@ def test_values_are_not_changed() -> None:
     before = repr(VARIABLES["xs"]), repr(VARIABLES["d"])
     evaluate("{{ xs|sort ~ xs|reverse|list ~ (xs + [1]) ~ d|dictsort }}")
     assert (repr(VARIABLES["xs"]), repr(VARIABLES["d"])) == before
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "n",
+            "text",
+            "xs",
+            "d",
+            "ctx()",
+            "ctx",
+            "result",
+            "index",
+            "zip",
+            "range",
+            "none",
+            "true",
+        ),
+        *("1", "-1", "99999", "'a'", '"{{"', "'}}'", "1.5e308"),
+        *(".x", ".keys", ".k", "[0]", "['k']", "[", "]", "(", ")", "{", "}", ":", ",", "()", "(1)"),
+        *(
+            "+",
+            "-",
+            "*",
+            "**",
+            "//",
+            "/",
+            "%",
+            "~",
+            "<",
+            "==",
+            "!=",
+            " in ",
+            " not ",
+            " and ",
+            " or ",
+        ),
+        *(
+            " if ",
+            " else ",
+            " is ",
+            " odd",
+            " defined",
+            "|",
+            "|length",
+            "|sort",
+            "|join",
+            "|tojson",
+        ),
+        *(
+            "|map('upper')",
+            "|default(1)",
+            ".split()",
+            ".replace('a', 'b')",
+            ".upper()",
+            "=",
+            "|list",
+        ),
+    ]
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=12).map("".join))
+def test_any_text_is_refused_or_fails_or_gives_a_plain_value(text: str) -> None:
+    try:
+        value = evaluate("{{ " + text + " }}")
+    except (ExpressionError, EvaluationError):
+        return
+    assert plain(value) is value
