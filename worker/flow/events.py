@@ -3,7 +3,7 @@
 Seconds are monotonic. Values (inputs, results) are plain ones, as `measure` names them; they are
 shared, so whoever gets one must not change it.
 
-Mirror: tests/worker/flow/test_events.py.
+Mirror: tests/worker/flow/test_conductor.py.
 """
 
 from typing import Any, Literal

@@ -2,7 +2,7 @@
 
 What happens at each is said where it is used; all end in an error that names place and limit.
 
-Mirror: tests/worker/flow/test_limits.py.
+Mirror: tests/worker/flow/test_documentation.py.
 """
 
 from typing import Final

@@ -3,7 +3,7 @@
 Made by `validation`, which fills in nothing: a field that was not given is None. Values in which
 ``{{ … }}`` may stand are as they were written.
 
-Mirror: tests/worker/flow/test_model.py.
+Mirror: tests/worker/flow/test_validation.py.
 """
 
 from hashlib import sha256

@@ -1,6 +1,6 @@
 """What a task is to do, from its plan and the variables of its branch.
 
-Mirror: tests/worker/flow/test_rendering.py.
+Mirror: tests/worker/flow/test_tasks.py.
 """
 
 from collections.abc import Callable, Sequence
