@@ -15,6 +15,7 @@ from pronghorn.worker.flow.events import (
     ItemsEnded,
     Outcome,
     Pause,
+    Rerun,
     Resume,
     RunItems,
     RunTask,
@@ -133,6 +134,16 @@ class Shell:
     def run(self, reborn: Callable[[Conductor, float], Conductor], steps: int = 120) -> None:
         """Run until the end, or for some steps and then cancel it; `reborn` after each event."""
         self._tell(Start({"n": self.random.randint(0, 3)}, {"nothing": None}), reborn)
+        self._run_on(reborn, steps)
+
+    def run_again(self, reborn: Callable[[Conductor, float], Conductor], steps: int = 120) -> None:
+        """Have what has failed run again, after the end."""
+        self._cancelled = False
+        self._running.clear()
+        self._tell(Rerun(), reborn)
+        self._run_on(reborn, steps)
+
+    def _run_on(self, reborn: Callable[[Conductor, float], Conductor], steps: int) -> None:
         for step in range(10 * steps):
             if self.conductor.ended:
                 return

@@ -7,7 +7,7 @@ import pytest
 from random_workflows import Shell, random_plan
 
 from pronghorn.worker.flow.conductor import Conductor
-from pronghorn.worker.flow.events import RunEnded, RunItems, RunTask, StatusChanged
+from pronghorn.worker.flow.events import Refused, RunEnded, RunItems, RunTask, StatusChanged
 from pronghorn.worker.flow.snapshot import freeze, thaw
 
 SEEDS = range(150)
@@ -53,6 +53,28 @@ def test_run_goes_on_equally_after_a_crash_at_any_event(seed: int) -> None:
     crashing.run(crash)
     assert msgspec.to_builtins(crashing.commands) == msgspec.to_builtins(steady.commands)
     assert crashing.events == steady.events
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_run_that_is_run_again_ends_again_and_survives_crashes(seed: int) -> None:
+    random = Random(seed)
+    shell = Shell(random_plan(random), random)
+
+    def crash(conductor: Conductor, now: float) -> Conductor:
+        return thaw(freeze(conductor, now), shell.plan, now)
+
+    shell.run(same)
+    for _ in range(2):
+        before = len(shell.commands)
+        shell.run_again(crash)
+        told = shell.commands[before:]
+        if isinstance(told[0], Refused):
+            assert len(told) == 1
+            continue
+        assert told[0] == StatusChanged("running")
+        assert [type(each) for each in told].count(RunEnded) == 1
+        assert isinstance(told[-1], RunEnded)
+    assert len(set(shell.started)) == len(shell.started)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
