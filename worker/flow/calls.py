@@ -8,7 +8,8 @@ Mirror: tests/worker/flow/test_calls.py.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -24,7 +25,7 @@ from pronghorn.broker.wire.values import decode_value, encode_inline
 from ..context import Caller, Context
 from ..dispatch import Entry
 from ..loops import outside_loop
-from .events import Outcome
+from .events import ItemEnded, ItemToRun, Outcome
 from .measure import INTEGER_MAX, INTEGER_MIN
 
 _EMPTY: Final = b"\x80"
@@ -67,6 +68,43 @@ def call(entry: Entry, given: dict[str, Any] | None, context: Context | None) ->
         raise
     except BaseException as error:  # users' code raises what it likes, `SystemExit` too
         return failed(entry, error)
+
+
+def call_items(
+    entry: Entry, items: Sequence[ItemToRun], begin: int, until: float
+) -> list[ItemEnded]:
+    """Call a ``def`` node that asks for no `Context` for items, in order.
+
+    Stops at an item with another action than that at `begin`, and when `time.monotonic` has passed
+    `until`, after at least one; the rest is to be asked for again. Guarded by ``scripts/bench
+    workflow``.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    return outside_loop(_call_items, entry, items, begin, until)
+
+
+def _call_items(
+    entry: Entry, items: Sequence[ItemToRun], begin: int, until: float
+) -> list[ItemEnded]:
+    ended: list[ItemEnded] = []
+    action = items[begin].action
+    for index in range(begin, len(items)):
+        item = items[index]
+        if item.action != action:
+            break
+        try:
+            params = entry.decode(encode_inline(item.input) if item.input else _EMPTY)
+            called = _succeeded(entry, entry.invoke(params))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in `call`
+            called = failed(entry, error)
+        ended.append(ItemEnded(item.index, *called))
+        if monotonic() > until:
+            break
+    return ended
 
 
 async def call_async(entry: Entry, given: dict[str, Any] | None, context: Context | None) -> Called:

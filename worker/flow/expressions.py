@@ -19,9 +19,9 @@ from jinja2.parser import Parser
 
 from .limits import EXPRESSION_CHARS_MAX
 from .measure import check_text, plain, text_of
-from .paths import Getter, NotPlainError, getter_for
+from .paths import Getter, getter_for
 from .sandbox import BoundConcatenation, Environment, EvaluationContext
-from .scope import ABSENT, FUNCTION_NAMES, Scope
+from .scope import FUNCTION_NAMES, Scope
 
 _ENVIRONMENT: Final = Environment()
 _RESULT: Final = "_result"
@@ -376,16 +376,3 @@ def _is_ctx_call(node: nodes.Node) -> bool:
 
 def _text_of_constant(node: nodes.Node) -> str | None:
     return node.value if isinstance(node, nodes.Const) and isinstance(node.value, str) else None
-
-
-__all__ = [
-    "ABSENT",
-    "EvaluationError",
-    "ExpressionError",
-    "NotPlainError",
-    "Reference",
-    "Scope",
-    "Template",
-    "compile_template",
-    "is_expression",
-]

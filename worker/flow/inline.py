@@ -23,7 +23,7 @@ from pronghorn.broker.wire.errors import NotFoundError, OverloadedError
 from ..context import Caller
 from ..dispatch import DispatchTable, Entry
 from .builtin import BUILTIN
-from .calls import Called, call, call_async, context_of, failed, failed_by
+from .calls import Called, call, call_async, call_items, context_of, failed, failed_by
 from .conductor import Conductor
 from .events import (
     Command,
@@ -247,17 +247,34 @@ class InlineRun:
 
     async def _run_items(self, command: RunItems, group: asyncio.TaskGroup) -> None:
         """Run items; plain nodes answer together, in turns, the others as they end."""
-        ended: list[ItemEnded] = []
-        for item in command.items:
-            called = self._begin(command.execution, item.action, item.input, item.index, group)
-            if called is not None:
-                ended.append(ItemEnded(item.index, *called))
-                if monotonic() - self._turn_began > TURN_S:
-                    self._handle(ItemsEnded(command.execution, ended))
-                    ended = []
-                    await self._let_others()
-        if ended:
-            self._handle(ItemsEnded(command.execution, ended))
+        items = command.items
+        done = 0
+        while done < len(items):
+            item = items[done]
+            plain = self._plain_node(item.action)
+            if plain is None:
+                called = self._begin(command.execution, item.action, item.input, item.index, group)
+                ended = [] if called is None else [ItemEnded(item.index, *called)]
+                done += 1
+            else:
+                ended = call_items(plain, items, done, self._turn_began + TURN_S)
+                done += len(ended)
+            if ended:
+                self._handle(ItemsEnded(command.execution, ended))
+            if monotonic() - self._turn_began > TURN_S:
+                await self._let_others()
+
+    def _plain_node(self, action: str) -> Entry | None:
+        """Find a node that is only a function to be called; None if it is anything else."""
+        if action == NOOP:
+            return None
+        try:
+            found = self._runtime.lookup(action)
+        except NotFoundError:
+            return None
+        if isinstance(found, Entry) and found.kind == "inline" and not found.takes_context:
+            return found
+        return None
 
     def _begin(
         self,

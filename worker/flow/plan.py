@@ -147,7 +147,7 @@ class Plan:
     """
 
     __slots__ = (
-        "digest", "input", "name", "numbers", "output", "starts", "tasks", "timeout", "vars",
+        "digest", "input", "numbers", "output", "starts", "tasks", "timeout", "vars",
         "workflow",
     )  # fmt: skip
 
@@ -155,7 +155,6 @@ class Plan:
         graph = Graph(workflow)
         self.workflow = workflow
         self.digest = content_hash(workflow)
-        self.name = workflow.name
         self.numbers = {name: number for number, name in enumerate(sorted(workflow.tasks))}
         self.tasks = tuple(
             TaskPlan(number, name, workflow.tasks[name], graph, self.numbers)

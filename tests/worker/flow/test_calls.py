@@ -1,6 +1,7 @@
 """Calls of nodes for tasks: values of their own, types, failures."""
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -8,7 +9,16 @@ from flow_nodes import TABLE
 
 from pronghorn.broker.wire.errors import CancelledError, DeadlineExceededError, OverloadedError
 from pronghorn.worker.dispatch import Entry
-from pronghorn.worker.flow.calls import Called, call, call_async, context_of, failed, failed_by
+from pronghorn.worker.flow.calls import (
+    Called,
+    call,
+    call_async,
+    call_items,
+    context_of,
+    failed,
+    failed_by,
+)
+from pronghorn.worker.flow.events import ItemToRun
 
 
 def run(name: str, given: dict[str, Any] | None = None) -> Called:
@@ -59,6 +69,20 @@ def test_ctrl_c_is_for_the_program() -> None:
     with pytest.raises(KeyboardInterrupt):
         call(broken(), None, None)
     assert failed(entry, ValueError("x")).message == "x"
+
+
+def test_items_are_called_in_order_until_the_time_or_the_action_changes() -> None:
+    items = [ItemToRun(index, "add", {"a": index}) for index in range(4)]
+    items += [ItemToRun(4, "add", {"a": "x"}), ItemToRun(5, "other", None)]
+    entry = TABLE.lookup("add")
+    ended = call_items(entry, items, 1, monotonic() + 60)
+    assert [(each.index, each.status, each.result) for each in ended[:3]] == [
+        (1, "succeeded", 2),
+        (2, "succeeded", 3),
+        (3, "succeeded", 4),
+    ]
+    assert [(each.index, each.status) for each in ended[3:]] == [(4, "failed")]
+    assert [each.index for each in call_items(entry, items, 2, 0.0)] == [2]
 
 
 async def test_async_nodes() -> None:

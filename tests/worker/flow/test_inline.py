@@ -92,6 +92,23 @@ tasks:
     assert flow_nodes.most_running == 5
 
 
+def test_items_may_have_actions_of_their_own() -> None:
+    ended = run("""
+vars: [{what: [add, add, core.noop, meet, missing, add]}]
+tasks:
+  t:
+    with: "{{ what }}"
+    action: "{{ item() }}"
+    input: {a: "{{ index }}"}
+    next: [{publish: [{r: "{{ result() }}"}], do: noop}]
+output: [{r: "{{ r }}"}]
+""")
+    assert ended.output is not None
+    results = ended.output["r"]
+    assert (results[0], results[1], results[2], results[5]) == (1, 2, None, 6)
+    assert [each.item for each in ended.errors] == [4, 3], "meet takes no parameter"
+
+
 def test_threads_and_contexts() -> None:
     ended = run("""
 tasks:
