@@ -36,6 +36,7 @@ from .scenarios import (
     start,
     streams,
     throughput,
+    workflow,
 )
 from .scenarios.options import QUICK_ROUNDS, Options
 
@@ -51,6 +52,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "claims": claims.measure,
     "faults": faults.measure,
     "changes": changes.measure,
+    "workflow": workflow.measure,
 }
 
 

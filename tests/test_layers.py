@@ -5,6 +5,7 @@ Imports that only a type checker sees count too. A module that starts another by
 """
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,8 +78,38 @@ PURE = (
     "client/waiting.py",
     "worker/core.py",
     "worker/dispatch.py",
+    "worker/flow/comparison.py",
+    "worker/flow/conductor.py",
+    "worker/flow/context.py",
+    "worker/flow/document.py",
+    "worker/flow/drawing.py",
+    "worker/flow/events.py",
+    "worker/flow/expressions.py",
+    "worker/flow/feed.py",
+    "worker/flow/graph.py",
+    "worker/flow/items.py",
+    "worker/flow/limits.py",
+    "worker/flow/measure.py",
+    "worker/flow/model.py",
+    "worker/flow/nodegraph.py",
+    "worker/flow/paths.py",
+    "worker/flow/placeholders.py",
+    "worker/flow/plan.py",
+    "worker/flow/rehearsal.py",
+    "worker/flow/rendering.py",
+    "worker/flow/run.py",
+    "worker/flow/sandbox.py",
+    "worker/flow/scope.py",
+    "worker/flow/snapshot.py",
+    "worker/flow/state.py",
+    "worker/flow/tasks.py",
+    "worker/flow/transitions.py",
+    "worker/flow/validation.py",
     "worker/signature.py",
 )
+
+# What only workflows need: everything else starts without it.
+FLOW_LIBRARIES = frozenset({"jinja2", "yaml", "markupsafe"})
 IMPURE_IMPORTS = frozenset(
     {"asyncio", "lmdb", "logging", "os", "socket", "threading", "time", "uvloop", "zmq"}
 )
@@ -238,6 +269,28 @@ def test_zmq_is_imported_in_the_named_shells_only() -> None:
         and any(each.name.split(".")[0] == "zmq" for each in imports(ROOT / file))
     }
     assert sorted(users) == sorted(ZMQ_SHELLS)
+
+
+def test_only_the_workflow_engine_imports_its_libraries() -> None:
+    users = {
+        file
+        for file in modules()
+        if any(each.name.split(".")[0] in FLOW_LIBRARIES for each in imports(ROOT / file))
+    }
+    assert users
+    assert {str(Path(file).parent) for file in users} == {"worker/flow"}
+
+
+def test_serving_nodes_imports_no_workflow_engine() -> None:
+    program = (
+        "import sys, pronghorn.worker.process, pronghorn.worker.local, pronghorn.client, "
+        "pronghorn.broker.program; print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not FLOW_LIBRARIES & set(loaded)
+    assert not [name for name in loaded if name.startswith("pronghorn.worker.flow")]
 
 
 def test_lmdb_is_imported_nowhere_yet() -> None:

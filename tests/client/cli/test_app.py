@@ -7,9 +7,15 @@ from time import perf_counter
 import pytest
 from commands import COMMAND, Commands
 
-COMMAND_NAMES = ["serve", "call", "map", "nodes", "ping", "reload", "stats", "workers", "version"]
+COMMAND_NAMES = [
+    *("serve", "call", "map", "nodes", "ping", "reload", "stats", "workers"),
+    *("rehearse", "validate", "graph", "version"),
+]
 HELP_S = 0.3
-HEAVY = ("zmq", "asyncio", "uvloop", "rich", "pronghorn.client.sync", "pronghorn.client.launch")
+HEAVY = (
+    *("jinja2", "yaml", "zmq", "asyncio", "uvloop", "rich"),
+    *("pronghorn.client.sync", "pronghorn.client.launch"),
+)
 
 pytestmark = pytest.mark.slow
 

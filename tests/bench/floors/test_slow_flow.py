@@ -1,0 +1,12 @@
+"""The slow way comes to the same result as the engine."""
+
+from pronghorn.bench.floors.slow_flow import chain, definition_of, run_slowly
+
+
+def test_it_adds_up() -> None:
+    assert run_slowly(definition_of(5), {"x": 1, "step": 2, "other": "$x$"}) == 11
+
+
+def test_it_can_be_measured() -> None:
+    with chain(nodes=3, variables=2) as measure:
+        assert measure(4).calls == 4

@@ -1,0 +1,158 @@
+"""Calls a node in this process for a task: parameters in, an outcome with a plain result out.
+
+Parameters and results go through msgpack, as on the way to a worker. So a node gets values of its
+own, whatever shares them in the context; its types are checked; and what it gives back is of the
+types that the wire has.
+
+Mirror: tests/worker/flow/test_calls.py.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from pronghorn.broker.wire.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    NodeError,
+    PronghornError,
+)
+from pronghorn.broker.wire.values import decode_value, encode_inline
+
+from ..context import Caller, Context
+from ..dispatch import Entry
+from ..loops import outside_loop
+from .events import ItemEnded, ItemToRun, Outcome
+from .measure import INTEGER_MAX, INTEGER_MIN
+
+_EMPTY: Final = b"\x80"
+_SAME: Final = frozenset({str, float, bool, type(None)})
+
+_STATUSES: Final[Mapping[str, Outcome]] = {
+    DeadlineExceededError.code: "timeout",
+    CancelledError.code: "canceled",
+}
+
+
+class Called(NamedTuple):
+    """How a call has ended.
+
+    Attributes:
+        result: What the node gave; for a failed call a mapping with code, message and what else is
+            known, so that ``result().message`` can be published.
+        message: Why it failed.
+    """
+
+    status: Outcome
+    result: Any
+    message: str = ""
+
+
+def call(entry: Entry, given: dict[str, Any] | None, context: Context | None) -> Called:
+    """Call a ``def`` node. Guarded by ``scripts/bench workflow``.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, which is for the whole program.
+    """
+    try:
+        params = entry.decode(encode_inline(given) if given else _EMPTY)
+        if context is None:
+            value = outside_loop(entry.invoke, params)
+        else:
+            value = outside_loop(entry.invoke, params, context)
+        return _succeeded(entry, value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # users' code raises what it likes, `SystemExit` too
+        return failed(entry, error)
+
+
+def call_items(
+    entry: Entry, items: Sequence[ItemToRun], begin: int, until: float
+) -> list[ItemEnded]:
+    """Call a ``def`` node that asks for no `Context` for items, in order.
+
+    Stops at an item with another action than that at `begin`, and when `time.monotonic` has passed
+    `until`, after at least one; the rest is to be asked for again. Guarded by ``scripts/bench
+    workflow``.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    return outside_loop(_call_items, entry, items, begin, until)
+
+
+def _call_items(
+    entry: Entry, items: Sequence[ItemToRun], begin: int, until: float
+) -> list[ItemEnded]:
+    ended: list[ItemEnded] = []
+    action = items[begin].action
+    for index in range(begin, len(items)):
+        item = items[index]
+        if item.action != action:
+            break
+        try:
+            params = entry.decode(encode_inline(item.input) if item.input else _EMPTY)
+            called = _succeeded(entry, entry.invoke(params))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as in `call`
+            called = failed(entry, error)
+        ended.append(ItemEnded(item.index, *called))
+        if monotonic() > until:
+            break
+    return ended
+
+
+async def call_async(entry: Entry, given: dict[str, Any] | None, context: Context | None) -> Called:
+    """Call an ``async def`` node; cancelling goes through.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        asyncio.CancelledError: Who waits for it has cancelled it.
+    """
+    try:
+        params = entry.decode(encode_inline(given) if given else _EMPTY)
+        value = await (entry.invoke(params) if context is None else entry.invoke(params, context))
+        return _succeeded(entry, value)
+    except Exception as error:
+        return failed(entry, error)
+    except SystemExit as error:
+        return failed(entry, error)
+
+
+def context_of(entry: Entry, execution: int, caller: Caller | None) -> Context | None:
+    """Make the `Context` that a node asks for, None for one that does not."""
+    if not entry.takes_context:
+        return None
+    return Context(request_id=str(execution), node=entry.name, worker_id=os.getpid(), caller=caller)
+
+
+def failed(entry: Entry, error: BaseException) -> Called:
+    """Make the outcome of an exception."""
+    known = error if isinstance(error, PronghornError) else entry.node_error(error)
+    return failed_by(known)
+
+
+def failed_by(error: PronghornError) -> Called:
+    """Make the outcome of an error of ours."""
+    details = msgspec.to_builtins(error.details)
+    details.pop("traceback", None)  # of no use to a workflow, and large
+    result = {"code": error.code, "message": error.message, **details}
+    status = _STATUSES.get(error.code, "failed")
+    if isinstance(error, NodeError):  # whatever the node has called itself
+        status = "failed"
+    return Called(status, result, error.message)
+
+
+def _succeeded(entry: Entry, value: Any) -> Called:
+    kind = type(value)
+    if kind in _SAME or (kind is int and INTEGER_MIN <= value <= INTEGER_MAX):
+        return Called("succeeded", value)
+    body, failures = entry.encode_items([value])
+    if failures:
+        return failed_by(failures[0][1])
+    return Called("succeeded", decode_value(body)[0])
