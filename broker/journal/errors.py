@@ -16,6 +16,10 @@ class DamageError(JournalError):
     """What was read is not what was written: a checksum is wrong, or something is missing."""
 
 
+class NewerFormatError(DamageError):
+    """What was read is whole, and of a format that this version does not know."""
+
+
 class UnusableStoreError(JournalError):
     """A folder holds no store that can be used: foreign, newer, damaged, in use, not accessible."""
 

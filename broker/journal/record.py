@@ -17,7 +17,7 @@ from msgspec import Raw
 from ..wire.codec import DECODE_ERRORS
 from ..wire.errors import ErrorDetails
 from ..wire.messages import NIL, ItemFailure
-from .errors import DamageError
+from .errors import DamageError, NewerFormatError
 
 FORMAT_VERSION: Final = 1
 
@@ -31,6 +31,7 @@ INDEX_MAX: Final = 2**INDEX_BITS - 1
 GENERATION_MAX: Final = 2**23 - 1  # so that a sequence number fits into 63 bits
 
 _HEADER: Final = Layout("<BI")  # version, checksum
+HEADER_BYTES: Final = _HEADER.size
 
 Status = Literal["open", "done", "failed", "cancelled", "interrupted", "poisoned"]
 EndStatus = Literal["done", "failed", "cancelled", "interrupted", "poisoned"]
@@ -207,23 +208,26 @@ def sequence_at(key: bytes) -> int:
 
 def seal(place: bytes, body: bytes) -> bytes:
     """Put version and checksum before what is to be kept at a place: name of the table and key."""
-    return _HEADER.pack(FORMAT_VERSION, _checksum(place, body)) + body
+    return _HEADER.pack(FORMAT_VERSION, _checksum(place, FORMAT_VERSION, body)) + body
 
 
 def unseal(place: bytes, sealed: bytes | memoryview) -> bytes:
     """Return what was sealed for that place.
 
     Raises:
-        DamageError: It is not what was written there, or of a newer format.
+        DamageError: It is not what was written there.
+        NewerFormatError: It is, by a newer version.
     """
-    if len(sealed) < _HEADER.size:
+    if len(sealed) < HEADER_BYTES:
         raise DamageError(f"{_shown(place)}: {len(sealed)} bytes are no record")
     version, checksum = _HEADER.unpack_from(sealed)
-    body = bytes(sealed[_HEADER.size :])
-    if _checksum(place, body) != checksum:
+    body = bytes(sealed[HEADER_BYTES:])
+    if _checksum(place, version, body) != checksum:
         raise DamageError(f"{_shown(place)}: the checksum is wrong")
     if version != FORMAT_VERSION:
-        raise DamageError(f"{_shown(place)}: version {version} is not known, only {FORMAT_VERSION}")
+        raise NewerFormatError(
+            f"{_shown(place)}: version {version} is not known, only {FORMAT_VERSION}"
+        )
     return body
 
 
@@ -233,14 +237,23 @@ def read_record(place: bytes, sealed: bytes | memoryview) -> Record:
     Raises:
         DamageError: It is not what was written there, or can't be read.
     """
+    return parse_record(place, unseal(place, sealed))
+
+
+def parse_record(place: bytes, body: bytes) -> Record:
+    """Return the record that was unsealed from a place.
+
+    Raises:
+        DamageError: It can't be read.
+    """
     try:
-        return decode_record.decode(unseal(place, sealed))
+        return decode_record.decode(body)
     except DECODE_ERRORS as error:
         raise DamageError(f"{_shown(place)}: {error}") from error
 
 
-def _checksum(place: bytes, body: bytes) -> int:
-    return crc32(body, crc32(place))
+def _checksum(place: bytes, version: int, body: bytes) -> int:
+    return crc32(body, crc32(place + bytes((version,))))
 
 
 def _shown(place: bytes) -> str:

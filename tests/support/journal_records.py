@@ -35,16 +35,9 @@ def accepted(run: int = FIRST, **fields: object) -> Accepted:
 
 
 def ended(state: RunState, status: str = "done", **fields: object) -> Ended:
-    failure = None if status == "done" else DEATH
-    given = (
-        {"value": value(3), "failure": failure, **fields}
-        if status == "done"
-        else {
-            "failure": failure,
-            **fields,
-        }
-    )
-    return Ended(state.run, state.last, state.token, state.last, status, **given)  # type: ignore[arg-type]
+    given = {"value": value(3)} if status == "done" else {"failure": DEATH}
+    given |= {"at_ns": state.last, **fields}  # type: ignore[dict-item]
+    return Ended(state.run, state.last, state.token, status=status, **given)  # type: ignore[arg-type]
 
 
 class Story:
