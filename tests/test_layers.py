@@ -56,6 +56,7 @@ PURE = (
     "broker/journal/batch.py",
     "broker/journal/errors.py",
     "broker/journal/fold.py",
+    "broker/journal/messages.py",
     "broker/journal/record.py",
     "broker/journal/rows.py",
     "broker/lifecycle.py",

@@ -23,6 +23,7 @@ from .rows import (
     COUNTS_KEY,
     FORMAT_KEY,
     PRUNED_KEY,
+    Counts,
     Format,
     Generation,
     Table,
@@ -163,7 +164,7 @@ class Ledger:
                     state = read_state(Table.DONE, key, sealed)
                     if chosen is not None:
                         expired = chosen(state)
-                    elif _exceeds(removal, retention):
+                    elif exceeds(removal.counts, retention):
                         expired = True
                     elif state.accepted_at_ns <= oldest_ns:
                         expired = state.ended_at_ns <= oldest_ns
@@ -184,8 +185,9 @@ class Ledger:
         return Slice(removal.runs, damaged, not next_key)
 
 
-def _exceeds(removal: Removal, retention: Retention) -> bool:
-    return removal.counts.done > retention.runs or removal.counts.bytes > retention.bytes
+def exceeds(counts: Counts, retention: Retention) -> bool:
+    """Whether there are more ended runs than are kept, whatever their age."""
+    return bool(counts.done) and (counts.done > retention.runs or counts.bytes > retention.bytes)
 
 
 def _row(key: bytes, row: object) -> Put:

@@ -11,7 +11,6 @@ Mirror: tests/broker/journal/test_place.py.
 
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 from struct import Struct as Layout
 from typing import Final, Self
@@ -27,9 +26,11 @@ BALLAST_NAME: Final = "ballast"
 COMPACTED_NAME: Final = "compacted.mdb"
 OUR_NAMES: Final = frozenset({LOCK_NAME, DATA_NAME, READERS_NAME, BALLAST_NAME, COMPACTED_NAME})
 
-BALLAST_BYTES: Final = 64 * MIB
-FLOOR_BYTES: Final = 256 * MIB
-FLOOR_SHARE: Final = 0.05
+BALLAST_BYTES_MAX: Final = 64 * MIB
+BALLAST_SHARE: Final = 1 / 16
+FLOOR_BYTES_MAX: Final = 1024 * MIB
+FLOOR_SHARE: Final = 1 / 20
+"""Shares of the disk, so that a small one can be used; at most so much, so that a large one can."""
 
 _META: Final = Layout("=II")  # magic, version of LMDB's data format
 _MAGIC: Final = 0xBEEFC0DE
@@ -67,16 +68,16 @@ class DataFolder:
         """Let go of the folder."""
         os.close(self._lock)
 
-    def make_ballast(self, size: int = BALLAST_BYTES) -> bool:
+    def make_ballast(self, size: int) -> bool:
         """Reserve room, unless it is reserved already; `False` if there is none."""
-        path = self.path / BALLAST_NAME
-        with suppress(OSError):
-            if path.stat().st_size >= size:
-                return True
+        if self.ballast_bytes >= size:
+            return True
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                self.path / BALLAST_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
             try:
-                os.posix_fallocate(descriptor, 0, max(1, size))
+                os.posix_fallocate(descriptor, 0, size)
             finally:
                 os.close(descriptor)
         except OSError:
@@ -93,16 +94,27 @@ class DataFolder:
         return True
 
     @property
+    def ballast_bytes(self) -> int:
+        """Room that is reserved now."""
+        try:
+            return (self.path / BALLAST_NAME).stat().st_size
+        except OSError:
+            return 0
+
+    @property
     def free_bytes(self) -> int:
         """Room on the disk for this user."""
         disk = os.statvfs(self.path)
         return disk.f_bavail * disk.f_frsize
 
-    @property
-    def floor_bytes(self) -> int:
-        """How much room there should be, so that others on the disk are not starved by us."""
+    def default_sizes(self) -> tuple[int, int]:
+        """Return how much to reserve as ballast, and how much should be free besides."""
         disk = os.statvfs(self.path)
-        return max(FLOOR_BYTES, int(FLOOR_SHARE * disk.f_blocks * disk.f_frsize))
+        size = disk.f_blocks * disk.f_frsize
+        return (
+            min(BALLAST_BYTES_MAX, int(size * BALLAST_SHARE)),
+            min(FLOOR_BYTES_MAX, int(size * FLOOR_SHARE)),
+        )
 
 
 def has_store(path: Path) -> bool:

@@ -21,7 +21,6 @@ from .record import (
     Accepted,
     Ended,
     Record,
-    Status,
     TaskDone,
     WithValue,
     key_of,
@@ -32,6 +31,7 @@ from .rows import (
     FORMAT_KEY,
     PRUNED_KEY,
     Counts,
+    Filter,
     Format,
     Pruned,
     Table,
@@ -55,34 +55,6 @@ _LOOKED_AT_MAX: Final = 20 * PAGE_RUNS
 
 Event = tuple[int, Record]
 """Sequence number, record."""
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Which runs are listed: those that meet all that is given.
-
-    Attributes:
-        statuses: One of these.
-        node: Full name of the node.
-        owner: Whose they are.
-        since_ns: Accepted at or after that, nanoseconds since 1970.
-        until_ns: Accepted before that.
-    """
-
-    statuses: tuple[Status, ...] = ()
-    node: str | None = None
-    owner: str | None = None
-    since_ns: int | None = None
-    until_ns: int | None = None
-
-    def meets(self, state: RunState) -> bool:
-        """Whether a run is one of these."""
-        return (
-            (not self.statuses or state.status in self.statuses)
-            and self.node in (None, state.node)
-            and self.owner in (None, state.owner)
-            and (self.since_ns is None or state.accepted_at_ns >= self.since_ns)
-            and (self.until_ns is None or state.accepted_at_ns < self.until_ns)
-        )
 
 
 class Page(msgspec.Struct, frozen=True, array_like=True):

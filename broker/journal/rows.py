@@ -16,7 +16,7 @@ from msgspec import Raw
 from ..wire.codec import DECODE_ERRORS
 from .errors import DamageError
 from .fold import RunState
-from .record import DIGEST_BYTES, SECRET_BYTES, SEQUENCE_BYTES, key_of, seal, unseal
+from .record import DIGEST_BYTES, SECRET_BYTES, SEQUENCE_BYTES, Status, key_of, seal, unseal
 
 KEY_HASH_BYTES: Final = 16
 APART_BYTES_MIN: Final = 1024
@@ -105,6 +105,34 @@ class Uses(msgspec.Struct, frozen=True, array_like=True):
 
     places: int
     size: int
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Which runs are listed: those that meet all that is given.
+
+    Attributes:
+        statuses: One of these.
+        node: Full name of the node.
+        owner: Whose they are.
+        since_ns: Accepted at or after that, nanoseconds since 1970.
+        until_ns: Accepted before that.
+    """
+
+    statuses: tuple[Status, ...] = ()
+    node: str | None = None
+    owner: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+    def meets(self, state: RunState) -> bool:
+        """Whether a run is one of these."""
+        return (
+            (not self.statuses or state.status in self.statuses)
+            and self.node in (None, state.node)
+            and self.owner in (None, state.owner)
+            and (self.since_ns is None or state.accepted_at_ns >= self.since_ns)
+            and (self.until_ns is None or state.accepted_at_ns < self.until_ns)
+        )
 
 
 FORMAT_KEY: Final = b"format"

@@ -10,9 +10,9 @@ from journal_stores import EPOCH, NOW_NS, commit, filled, ledger
 from pronghorn.broker.journal.checking import check_folder
 from pronghorn.broker.journal.errors import HistoryError, UnusableStoreError
 from pronghorn.broker.journal.ledger import SLICE_RECORDS, Ledger, Retention
-from pronghorn.broker.journal.reading import Filter, find_key, find_run, list_runs
+from pronghorn.broker.journal.reading import find_key, find_run, list_runs
 from pronghorn.broker.journal.record import key_of, sequence_of
-from pronghorn.broker.journal.rows import FORMAT_KEY, Format, Table, sealed_row
+from pronghorn.broker.journal.rows import FORMAT_KEY, Filter, Format, Table, sealed_row
 from pronghorn.broker.journal.store import Put
 
 DAY_NS = 24 * 3600 * 10**9

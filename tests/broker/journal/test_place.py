@@ -9,9 +9,10 @@ from journal_stores import filled
 
 from pronghorn.broker.journal.errors import UnusableStoreError
 from pronghorn.broker.journal.place import (
+    BALLAST_BYTES_MAX,
     BALLAST_NAME,
     DATA_NAME,
-    FLOOR_BYTES,
+    FLOOR_BYTES_MAX,
     DataFolder,
     check_ours,
     has_store,
@@ -105,6 +106,8 @@ def test_room_and_floor(tmp_path: Path) -> None:
     folder = DataFolder.hold(tmp_path / "journal")
     disk = os.statvfs(tmp_path)
     assert 0 <= folder.free_bytes <= disk.f_blocks * disk.f_frsize
-    assert folder.floor_bytes >= FLOOR_BYTES
+    ballast, floor = folder.default_sizes()
+    assert 0 < ballast <= BALLAST_BYTES_MAX
+    assert 0 < floor <= FLOOR_BYTES_MAX
     folder.close()
     sync_folder(tmp_path)

@@ -10,7 +10,6 @@ from journal_stores import EPOCH, NOW_NS, commit, filled, ledger
 from pronghorn.broker.journal.errors import DamageError
 from pronghorn.broker.journal.ledger import Ledger
 from pronghorn.broker.journal.reading import (
-    Filter,
     Value,
     events,
     find_key,
@@ -24,7 +23,7 @@ from pronghorn.broker.journal.reading import (
     value_of,
 )
 from pronghorn.broker.journal.record import Ended, key_of
-from pronghorn.broker.journal.rows import Table
+from pronghorn.broker.journal.rows import Filter, Table
 from pronghorn.broker.journal.store import Delete, Put, Store, View
 
 
