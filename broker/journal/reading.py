@@ -142,7 +142,7 @@ def find_run(view: View, run: int, secret: bytes) -> RunState | None:
         DamageError: It is damaged.
     """
     state = find_state(view, run)
-    if state is None or not compare_digest(_accepted(view, run).secret, secret):
+    if state is None or not compare_digest(secret_of(view, run), secret):
         return None
     return state
 
@@ -161,6 +161,15 @@ def find_key(view: View, owner: str, key: str) -> RunState | None:
     if state is None or (state.owner, state.key) != (owner, key):
         raise DamageError(f"the key {key!r} leads to run {run}, which is not there or not its own")
     return state
+
+
+def secret_of(view: View, run: int) -> bytes:
+    """Return the part of a run's id that can't be guessed.
+
+    Raises:
+        DamageError: The run's beginning is missing or damaged.
+    """
+    return _accepted(view, run).secret
 
 
 def list_runs(view: View, chosen: Filter, *, before: int | None = None, limit: int) -> Page:

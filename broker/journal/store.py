@@ -193,6 +193,12 @@ class Store:
         self._check_process()
         return self._environment.reader_check()
 
+    def other_readers(self) -> list[int]:
+        """List the processes besides this one that have read since they opened the store."""
+        self._environment.reader_check()
+        lines = self._environment.readers().splitlines()[1:]  # the first has the headings
+        return sorted({int(line.split()[0]) for line in lines} - {self._pid})
+
     def copy_to(self, descriptor: int, *, compact: bool) -> None:
         """Write a copy of the store, as it is now, to an open file, and sync it.
 
