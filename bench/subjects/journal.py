@@ -21,6 +21,7 @@ from pronghorn.broker.journal.messages import (
     FromJournal,
     Hello,
     Question,
+    Refusing,
     Welcome,
     broker_end,
     frames_of,
@@ -193,8 +194,9 @@ class Broker(FrameWriter):
             self.refusing = message.refusing
             self.backlog = Backlog(generation_of(message.acknowledged))
             assert message.acknowledged == self.backlog.acknowledged, "the epoch is not new"
+        elif isinstance(message, Refusing):
+            self.refusing = message.reason
         else:
-            self.refusing = getattr(message, "reason", self.refusing)
             self.answers.append((message, buffers))
 
     def close(self) -> None:

@@ -24,7 +24,10 @@ DATA_NAME: Final = "data.mdb"
 READERS_NAME: Final = "lock.mdb"
 BALLAST_NAME: Final = "ballast"
 COMPACTED_NAME: Final = "compacted.mdb"
-OUR_NAMES: Final = frozenset({LOCK_NAME, DATA_NAME, READERS_NAME, BALLAST_NAME, COMPACTED_NAME})
+CREATING_NAME: Final = "creating"
+OUR_NAMES: Final = frozenset(
+    {LOCK_NAME, DATA_NAME, READERS_NAME, BALLAST_NAME, COMPACTED_NAME, CREATING_NAME}
+)
 
 BALLAST_BYTES_MAX: Final = 64 * MIB
 BALLAST_SHARE: Final = 1 / 16

@@ -11,7 +11,9 @@ Transactions must be short: pages that a reader still sees can't be used again.
 Mirror: tests/broker/journal/test_store.py.
 """
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +23,13 @@ import lmdb
 import lmdb.verify
 
 from .errors import DamageError, LostStoreError, NoSpaceError, UnusableStoreError
-from .place import DATA_NAME, sync_folder
+from .place import CREATING_NAME, DATA_NAME, sync_folder
 from .rows import Table, unsealed
 
 MAP_BYTES: Final = 64 * 1024**3
 _MAP_BYTES_MIN: Final = 64 * 1024**2
 _READERS_MAX: Final = 126
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SPARE_BYTES: Final = 1024**2
 """With less room on the disk than that, a write that fails has failed for want of it: LMDB reports
 a short write as an I/O error."""
@@ -114,18 +117,15 @@ class Store:
         Raises:
             UnusableStoreError: It can't be opened.
         """
-        is_new = not (path / DATA_NAME).exists()
+        if not (path / DATA_NAME).exists():
+            _create(path)
         environment = _open(path, map_bytes=map_bytes, readonly=False)
         try:
             environment.reader_check()  # those that ended without a word
-            tables = {table: environment.open_db(table.value, create=True) for table in Table}
-            if is_new:
-                environment.sync(force=True)
-                sync_folder(path)
-        except (lmdb.Error, OSError) as error:
+            return cls(environment, _tables(environment), path)
+        except lmdb.Error as error:
             environment.close()
-            raise UnusableStoreError(f"can't use the journal in {path}: {error}") from error
-        return cls(environment, tables, path)
+            raise UnusableStoreError(f"{path} holds no journal of ours: {error}") from error
 
     @classmethod
     def open_to_read(cls, path: Path) -> Self:
@@ -136,11 +136,10 @@ class Store:
         """
         environment = _open(path, map_bytes=MAP_BYTES, readonly=True)
         try:
-            tables = {table: environment.open_db(table.value, create=False) for table in Table}
+            return cls(environment, _tables(environment), path)
         except lmdb.Error as error:
             environment.close()
             raise UnusableStoreError(f"{path} holds no journal of ours: {error}") from error
-        return cls(environment, tables, path)
 
     def close(self) -> None:
         """Close the store."""
@@ -176,7 +175,7 @@ class Store:
             except lmdb.MapFullError:
                 self._grow()
             except lmdb.Error as error:
-                if self._is_full():
+                if error.code in _NO_SPACE or self._is_full():
                     raise NoSpaceError(f"no room on the disk of {self.path}: {error}") from error
                 raise LostStoreError(f"writing to {self.path} failed: {error}") from error
 
@@ -246,6 +245,35 @@ class Store:
         """Refuse to touch what a parent has open: LMDB would let its child write."""
         if os.getpid() != self._pid:
             raise LostStoreError(f"{self.path} was opened by process {self._pid}, not by this one")
+
+
+def _create(path: Path) -> None:
+    """Make an empty store; when it has its name it is whole, whatever happens.
+
+    Raises:
+        UnusableStoreError: It can't be made.
+    """
+    new = path / CREATING_NAME
+    try:
+        shutil.rmtree(new, ignore_errors=True)  # of a start that was cut off
+        new.mkdir(mode=0o700)
+        environment = _open(new, map_bytes=_MAP_BYTES_MIN, readonly=False)
+        try:
+            with environment.begin(write=True) as transaction:
+                for table in Table:
+                    environment.open_db(table.value, txn=transaction, create=True)
+            environment.sync(force=True)
+        finally:
+            environment.close()
+        os.replace(new / DATA_NAME, path / DATA_NAME)
+        shutil.rmtree(new)
+        sync_folder(path)
+    except (lmdb.Error, OSError) as error:
+        raise UnusableStoreError(f"can't make a journal in {path}: {error}") from error
+
+
+def _tables(environment: lmdb.Environment) -> _Databases:
+    return {table: environment.open_db(table.value, create=False) for table in Table}
 
 
 def page_problems(path: Path) -> list[str]:
