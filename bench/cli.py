@@ -29,6 +29,7 @@ from .scenarios import (
     claims,
     faults,
     idle,
+    journal,
     links,
     maps,
     rtt,
@@ -51,6 +52,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "claims": claims.measure,
     "faults": faults.measure,
     "changes": changes.measure,
+    "journal": journal.measure,
 }
 
 

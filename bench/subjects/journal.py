@@ -62,6 +62,7 @@ class Journal:
     def _first(self) -> ControlMessage:
         received = self.channel.receive()
         if not received:
+            self.channel.close()
             raise AssertionError(f"the journal ended with {self.process.wait()}")
         return received[0][0]
 

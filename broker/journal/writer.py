@@ -16,6 +16,7 @@ to accept nothing new meanwhile; nothing else has a timer.
 Mirror: tests/broker/journal/test_writer.py.
 """
 
+import gc
 import logging
 import os
 import select
@@ -59,7 +60,7 @@ from .store import Store
 
 _log = logging.getLogger("pronghorn.broker.journal.writer")  # as a program it would be __main__
 
-CHECK_S: Final = 0.5
+CHECK_S: Final = 0.25
 """How long a store is looked at before it is trusted, besides what is always looked at."""
 
 RETRY_S: Final = 1.0
@@ -69,6 +70,7 @@ _ANSWER_BYTES_MAX: Final = 8 * MIB  # that a broker has not read; then its quest
 _PRUNE_PAUSE_S: Final = 0.05  # between two slices while there are records to commit
 _SPACE_PAUSE_S: Final = 1.0  # between two looks at the disk
 _AGE_PAUSE_S: Final = 3600.0  # between two rounds of retention by age, if anything happens at all
+_GC_ALLOCATIONS: Final = 50_000  # surplus of new containers before the collector looks at them
 _STOP_S: Final = 10.0  # to keep what was written, at the end, when there is no room for it
 
 _QUESTIONS: Final = get_args(Question)
@@ -468,6 +470,9 @@ def main() -> int:
         return 1
     for warning in writer.warnings:
         _log.error("damage that concerns no open run: %s", warning)
+    # What a commit leaves behind holds no cycles, so looking for them often is wasted.
+    gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS)
     try:
         channel.send(JournalOpened(writer.open_runs, writer.warnings))
         writer.run()
