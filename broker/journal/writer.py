@@ -20,7 +20,6 @@ import gc
 import logging
 import os
 import select
-import socket
 import sys
 import time
 from collections import deque
@@ -32,8 +31,6 @@ from ..wire.channel import GONE, ControlChannel
 from ..wire.codec import DECODE_ERRORS
 from ..wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
 from ..wire.limits import MIB
-from ..wire.link import READ_BYTES_MAX
-from ..wire.stream import FrameWriter
 from ..wire.version import SERVER_NAME
 from .answers import answer
 from .batch import CommitQueue
@@ -49,14 +46,13 @@ from .messages import (
     Refusing,
     ToJournal,
     Welcome,
-    encode_message,
     frames_of,
-    journal_end,
 )
 from .place import DataFolder, has_store
 from .posting import Buffers
 from .record import Record
 from .store import Store
+from .stream import BrokerStream
 
 _log = logging.getLogger("pronghorn.broker.journal.writer")  # as a program it would be __main__
 
@@ -75,50 +71,6 @@ _STOP_S: Final = 10.0  # to keep what was written, at the end, when there is no 
 
 _QUESTIONS: Final = get_args(Question)
 _RECORDS: Final = get_args(Record)
-
-
-class BrokerStream(FrameWriter):
-    """The stream of one broker; owns its socket."""
-
-    __slots__ = ("_reader", "alive", "fd")
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(socket.socket(fileno=descriptor))
-        self._socket.setblocking(False)
-        self.fd = descriptor
-        self.alive = True  # until all that the other end wrote was read
-        self._reader = journal_end()
-
-    def receive(self) -> tuple[list[tuple[ToJournal, Buffers]], int]:
-        """Read once, without waiting: messages that are complete now, and the bytes read.
-
-        Raises:
-            ValueError: They can't be read (or another of DECODE_ERRORS).
-        """
-        try:
-            data = self._socket.recv(READ_BYTES_MAX)
-        except BlockingIOError:
-            return [], 0
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            self.alive = False
-            return [], 0
-        return self._reader.feed(data), len(data)
-
-    def tell(self, message: FromJournal) -> None:
-        """Write a message; what does not fit is kept, in order."""
-        self.write(encode_message(message))
-
-    def break_off(self) -> None:
-        """Read and write no more; the other end gets what was written."""
-        self.alive = False
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
 
 
 class Writer:
@@ -164,7 +116,6 @@ class Writer:
         self._prune_ages_at = 0.0
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
-        self._look_at_disk(time.monotonic())
 
     @property
     def open_runs(self) -> int:
@@ -179,6 +130,7 @@ class Writer:
             DamageError: It is damaged where it is to be written to.
         """
         try:
+            self._look_at_disk(time.monotonic())
             while self._wait():
                 self._read()
                 self._commit()
@@ -281,13 +233,15 @@ class Writer:
         return read
 
     def _take(self, message: ToJournal, buffers: Buffers, size: int) -> None:
+        if self._stream is None or not self._stream.alive:  # it was broken off just now
+            return
         if isinstance(message, _RECORDS) and self._welcomed:
             self._queue.put((message, buffers), size)
         elif isinstance(message, _QUESTIONS) and self._welcomed:
             self._questions.append(message)
         elif isinstance(message, Hello) and self._hello is None and not self._welcomed:
             self._hello = message
-        elif self._stream is not None and self._stream.alive:
+        else:
             self._break_off(f"{type(message).__name__} is not expected")
 
     def _change_streams(self) -> None:

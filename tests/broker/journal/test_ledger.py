@@ -261,3 +261,16 @@ def test_a_damaged_run_is_passed_over(tmp_path: Path) -> None:
     report = check_folder(tmp_path)
     assert report.problem_count
     assert not report.fatal
+
+
+# --- room ------------------------------------------------------------------------------------
+
+
+def test_the_map_grows_under_load_and_nothing_is_lost(tmp_path: Path) -> None:
+    with ledger(tmp_path, map_bytes=256 * 1024) as books:
+        run = books.begin_epoch(EPOCH, NOW_NS) + 1
+        for number in range(100):
+            books.commit([(accepted(run + number, value=value(f"{number}" * 20_000)), ())])
+        assert books._store.map_bytes() >= 2 * 1024**2
+        assert len(books.open) == 100
+    whole(tmp_path)
