@@ -51,6 +51,7 @@ from .messages import (
 from .place import DataFolder, has_store
 from .posting import Buffers
 from .record import Record
+from .room import Room
 from .store import Store
 from .stream import BrokerStream
 
@@ -83,12 +84,13 @@ class Writer:
             UnusableStoreError: It can't be used; the message says what to do.
         """
         self._channel = channel
-        self._folder = folder
         self._retention = Retention(age_s=config.age_s, runs=config.runs, bytes=config.bytes)
-        self._quota_bytes = config.quota_bytes
-        ballast, floor = folder.default_sizes()
-        self._ballast_bytes = ballast if config.ballast_bytes is None else config.ballast_bytes
-        self._floor_bytes = floor if config.floor_bytes is None else config.floor_bytes
+        self._room = Room(
+            folder,
+            quota_bytes=config.quota_bytes,
+            ballast_bytes=config.ballast_bytes,
+            floor_bytes=config.floor_bytes,
+        )
         self.warnings = _check(folder.path)
         self._store = Store.open_to_write(folder.path)
         try:
@@ -312,7 +314,7 @@ class Writer:
 
     def _on_no_space(self, why: str, now: float) -> None:
         """Give the reserved room to what is open; when that is used up too, wait for more."""
-        self._blocked_until = now if self._folder.drop_ballast() else now + RETRY_S
+        self._blocked_until = now if self._room.give_reserve() else now + RETRY_S
         self._look_at_disk_at = now + RETRY_S
         self._refuse(why)
 
@@ -334,21 +336,7 @@ class Writer:
             return
         self._look_at_disk_at = now + _SPACE_PAUSE_S
         self._store.clear_readers()
-        self._refuse(self._what_lacks())
-
-    def _what_lacks(self) -> str:
-        path, reserve = self._folder.path, self._ballast_bytes
-        with self._store.view() as view:
-            used = view.used_bytes()
-        if used >= self._quota_bytes:
-            return f"the journal in {path} has {used} bytes, its quota is {self._quota_bytes}"
-        free = self._folder.free_bytes + self._folder.ballast_bytes - reserve
-        if free < self._floor_bytes or not self._folder.make_ballast(reserve):
-            return (
-                f"the disk of {path} has no more than {max(0, free)} bytes left, besides a "
-                f"reserve of {reserve}: less than {self._floor_bytes}"
-            )
-        return ""
+        self._refuse(self._room.lacks(self._store))
 
     def _tend(self) -> None:
         """Do what can wait: look for room again, and remove what is kept no longer."""

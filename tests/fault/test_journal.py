@@ -252,7 +252,7 @@ def test_below_the_floor_new_runs_are_refused_and_open_ones_end(disk: Path) -> N
         broker.write_record(ended(story.states[run]))
         broker.settle()
         broker.until(lambda: broker.refusing)
-        assert "bytes left" in broker.refusing
+        assert "bytes left besides a reserve" in broker.refusing
         filler.unlink()
         broker.until(lambda: not broker.refusing)
         broker.close()
