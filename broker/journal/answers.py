@@ -34,6 +34,7 @@ from .reading import (
     last_record,
     list_runs,
     open_runs,
+    record_at,
     value_of,
 )
 from .record import WithValue
@@ -89,10 +90,8 @@ def _of_run(view: View, question: ReadEvents | ReadValue) -> Reply:
 def _record_with_value(view: View, state: RunState, sequence: int) -> WithValue | None:
     if not sequence:
         return None if state.status == "open" else last_record(view, state)
-    for number, record in events(view, state, start=sequence, limit=1):
-        if number == sequence and isinstance(record, WithValue):
-            return record
-    return None
+    record = record_at(view, state, sequence)
+    return record if isinstance(record, WithValue) else None
 
 
 def _statistics(store: Store, ledger: Ledger, view: View, question_id: int) -> Statistics:

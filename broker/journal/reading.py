@@ -237,6 +237,8 @@ def read_backwards(view: View, state: RunState) -> Iterator[tuple[int, Record, i
 def events(view: View, state: RunState, *, start: int = 0, limit: int = PAGE_RUNS) -> list[Event]:
     """Return the records of a run from a sequence number on, in order.
 
+    It costs as much as all records from there to the end, whatever the limit.
+
     Raises:
         DamageError: One is missing or damaged.
     """
@@ -247,6 +249,16 @@ def events(view: View, state: RunState, *, start: int = 0, limit: int = PAGE_RUN
         found.append((sequence, record))
     found.reverse()
     return found[:limit]
+
+
+def record_at(view: View, state: RunState, sequence: int) -> Record | None:
+    """Return the record of a run that has a number, `None` if none of it has.
+
+    Raises:
+        DamageError: It is damaged.
+    """
+    record = _record(view, sequence)
+    return record if record is not None and record.run == state.run else None
 
 
 def value_of(view: View, record: WithValue) -> Value:
@@ -295,9 +307,13 @@ def _rows_before(view: View, table: Table, start: bytes) -> Iterator[tuple[bytes
 
 
 def _accepted(view: View, run: int) -> Accepted:
-    key = key_of(run)
-    body = view.get(Table.LOG, key)
-    record = None if body is None else parse_record(Table.LOG.place(key), body)
+    record = _record(view, run)
     if not isinstance(record, Accepted) or record.run != run:
         raise DamageError(f"run {run} has a state and no beginning")
     return record
+
+
+def _record(view: View, sequence: int) -> Record | None:
+    key = key_of(sequence)
+    body = view.get(Table.LOG, key)
+    return None if body is None else parse_record(Table.LOG.place(key), body)

@@ -20,6 +20,7 @@ from pronghorn.broker.journal.reading import (
     open_runs,
     params_of,
     read_counts,
+    record_at,
     value_of,
 )
 from pronghorn.broker.journal.record import Ended, key_of
@@ -56,6 +57,10 @@ def test_every_run_is_found_with_its_state_and_its_records(view: View, story: St
         assert [(sequence, type(each)) for sequence, each in read] == told
         assert events(view, state, start=told[-1][0]) == read[-1:]
         assert events(view, state, start=told[0][0] + 1, limit=1) == read[1:2]
+        assert [type(record_at(view, state, sequence)) for sequence, _ in told] == [
+            kind for _, kind in told
+        ]
+        assert record_at(view, state, story.sequence + 1) is None
         if state.key is not None:
             assert find_key(view, state.owner, state.key) == state
         if state.status != "open":
@@ -81,6 +86,11 @@ def test_buffers_come_with_their_value(books: Ledger) -> None:
         found = params_of(view, books.open[FIRST])
     assert found == Value(found.content, (b"one", b"two"), 1)
     assert bytes(found.content) == bytes(value(["a"]))
+
+
+def test_a_record_of_another_run_is_none_of_its_own(view: View, story: Story) -> None:
+    first, second, *_ = story.states.values()
+    assert record_at(view, first, second.run) is None
 
 
 def test_a_wrong_secret_finds_nothing(view: View, story: Story) -> None:
