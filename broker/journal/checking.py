@@ -25,12 +25,13 @@ from .fold import RunState, fold
 from .reading import (
     check_format,
     find_key,
+    read_at,
     read_backwards,
     read_counts,
     read_pruned,
     read_state,
 )
-from .record import Accepted, Record, WithValue, key_of, parse_record, read_record, sequence_at
+from .record import Accepted, Record, WithValue, key_of, read_record, sequence_at
 from .rows import (
     Counts,
     Table,
@@ -234,8 +235,7 @@ def _check_keys(view: View, report: Report) -> int:
         rows += 1
         try:
             run = decoded(decode_number, unsealed(Table.KEYS, key, sealed), Table.KEYS)
-            body = view.get(Table.LOG, key_of(run))
-            record = None if body is None else parse_record(Table.LOG.place(key_of(run)), body)
+            record = read_at(view, run)
             if not isinstance(record, Accepted) or record.key is None:
                 raise DamageError(f"a key leads to run {run}, which has none")
             if key_hash(record.owner, record.key) != key:

@@ -119,6 +119,17 @@ def read_state(table: Table, key: bytes, sealed: bytes) -> RunState:
     return decoded(decode_state, unsealed(table, key, sealed), table)
 
 
+def read_at(view: View, sequence: int) -> Record | None:
+    """Return the record that has a number, `None` if none has.
+
+    Raises:
+        DamageError: It is damaged.
+    """
+    key = key_of(sequence)
+    body = view.get(Table.LOG, key)
+    return None if body is None else parse_record(Table.LOG.place(key), body)
+
+
 def find_state(view: View, run: int) -> RunState | None:
     """Return the state of a run, `None` if it is not there.
 
@@ -257,7 +268,7 @@ def record_at(view: View, state: RunState, sequence: int) -> Record | None:
     Raises:
         DamageError: It is damaged.
     """
-    record = _record(view, sequence)
+    record = read_at(view, sequence)
     return record if record is not None and record.run == state.run else None
 
 
@@ -307,13 +318,7 @@ def _rows_before(view: View, table: Table, start: bytes) -> Iterator[tuple[bytes
 
 
 def _accepted(view: View, run: int) -> Accepted:
-    record = _record(view, run)
+    record = read_at(view, run)
     if not isinstance(record, Accepted) or record.run != run:
         raise DamageError(f"run {run} has a state and no beginning")
     return record
-
-
-def _record(view: View, sequence: int) -> Record | None:
-    key = key_of(sequence)
-    body = view.get(Table.LOG, key)
-    return None if body is None else parse_record(Table.LOG.place(key), body)
