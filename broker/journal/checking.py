@@ -3,20 +3,18 @@
 Opening or reading a damaged file can end a process: LMDB aborts, or touches a page that is not
 there. So a store is looked at by a child that nobody misses, before it is trusted.
 
-    python -m pronghorn.broker.journal.checking DIR [SECONDS]
-
-prints a `Report` as JSON; with SECONDS it looks at what matters most, and then at the rest, newest
-first, for so long.
-
 Mirror: tests/broker/journal/test_checking.py.
 """
 
-import subprocess
-import sys
+import faulthandler
+import os
+import resource
+import signal
+import traceback
 from collections import Counter
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -45,7 +43,6 @@ from .rows import (
 )
 from .store import Store, View, page_problems
 
-MODULE: Final = "pronghorn.broker.journal.checking"
 PROBLEMS_MAX: Final = 100
 _LOOK_AT_CLOCK: Final = 256  # rows between two looks
 
@@ -81,19 +78,39 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def check_in_child(path: Path, *, seconds: float | None = None) -> Report:
-    """Have a child look at the store in a folder; whatever becomes of it is in the report."""
-    command = [sys.executable, "-P", "-m", MODULE, str(path)]
-    if seconds is not None:
-        command.append(str(seconds))
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    """Have a child look at the store in a folder; whatever becomes of it is in the report.
+
+    The child is forked: to be called by a process of one thread that has no store open.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _check_and_exit(path, seconds, writer)
+    os.close(writer)
+    with open(reader, "rb") as told:
+        encoded = told.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status == 0:
+        return msgspec.json.decode(encoded, type=Report)
+    report = Report(complete=False)
+    how = signal.Signals(-status).name if status < 0 else f"status {status}"
+    report.note(f"reading it ended with {how}", fatal=True)
+    return report
+
+
+def _check_and_exit(path: Path, seconds: float | None, writer: int) -> NoReturn:
+    status = 1
     try:
-        return msgspec.json.decode(done.stdout, type=Report)
-    except msgspec.DecodeError:
-        report = Report(complete=False)
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        report.note(f"reading it ended with {how}: {said}", fatal=True)
-        return report
+        # That it ends is no accident that has to be explained.
+        faulthandler.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with open(writer, "wb") as told:
+            told.write(msgspec.json.encode(check_folder(path, seconds=seconds)))
+        status = 0
+    except Exception:  # a defect of ours; damage is in the report
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def check_folder(path: Path, *, seconds: float | None = None, at_rest: bool = False) -> Report:
@@ -270,15 +287,3 @@ def _check_uses(view: View, report: Report, rows: dict[Table, int], used: Counte
                 raise DamageError(f"the value {digest.hex()} is used {used[digest]} times")
         except DamageError as error:
             report.note(error)
-
-
-def main() -> int:
-    """Look at the store in the folder that is the first argument."""
-    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else None
-    report = check_folder(Path(sys.argv[1]), seconds=seconds)
-    sys.stdout.buffer.write(msgspec.json.encode(report))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
