@@ -87,7 +87,7 @@ def check_format(view: View) -> Format | None:
         ) from error
     if row is not None:
         return decoded(decode_format, row, Table.META)
-    if any(view.count(table) for table in Table):
+    if any(view.count(table) for table in Table if table is not Table.META):
         raise UnusableStoreError("the file holds tables of somebody else")
     return None
 

@@ -27,7 +27,7 @@ values of half a page into pages of their own anyway."""
 class Table(Enum):
     """The tables of a store, by their names."""
 
-    META = b"meta"  # a name -> one of the rows below
+    META = b"meta"  # a name -> one of the rows below; LMDB keeps entries of its own among them
     LOG = b"log"  # sequence number -> record
     OPEN = b"open"  # run -> its state, while it is open
     DONE = b"done"  # run -> its state, when it has ended

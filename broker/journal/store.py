@@ -261,7 +261,7 @@ def _create(path: Path) -> None:
         try:
             with environment.begin(write=True) as transaction:
                 for table in Table:
-                    environment.open_db(table.value, txn=transaction, create=True)
+                    environment.open_db(_name(table), txn=transaction, create=True)
             environment.sync(force=True)
         finally:
             environment.close()
@@ -273,7 +273,16 @@ def _create(path: Path) -> None:
 
 
 def _tables(environment: lmdb.Environment) -> _Databases:
-    return {table: environment.open_db(table.value, create=False) for table in Table}
+    return {table: environment.open_db(_name(table), create=False) for table in Table}
+
+
+def _name(table: Table) -> bytes | None:
+    """Return the name of a table's database.
+
+    `META` is in the one without a name: that is written with each commit anyway, for it holds the
+    roots of the others, so its rows cost no page of their own.
+    """
+    return None if table is Table.META else table.value
 
 
 def page_problems(path: Path) -> list[str]:

@@ -19,6 +19,7 @@ from pronghorn.broker.journal.rows import Counts, Pruned, Table, Uses, sealed_ro
 from pronghorn.broker.journal.store import Change, Delete, Put, Store
 
 SEEDS = range(8)
+LMDBS_OWN = {table.value for table in Table}  # entries of the database that META is in
 
 
 @pytest.fixture
@@ -94,8 +95,9 @@ def test_a_row_that_is_gone_is_told(path: Path, story: Story, table: Table) -> N
 def test_a_row_that_was_changed_is_told(path: Path, table: Table) -> None:
     store = Store.open_to_read(path)
     with store.view() as view:
-        key, sealed = Random(1).choice([*view.walk(table)])
+        rows = [row for row in view.walk(table) if row[0] not in LMDBS_OWN or table != Table.META]
     store.close()
+    key, sealed = Random(1).choice(rows)
     change(path, Put(table, key, sealed[:-1] + bytes([sealed[-1] ^ 1])))
     problems = check_folder(path).problems
     assert any("the checksum is wrong" in problem for problem in problems)
