@@ -1,5 +1,6 @@
 """Compiles shim.c, which stands between LMDB and the kernel; see there for what it does."""
 
+import atexit
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +16,9 @@ NEEDS_COMPILER = "there is no C compiler (cc, gcc, clang), which the shim before
 def library() -> str:
     """Compile it, once for each process, and return its path."""
     assert COMPILER is not None, NEEDS_COMPILER
-    path = Path(tempfile.mkdtemp(prefix="pronghorn-shim-")) / "shim.so"
+    folder = tempfile.mkdtemp(prefix="pronghorn-shim-")
+    atexit.register(shutil.rmtree, folder)
+    path = Path(folder) / "shim.so"
     command = [COMPILER, "-shared", "-fPIC", "-O2", "-o", str(path), str(SOURCE), "-ldl"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
