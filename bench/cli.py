@@ -29,6 +29,7 @@ from .scenarios import (
     claims,
     faults,
     idle,
+    journal,
     links,
     maps,
     rtt,
@@ -53,6 +54,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "faults": faults.measure,
     "changes": changes.measure,
     "workflow": workflow.measure,
+    "journal": journal.measure,
 }
 
 

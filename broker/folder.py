@@ -8,7 +8,6 @@ killed, until it has removed the files; and the kernel lets go of it when both a
 Mirror: tests/broker/test_folder.py.
 """
 
-import fcntl
 import os
 import shutil
 import stat
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .wire.errors import InvalidArgumentError
+from .wire.locking import LockHeldError, take_lock
 from .wire.places import STREAM_SUFFIX
 
 LOCK_NAME = "lock"
@@ -86,24 +86,13 @@ class RuntimeFolder:
             InvalidArgumentError: Another process holds it.
             OSError: It can't be made, as when its folder is gone.
         """
-        while True:
-            # No links: somebody may have put one to a file of ours where others may write.
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(path, flags, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_still_there(path, descriptor):
-                    break
-            except BlockingIOError:
-                holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-                os.close(descriptor)
-                raise InvalidArgumentError(
-                    f"another broker (pid {holder}) serves in {path.parent}: "
-                    "stop it, or choose another --name"
-                ) from None
-            os.close(descriptor)  # its last holder removed it meanwhile
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        try:
+            descriptor = take_lock(path)
+        except LockHeldError as held:
+            raise InvalidArgumentError(
+                f"another broker (pid {held.holder}) serves in {path.parent}: "
+                "stop it, or choose another --name"
+            ) from None
         self._locks.append((path, descriptor))
 
 
@@ -143,13 +132,6 @@ def remove_stale(root: Path, prefix: str) -> None:
             continue
         with suppress(InvalidArgumentError):  # in use, by a tree that is about to end
             RuntimeFolder(path).remove()
-
-
-def _is_still_there(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _make_private(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Messages between host, supervisor, broker, template and workers' launch, over control channels.
+"""Messages between host, supervisor, broker, template, journal and workers' launch.
 
 Private to one installation, like the link. A message's file descriptors travel beside it
 (`channel.ControlChannel`), in the order its docstring names.
@@ -275,6 +275,51 @@ class WorkerForked(msgspec.Struct, frozen=True, tag=True):
     pid: int
 
 
+class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Supervisor to journal, first of all.
+
+    Attributes:
+        folder: Where the store is, or is to be made.
+        age_s: Seconds for which ended runs are kept.
+        runs: How many ended runs are kept.
+        bytes: Bytes of records and values from which on ended runs are removed.
+        quota_bytes: Bytes of the store from which on no new runs are accepted.
+        ballast_bytes: Room that is reserved for the end of open runs; by the disk's size if `None`.
+        floor_bytes: Room on the disk below which no new runs are accepted; likewise.
+        log_level: Name of the level of logging.
+    """
+
+    folder: str
+    age_s: float = 7 * 24 * 3600.0
+    runs: int = 1_000_000
+    bytes: int = 4 * 1024**3
+    quota_bytes: int = 16 * 1024**3
+    ballast_bytes: int | None = None
+    floor_bytes: int | None = None
+    log_level: str = "WARNING"
+
+
+class JournalOpened(msgspec.Struct, frozen=True, tag=True):
+    """Journal to supervisor: it takes brokers.
+
+    `open_runs` says how many runs are to be taken up; `warnings` what is damaged and does no harm
+    to others.
+    """
+
+    open_runs: int
+    warnings: tuple[str, ...] = ()
+
+
+class JournalFailed(msgspec.Struct, frozen=True, tag=True):
+    """Journal to supervisor: the store can't be used, and why; it ends after it."""
+
+    message: str
+
+
+class AttachBroker(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to journal: the next broker, the one before it has ended. Descriptor: stream."""
+
+
 ControlMessage = (
     PoolConfig
     | PoolReady
@@ -302,9 +347,13 @@ ControlMessage = (
     | Loaded
     | StartWorker
     | WorkerForked
+    | JournalConfig
+    | JournalOpened
+    | JournalFailed
+    | AttachBroker
 )
 
-DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2}
+DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1}
 """How many file descriptors travel beside a message, none for all others. What comes out of a
 channel is all of them or, where the receiver could not take them, none."""
 

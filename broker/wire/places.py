@@ -1,4 +1,4 @@
-"""Where a broker and its clients meet: runtime folders and endpoints.
+"""Where a broker and its clients meet, and where it keeps what is to last.
 
 Mirror: tests/broker/wire/test_places.py.
 """
@@ -40,13 +40,23 @@ def runtime_folder(name: str) -> Path:
     Raises:
         InvalidArgumentError: The name can't be a folder's name, or its path would be too long.
     """
-    if not _NAME.fullmatch(name):
-        raise InvalidArgumentError(
-            f"{name!r} is no broker name: letters, digits, '.', '_' and '-', at most 64"
-        )
+    _check_name(name)
     folder = runtime_root() / name
     check_ipc_path(str(folder / SOCKET_NAME))
     return folder
+
+
+def data_folder(name: str) -> Path:
+    """Return the folder in which a broker keeps its journal, by its name.
+
+    Raises:
+        InvalidArgumentError: The name can't be a folder's name.
+    """
+    _check_name(name)
+    base = os.environ.get("XDG_STATE_HOME")
+    if not base or not os.path.isabs(base):
+        base = os.path.expanduser("~/.local/state")
+    return Path(base, "pronghorn", name)
 
 
 def endpoint_in(folder: Path | str) -> str:
@@ -118,6 +128,13 @@ def check_endpoint(endpoint: str, *, insecure: bool) -> None:
         raise InvalidArgumentError(
             f"{endpoint} can be reached from the network, and whoever reaches it can run the "
             "nodes: bind 127.0.0.1, or give --insecure if you mean it"
+        )
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidArgumentError(
+            f"{name!r} is no broker name: letters, digits, '.', '_' and '-', at most 64"
         )
 
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from .journal_app import journal_app, runs_app
+
 EPILOG = """\
 \b
 Exit codes:
@@ -76,6 +78,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich would double the time that help takes
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+app.add_typer(runs_app, name="runs")
+app.add_typer(journal_app, name="journal")
 
 Node = Annotated[
     str, typer.Argument(metavar="NODE", help="Its name: module.function, or function where unique.")

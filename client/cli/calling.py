@@ -22,7 +22,7 @@ from .arguments import (
     value_of_file,
 )
 from .connecting import CONNECT_TIMEOUT_S, check_listening
-from .output import is_terminal, json_line, warn, write
+from .output import is_terminal, write_result
 from .waterfall import show_waterfall
 
 if TYPE_CHECKING:
@@ -64,16 +64,16 @@ def call(
             if streams:
                 raise InvalidArgumentError(f"{node} yields parts: --trace is for other nodes")
             result = _traced(client, node, by_position, arguments, as_json=as_json)
-            _print(result, node, as_json=as_json)
+            write_result(result, node, as_json=as_json)
             return
         with ExitStack() as stack:
             if is_terminal(2) and not (as_json or (streams and is_terminal(1))):
                 arguments["on_event"] = stack.enter_context(_Bar()).on_event
             if not streams:
-                _print(client.call(node, *by_position, **arguments), node, as_json=as_json)
+                write_result(client.call(node, *by_position, **arguments), node, as_json=as_json)
                 return
             for part in stack.enter_context(client.stream(node, *by_position, **arguments)):
-                _print(part, node, as_json=as_json)
+                write_result(part, node, as_json=as_json)
 
 
 class _Bar:
@@ -168,14 +168,3 @@ def _with_files(description: NodeDescription | None, params: dict[str, Any]) -> 
         else value
         for name, value in params.items()
     }
-
-
-def _print(result: Any, node: str, *, as_json: bool) -> None:
-    if as_json or not isinstance(result, str | bytes):
-        write(json_line(result, node))
-    elif isinstance(result, str):
-        write(result + "\n")
-    elif is_terminal(1):
-        warn(f"the result has {len(result)} bytes: send them to a file or a pipe, or use --json")
-    else:
-        write(result)

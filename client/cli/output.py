@@ -114,6 +114,47 @@ def write(data: bytes | str) -> None:
     out.flush()
 
 
+def write_result(result: Any, node: str, *, as_json: bool) -> None:
+    """Write what a node returned: text as it is, bytes as they are, all else as a line of JSON.
+
+    Raises:
+        NodeError: JSON can't hold it.
+        OSError: It can't be written.
+    """
+    if as_json or not isinstance(result, str | bytes):
+        write(json_line(result, node))
+    elif isinstance(result, str):
+        write(result + "\n")
+    elif is_terminal(1):
+        warn(f"the result has {len(result)} bytes: send them to a file or a pipe, or use --json")
+    else:
+        write(result)
+
+
+def write_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write rows below headings; the first column is never broken, for it is there to be copied."""
+    if not is_terminal(1):
+        write(aligned([headings, *rows]))
+        return
+    from rich import box  # only here: it takes as long to import as the rest of the command
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading == headings[0])
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    Console().print(table)
+
+
+def write_object(fields: Any) -> None:
+    """Write something as JSON: in one line, or for people to read on a terminal."""
+    encoded = encode_json(fields)
+    write((msgspec.json.format(encoded) if is_terminal(1) else encoded) + b"\n")
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows in columns, each as wide as its widest cell: nothing is cut or wrapped."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -12,7 +12,10 @@ from pronghorn.bench.rounds import Plan
 from pronghorn.bench.scenarios.options import Options
 
 # idle and changes count seconds, start counts servers, and faults both
-CALLS = {"idle": 1, "start": 1, "claims": 200, "faults": 1, "changes": 1, "workflow": 1}
+CALLS = {
+    **{"idle": 1, "start": 1, "claims": 200, "faults": 1, "changes": 1},
+    **{"workflow": 1, "journal": 30},
+}
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from pronghorn.broker.wire.administration import (
 )
 from pronghorn.broker.wire.control import (
     DESCRIPTORS,
+    AttachBroker,
     BeginDrain,
     BrokerBound,
     BrokerConfig,
@@ -27,6 +28,9 @@ from pronghorn.broker.wire.control import (
     DrainPool,
     ExpectTable,
     HasDrained,
+    JournalConfig,
+    JournalFailed,
+    JournalOpened,
     KillWorker,
     Loaded,
     ModuleFailure,
@@ -99,6 +103,10 @@ MESSAGES: list[ControlMessage] = [
     Loaded(TABLE, (FAILURE,), ("a thread runs",)),
     StartWorker(4),
     WorkerForked(4, 1234),
+    JournalConfig(folder="/state/shop", age_s=60.0, runs=5, floor_bytes=0, log_level="DEBUG"),
+    JournalOpened(3, ("record 7 is damaged",)),
+    JournalFailed("in use"),
+    AttachBroker(),
 ]
 
 
@@ -111,8 +119,8 @@ def test_messages_survive_the_channel(message: ControlMessage) -> None:
     assert decode_control.decode(encode_control(message)) == message
 
 
-def test_descriptors_travel_beside_those_that_hand_out_a_link() -> None:
-    assert dict(DESCRIPTORS) == {WorkerStarted: 2, StartWorker: 2}
+def test_descriptors_travel_beside_those_that_hand_out_a_link_or_stream() -> None:
+    assert dict(DESCRIPTORS) == {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1}
 
 
 def test_a_host_of_another_version_is_refused() -> None:

@@ -11,6 +11,7 @@ from pronghorn.broker.wire.places import (
     IPC_PATH_BYTES_MAX,
     check_endpoint,
     check_ipc_path,
+    data_folder,
     default_endpoint,
     endpoint_in,
     runtime_folder,
@@ -155,3 +156,19 @@ def test_what_is_no_endpoint_says_why(endpoint: str, message: str) -> None:
 )
 def test_a_stream_is_beside_an_ipc_endpoint(endpoint: str, path: str | None) -> None:
     assert stream_path(endpoint) == path
+
+
+@pytest.mark.parametrize("useless", [None, "", "state"])
+def test_what_is_to_last_is_in_the_users_state_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, useless: str | None
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert data_folder("shop") == tmp_path / "pronghorn" / "shop"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if useless is None:
+        monkeypatch.delenv("XDG_STATE_HOME")
+    else:
+        monkeypatch.setenv("XDG_STATE_HOME", useless)
+    assert data_folder("shop") == tmp_path / ".local" / "state" / "pronghorn" / "shop"
+    with pytest.raises(InvalidArgumentError, match="is no broker name"):
+        data_folder("../shop")

@@ -11,9 +11,10 @@ COMMAND_NAMES = [
     *("serve", "call", "map", "nodes", "ping", "reload", "stats", "workers"),
     *("rehearse", "validate", "graph", "version"),
 ]
+GROUPS = ["runs", "journal"]
 HELP_S = 0.3
 HEAVY = (
-    *("jinja2", "yaml", "zmq", "asyncio", "uvloop", "rich"),
+    *("jinja2", "yaml", "zmq", "lmdb", "asyncio", "uvloop", "rich"),
     *("pronghorn.client.sync", "pronghorn.client.launch"),
 )
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 def test_help_names_the_commands_and_the_exit_codes(commands: Commands) -> None:
     shown = commands("--help")
     assert shown.status == 0
-    for name in COMMAND_NAMES:
+    for name in COMMAND_NAMES + GROUPS:
         assert f"\n  {name} " in shown.output
     assert "..." not in shown.output.partition("Commands:")[2], "nothing is cut"
     for code in ("0", "1", "2", "3", "4", "5", "130"):

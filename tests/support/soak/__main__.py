@@ -4,6 +4,8 @@
     scripts/soak faults [--minutes N] [--seed N] [--only KIND] [--json]
     scripts/soak overload [--seconds N] [--only FACTOR] [--json]
     scripts/soak recycle [--worker-seconds N] [--json]
+    scripts/soak powerloss [--states N] [--seed N]
+    scripts/soak journal [--kills N] [--seed N]
 
 Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 all promises
 were kept; 1 one was broken, or a figure missed what it must reach; 2 wrong usage.
@@ -18,7 +20,7 @@ from random import Random
 import msgspec
 from rich.console import Console
 
-from . import overload, recycling, sim
+from . import journals, overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
 from .report import findings_table
@@ -51,7 +53,13 @@ def main() -> int:
         "--worker-seconds", type=float, default=recycling.WORKER_SECONDS, help="in all"
     )
 
-    for parser_ in (simulated, faults):
+    power = kinds.add_parser("powerloss", help="what a loss of power would leave of a journal")
+    power.add_argument("--states", type=int, default=journals.STATES, help="states to look at")
+
+    killed = kinds.add_parser("journal", help="a journal's writer that is killed under load")
+    killed.add_argument("--kills", type=int, default=journals.KILLS, help="how often")
+
+    for parser_ in (simulated, faults, power, killed):
         parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
     for parser_ in (faults, loads, recycled):
         parser_.add_argument("--json", action="store_true", help="for programs")
@@ -64,6 +72,10 @@ def main() -> int:
     seed = secrets.randbelow(10**9) if arguments.seed is None else arguments.seed
     if arguments.soak == "sim":
         return sim.soak_sim(arguments.events, seed)
+    if arguments.soak == "powerloss":
+        return journals.soak_power(arguments.states, seed)
+    if arguments.soak == "journal":
+        return journals.soak_kills(arguments.kills, seed)
     return _soak_faults(arguments.minutes, seed, arguments.only, as_json=arguments.json)
 
 

@@ -1,0 +1,100 @@
+"""Answers to a broker's questions, out of one view of the store.
+
+Mirror: tests/broker/journal/test_answers.py.
+"""
+
+from ..wire.link import Buffer
+from .errors import DamageError
+from .fold import RunState
+from .ledger import Ledger
+from .messages import (
+    Answer,
+    AskStatistics,
+    Failed,
+    FindKey,
+    FindRun,
+    FoundEvents,
+    FoundOpen,
+    FoundRun,
+    FoundRuns,
+    FoundValue,
+    ListOpen,
+    ListRuns,
+    Question,
+    ReadEvents,
+    ReadValue,
+    Statistics,
+)
+from .reading import (
+    PAGE_RUNS,
+    events,
+    find_key,
+    find_run,
+    find_state,
+    last_record,
+    list_runs,
+    open_runs,
+    record_at,
+    value_of,
+)
+from .record import WithValue
+from .store import Store, View
+
+Reply = tuple[Answer, tuple[Buffer, ...]]
+"""An answer, and the buffers that go with it."""
+
+
+def answer(store: Store, ledger: Ledger, question: Question) -> Reply:
+    """Answer a question; what can't be answered is told."""
+    try:
+        with store.view() as view:
+            if isinstance(question, AskStatistics):
+                return _statistics(store, ledger, view, question.id), ()
+            if isinstance(question, ReadEvents | ReadValue):
+                return _of_run(view, question)
+            return _of_many(view, question)
+    except DamageError as error:
+        return Failed(question.id, str(error)), ()
+
+
+def _of_many(view: View, question: FindRun | FindKey | ListRuns | ListOpen) -> Reply:
+    match question:
+        case FindRun(id, run, secret):
+            return FoundRun(id, find_run(view, run, secret)), ()
+        case FindKey(id, owner, key):
+            return FoundRun(id, find_key(view, owner, key)), ()
+        case ListRuns(id, chosen, before, limit):
+            page = list_runs(view, chosen, before=before, limit=min(limit, PAGE_RUNS))
+            return FoundRuns(id, page.runs, page.before), ()
+        case ListOpen(id, after, limit):
+            return FoundOpen(
+                id, tuple(open_runs(view, after=after, limit=min(limit, PAGE_RUNS)))
+            ), ()
+
+
+def _of_run(view: View, question: ReadEvents | ReadValue) -> Reply:
+    state = find_state(view, question.run)
+    if state is None:
+        return Failed(question.id, f"there is no run {question.run}"), ()
+    if isinstance(question, ReadEvents):
+        read = events(view, state, start=question.start, limit=min(question.limit, PAGE_RUNS))
+        return FoundEvents(question.id, tuple(read)), ()
+    record = _record_with_value(view, state, question.sequence)
+    if record is None:
+        return Failed(question.id, f"run {state.run} has no value there"), ()
+    value = value_of(view, record)
+    found = FoundValue(question.id, value.content, value.codec, len(value.buffers))
+    return found, value.buffers
+
+
+def _record_with_value(view: View, state: RunState, sequence: int) -> WithValue | None:
+    if not sequence:
+        return None if state.status == "open" else last_record(view, state)
+    record = record_at(view, state, sequence)
+    return record if isinstance(record, WithValue) else None
+
+
+def _statistics(store: Store, ledger: Ledger, view: View, question_id: int) -> Statistics:
+    return Statistics(
+        question_id, ledger.counts, ledger.pruned, store.file_bytes(), view.used_bytes()
+    )

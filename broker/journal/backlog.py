@@ -1,0 +1,141 @@
+"""What the broker has written and the journal has not yet acknowledged. Pure.
+
+The broker numbers its records, and holds each until it is acknowledged: if the writer dies, the
+next one says how far it came and gets the rest again, so nothing is lost or doubled by its death.
+
+What is outstanding is bounded in count, bytes and age, in two steps: beyond the first, `batched`
+calls wait for their commit as `sync` ones do, so that they slow down to what the disk can do;
+beyond the second, new durable calls are refused. What belongs to accepted ones is always taken.
+
+Mirror: tests/broker/journal/test_backlog.py.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from ..wire.limits import MIB
+from .record import INDEX_MAX, sequence_of
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How much may be outstanding.
+
+    Attributes:
+        records: Number of records.
+        bytes: Their bytes, values included.
+        age_s: Seconds since the oldest was written.
+    """
+
+    records: int
+    bytes: int
+    age_s: float
+
+
+WAIT: Final = Bounds(records=10_000, bytes=16 * MIB, age_s=0.1)
+"""Thirty usual commits: who is answered at once risks no more than that."""
+
+REFUSE: Final = Bounds(records=100_000, bytes=128 * MIB, age_s=5.0)
+"""What the broker can hold; a disk that takes longer for a commit serves nobody."""
+
+_LAST_INDEX: Final = INDEX_MAX - 100 * REFUSE.records
+"""Beyond it nothing new is accepted until the next start, so that what is open can end."""
+
+assert WAIT.records < REFUSE.records
+assert WAIT.bytes < REFUSE.bytes
+assert WAIT.age_s < REFUSE.age_s
+
+
+class Standing(Enum):
+    """What a new durable call meets."""
+
+    OPEN = "open"  # `batched` is answered at once
+    WAIT = "wait"  # `batched` is answered after its commit, too
+    REFUSE = "refuse"  # neither is accepted
+
+
+Waiter = TypeVar("Waiter")
+
+
+class _Entry(Generic[Waiter]):
+    __slots__ = ("at", "frames", "size", "waiters")
+
+    def __init__(self, frames: Sequence[bytes], size: int, at: float) -> None:
+        self.frames = frames
+        self.size = size
+        self.at = at  # monotonic seconds
+        self.waiters: list[Waiter] = []
+
+
+class Backlog(Generic[Waiter]):
+    """The records of one epoch that are not acknowledged, and who waits for their being kept."""
+
+    __slots__ = ("_entries", "_generation", "_next_index", "outstanding_bytes")
+
+    def __init__(self, generation: int) -> None:
+        self._generation = generation
+        self._next_index = 1
+        self._entries: deque[_Entry[Waiter]] = deque()  # oldest first, without gaps
+        self.outstanding_bytes = 0
+
+    def __len__(self) -> int:
+        """Return how many records are outstanding."""
+        return len(self._entries)
+
+    @property
+    def next_sequence(self) -> int:
+        """The number of the next record."""
+        return sequence_of(self._generation, self._next_index)
+
+    @property
+    def acknowledged(self) -> int:
+        """The number up to which all records are kept."""
+        return self.next_sequence - 1 - len(self._entries)
+
+    def append(self, frames: Sequence[bytes], now: float) -> int:
+        """Give a record that is being written its number, and hold its frames."""
+        sequence = self.next_sequence
+        size = sum(map(len, frames))
+        self._entries.append(_Entry(frames, size, now))
+        self._next_index += 1
+        self.outstanding_bytes += size
+        return sequence
+
+    def wait(self, sequence: int, waiter: Waiter) -> bool:
+        """Have a waiter given out when that record is kept; `False`: it is already."""
+        assert sequence < self.next_sequence
+        place = sequence - self.acknowledged - 1
+        if place < 0:
+            return False
+        self._entries[place].waiters.append(waiter)
+        return True
+
+    def acknowledge(self, through: int) -> list[Waiter]:
+        """Take note that all records up to that number are kept; returns who waited for them."""
+        assert through < self.next_sequence
+        released: list[Waiter] = []
+        for _ in range(through - self.acknowledged):
+            entry = self._entries.popleft()
+            self.outstanding_bytes -= entry.size
+            released += entry.waiters
+        return released
+
+    def standing(self, now: float) -> Standing:
+        """Say what a new durable call meets."""
+        if self._exceeds(REFUSE, now) or self._next_index > _LAST_INDEX:
+            return Standing.REFUSE
+        return Standing.WAIT if self._exceeds(WAIT, now) else Standing.OPEN
+
+    def unacknowledged(self) -> list[Sequence[bytes]]:
+        """Return the frames of what a new writer has to be given again, after `acknowledge`."""
+        return [entry.frames for entry in self._entries]
+
+    def _exceeds(self, bounds: Bounds, now: float) -> bool:
+        return bool(self._entries) and (
+            len(self._entries) >= bounds.records
+            or self.outstanding_bytes >= bounds.bytes
+            or now - self._entries[0].at >= bounds.age_s
+        )

@@ -1,0 +1,192 @@
+"""The private stream between a broker and the journal's writer: messages both ways. Pure.
+
+One AF_UNIX stream per broker, framed as the links to workers are (wire/link.py): a message with
+`buffers` n owns the next n frames. Both ends are of the same installation.
+
+The broker says `Hello`, waits for `Welcome`, and then writes records (record.py) as they come: the
+first has the number after `Welcome.acknowledged`, each other the next one. Questions may be mixed
+in; what is answered is what was committed by then.
+
+Mirror: tests/broker/journal/test_messages.py.
+"""
+
+import msgspec
+from msgspec import Raw
+
+from ..wire.link import Buffer, MessageReader
+from .fold import RunState
+from .record import Accepted, Record
+from .rows import Counts, Filter, Pruned
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """Broker, first of all: whose records come."""
+
+    epoch: str
+
+
+class FindRun(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """Broker: the state of the run of an id. Answered by `FoundRun`."""
+
+    id: int
+    run: int
+    secret: bytes
+
+
+class FindKey(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """Broker: the state of the run of an idempotency key. Answered by `FoundRun`."""
+
+    id: int
+    owner: str
+    key: str
+
+
+class ListRuns(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """Broker: runs, newest first. Answered by `FoundRuns`."""
+
+    id: int
+    chosen: Filter
+    before: int | None
+    limit: int
+
+
+class ReadEvents(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Broker: records of a run from a sequence number on. Answered by `FoundEvents`."""
+
+    id: int
+    run: int
+    start: int
+    limit: int
+
+
+class ReadValue(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Broker: the value of a record of a run, its parameters or a result. Answered by `FoundValue`.
+
+    `sequence` is the record's number; 0 stands for the record that ended the run.
+    """
+
+    id: int
+    run: int
+    sequence: int
+
+
+class ListOpen(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """Broker: open runs after one, in the order of acceptance. Answered by `FoundOpen`."""
+
+    id: int
+    after: int
+    limit: int
+
+
+class AskStatistics(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """Broker: what the store holds. Answered by `Statistics`."""
+
+    id: int
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=32):
+    """Journal: all records of the epoch up to that number are kept; `refusing` as in `Refusing`."""
+
+    acknowledged: int
+    refusing: str
+
+
+class Committed(msgspec.Struct, frozen=True, array_like=True, tag=33, gc=False):
+    """Journal: all records up to that number are kept, whatever dies."""
+
+    through: int
+
+
+class Refusing(msgspec.Struct, frozen=True, array_like=True, tag=34):
+    """Journal: accept nothing new, and why; "" when it can take new work again.
+
+    What belongs to open runs goes on being written: it is kept as soon as there is room.
+    """
+
+    reason: str
+
+
+class FoundRun(msgspec.Struct, frozen=True, array_like=True, tag=35):
+    """Journal: that run, or `None`."""
+
+    id: int
+    state: RunState | None
+
+
+class FoundRuns(msgspec.Struct, frozen=True, array_like=True, tag=36):
+    """Journal: these runs; more follow before `before` unless it is `None`."""
+
+    id: int
+    runs: tuple[RunState, ...]
+    before: int | None
+
+
+class FoundEvents(msgspec.Struct, frozen=True, array_like=True, tag=37):
+    """Journal: these records of the run, with their numbers; large values are not in them."""
+
+    id: int
+    events: tuple[tuple[int, Record], ...]
+
+
+class FoundValue(msgspec.Struct, frozen=True, array_like=True, tag=38):
+    """Journal: that value; owns the next `buffers` frames."""
+
+    id: int
+    value: Raw
+    codec: int
+    buffers: int
+
+
+class FoundOpen(msgspec.Struct, frozen=True, array_like=True, tag=39):
+    """Journal: these open runs; large parameters have to be read."""
+
+    id: int
+    runs: tuple[tuple[RunState, Accepted], ...]
+
+
+class Statistics(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """Journal: what the store holds."""
+
+    id: int
+    counts: Counts
+    pruned: Pruned
+    file_bytes: int
+    used_bytes: int
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """Journal: a question has no answer, for what it is about is damaged or not there."""
+
+    id: int
+    message: str
+
+
+class Broken(msgspec.Struct, frozen=True, array_like=True, tag=42):
+    """Journal, last of all: a record can't be the next one, which is a defect of the sender."""
+
+    message: str
+
+
+Question = FindRun | FindKey | ListRuns | ReadEvents | ReadValue | ListOpen | AskStatistics
+ToJournal = Record | Hello | Question
+Answer = FoundRun | FoundRuns | FoundEvents | FoundValue | FoundOpen | Statistics | Failed
+FromJournal = Welcome | Committed | Refusing | Broken | Answer
+
+encode_message = msgspec.msgpack.Encoder().encode
+_decode_to_journal = msgspec.msgpack.Decoder(ToJournal).decode
+_decode_from_journal = msgspec.msgpack.Decoder(FromJournal).decode
+
+
+def journal_end() -> MessageReader[ToJournal]:
+    """Make the reader for the journal's end of the stream."""
+    return MessageReader(_decode_to_journal)
+
+
+def broker_end() -> MessageReader[FromJournal]:
+    """Make the reader for the broker's end of the stream."""
+    return MessageReader(_decode_from_journal)
+
+
+def frames_of(message: ToJournal | FromJournal, *buffers: Buffer) -> tuple[Buffer, ...]:
+    """Return the frames of a message with its buffers."""
+    return encode_message(message), *buffers

@@ -1,0 +1,149 @@
+"""What is done to a store by hand: copies, compaction, removal of runs.
+
+Mirror: tests/broker/journal/test_upkeep.py.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ..wire.errors import NotFoundError
+from ..wire.version import SERVER_NAME
+from .errors import UnusableStoreError
+from .fold import RunState
+from .ledger import Ledger, Retention
+from .place import (
+    COMPACTED_NAME,
+    DATA_NAME,
+    READERS_NAME,
+    DataFolder,
+    has_store,
+    sync_folder,
+)
+from .store import Store
+
+
+class Sizes(NamedTuple):
+    """Bytes of the file before and after."""
+
+    before: int
+    after: int
+
+
+def require_store(path: Path) -> None:
+    """Refuse a folder in which there is no store.
+
+    Raises:
+        NotFoundError: There is none.
+        UnusableStoreError: It can't be looked at.
+    """
+    if not has_store(path):
+        raise NotFoundError(f"there is no journal in {path}: say where it is by --data or --name")
+
+
+def backup(path: Path, target: Path) -> int:
+    """Copy the store as it is now into a new folder; returns the bytes of the copy.
+
+    Raises:
+        NotFoundError: There is no store.
+        UnusableStoreError: It can't be read, or the copy can't be made there.
+        LostStoreError: The copy can't be written.
+    """
+    require_store(path)
+    try:
+        target.mkdir(mode=0o700)
+    except OSError as error:
+        raise UnusableStoreError(f"can't make {target}: {error.strerror}") from error
+    _copy(path, target / DATA_NAME, compact=False)
+    sync_folder(target)
+    sync_folder(target.absolute().parent)
+    return (target / DATA_NAME).stat().st_size
+
+
+def compact(path: Path) -> Sizes:
+    """Rewrite the store without its free pages; nobody may write to it meanwhile.
+
+    Raises:
+        NotFoundError: There is no store.
+        UnusableStoreError: It is in use, or can't be read.
+        LostStoreError: The copy can't be written; the store is as it was.
+    """
+    require_store(path)
+    folder = DataFolder.hold(path)
+    try:
+        copy = path / COMPACTED_NAME
+        copy.unlink(missing_ok=True)
+        _check_unread(path)
+        before = (path / DATA_NAME).stat().st_size
+        try:
+            _copy(path, copy, compact=True)
+            os.replace(copy, path / DATA_NAME)
+        finally:
+            copy.unlink(missing_ok=True)
+        # The table of readers belongs to the file that it was made for.
+        (path / READERS_NAME).unlink(missing_ok=True)
+        sync_folder(path)
+        return Sizes(before, (path / DATA_NAME).stat().st_size)
+    finally:
+        folder.close()
+
+
+def remove_runs(path: Path, chosen: Callable[[RunState], bool]) -> int:
+    """Remove the ended runs that are chosen; returns how many there were.
+
+    Raises:
+        NotFoundError: There is no store.
+        UnusableStoreError: It is in use, or can't be used.
+        JournalError: Something failed on the way; what was removed by then is gone.
+    """
+    require_store(path)
+    removed, finished = 0, False
+    with _ledger(path) as ledger:
+        while not finished:
+            runs, _, finished = ledger.prune(Retention(), time.time_ns(), chosen=chosen)
+            removed += runs
+    return removed
+
+
+def _check_unread(path: Path) -> None:
+    """Refuse to exchange the file under a reader, which would go on with its table of readers."""
+    store = Store.open_to_read(path)
+    try:
+        readers = store.other_readers()
+    finally:
+        store.close()
+    if readers:
+        raise UnusableStoreError(
+            f"the journal in {path} is being read by process {readers[0]}: try again later"
+        )
+
+
+@contextmanager
+def _ledger(path: Path) -> Iterator[Ledger]:
+    folder = DataFolder.hold(path)
+    try:
+        store = Store.open_to_write(path)
+        try:
+            yield Ledger(store, program=SERVER_NAME, store_id=os.urandom(16), now_ns=time.time_ns())
+        finally:
+            store.close()
+    finally:
+        folder.close()
+
+
+def _copy(path: Path, target: Path, *, compact: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    store = Store.open_to_read(path)
+    try:
+        descriptor = os.open(target, flags, 0o600)
+        try:
+            store.copy_to(descriptor, compact=compact)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UnusableStoreError(f"can't write {target}: {error.strerror}") from error
+    finally:
+        store.close()

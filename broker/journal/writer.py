@@ -1,0 +1,430 @@
+"""The journal process: the only one that writes to a store. An IO shell.
+
+``python -m pronghorn.broker.journal.writer CHANNEL``; the supervisor starts it, and hands it the
+end of a stream for each broker. One thread and one loop: read what has come, commit all of it, say
+how far that goes, answer questions; then sleep until something comes. A commit blocks, and what
+comes meanwhile waits in the socket: that is the group commit. A thread instead would be starved by
+a busy loop beside it, for seconds.
+
+It ends when its supervisor's end of the channel closes, after it has kept what was written to it;
+and when the open store can't be relied on any more: then the next one starts from what is kept, and
+the broker writes the rest again.
+
+Where there is no room it keeps what it was given and tries again, each second, and tells the broker
+to accept nothing new meanwhile; nothing else has a timer.
+
+Mirror: tests/broker/journal/test_writer.py.
+"""
+
+import gc
+import logging
+import os
+import select
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, get_args
+
+from ..wire.channel import GONE, ControlChannel
+from ..wire.codec import DECODE_ERRORS
+from ..wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
+from ..wire.limits import MIB
+from ..wire.version import SERVER_NAME
+from .answers import answer
+from .batch import CommitQueue
+from .checking import check_in_child
+from .errors import DamageError, HistoryError, LostStoreError, NoSpaceError, UnusableStoreError
+from .ledger import Ledger, Retention, exceeds
+from .messages import (
+    Broken,
+    Committed,
+    FromJournal,
+    Hello,
+    Question,
+    Refusing,
+    ToJournal,
+    Welcome,
+    frames_of,
+)
+from .place import DataFolder, has_store
+from .posting import Buffers
+from .record import Record
+from .room import Room
+from .store import Store
+from .stream import BrokerStream
+
+_log = logging.getLogger("pronghorn.broker.journal.writer")  # as a program it would be __main__
+
+CHECK_S: Final = 0.25
+"""How long a store is looked at before it is trusted, besides what is always looked at."""
+
+RETRY_S: Final = 1.0
+_READ_BYTES_A_TURN: Final = 4 * MIB
+_ANSWERS_A_TURN: Final = 32
+_ANSWER_BYTES_MAX: Final = 8 * MIB  # that a broker has not read; then its questions wait
+_PRUNE_PAUSE_S: Final = 0.05  # between two slices while there are records to commit
+_SPACE_PAUSE_S: Final = 1.0  # between two looks at the disk
+_AGE_PAUSE_S: Final = 3600.0  # between two rounds of retention by age, if anything happens at all
+_GC_ALLOCATIONS: Final = 50_000  # surplus of new containers before the collector looks at them
+_STOP_S: Final = 10.0  # to keep what was written, at the end, when there is no room for it
+
+_QUESTIONS: Final = get_args(Question)
+_RECORDS: Final = get_args(Record)
+
+
+class Writer:
+    """The running journal. Owns folder, store and stream."""
+
+    def __init__(self, config: JournalConfig, channel: ControlChannel, folder: DataFolder) -> None:
+        """Open the store.
+
+        Raises:
+            UnusableStoreError: It can't be used; the message says what to do.
+        """
+        self._channel = channel
+        self._retention = Retention(age_s=config.age_s, runs=config.runs, bytes=config.bytes)
+        self._room = Room(
+            folder,
+            quota_bytes=config.quota_bytes,
+            ballast_bytes=config.ballast_bytes,
+            floor_bytes=config.floor_bytes,
+        )
+        self.warnings = _check(folder.path)
+        self._store = Store.open_to_write(folder.path)
+        try:
+            self._ledger = Ledger(
+                self._store,
+                program=SERVER_NAME,
+                store_id=os.urandom(16),
+                now_ns=time.time_ns(),
+            )
+        except (DamageError, NoSpaceError, LostStoreError) as error:
+            self._store.close()
+            raise UnusableStoreError(f"{folder.path}: {error}") from error
+        self._queue: CommitQueue[tuple[Record, Buffers]] = CommitQueue()
+        self._questions: deque[Question] = deque()
+        self._stream: BrokerStream | None = None
+        self._next_stream: BrokerStream | None = None  # once all of the one before is kept
+        self._hello: Hello | None = None  # that has no welcome yet
+        self._welcomed = False
+        self._unread_bytes = 0  # of a message that has not come to its end
+        self._refusing = ""  # why nothing new is to be accepted
+        self._blocked_until = 0.0  # when to try again what there was no room for
+        self._look_at_disk_at = 0.0  # not before that
+        self._prune_at = 0.0  # from when on the next slice of retention may be done
+        self._pruning = True  # whether there may be something to remove
+        self._prune_ages_at = 0.0
+        self._poll = select.poll()
+        self._poll.register(channel.fileno(), select.POLLIN)
+
+    @property
+    def open_runs(self) -> int:
+        """How many runs are open."""
+        return len(self._ledger.open)
+
+    def run(self) -> None:
+        """Serve until the channel is closed.
+
+        Raises:
+            LostStoreError: The store can't be relied on any more.
+            DamageError: It is damaged where it is to be written to.
+        """
+        try:
+            self._look_at_disk(time.monotonic())
+            while self._wait():
+                self._read()
+                self._commit()
+                self._greet()
+                self._answer()
+                self._tend()
+                self._change_streams()
+            self._finish()
+        finally:
+            for stream in (self._stream, self._next_stream):
+                if stream is not None:
+                    stream.close()
+            self._store.close()
+
+    # --- one turn -------------------------------------------------------------------------------
+
+    def _wait(self) -> bool:
+        """Sleep until there is something to do; `False` when the supervisor is gone."""
+        self._watch_stream()
+        ready = {fd for fd, _ in self._poll.poll(self._sleep_ms())}
+        return self._channel.fileno() not in ready or self._read_channel()
+
+    def _sleep_ms(self) -> float | None:
+        """Say how long to sleep if nothing comes; `None`: for ever."""
+        due: list[float] = []
+        if len(self._queue) or self._hello is not None:
+            due.append(self._blocked_until)
+        if self._questions and not self._is_slow():
+            due.append(0.0)
+        if self._pruning:
+            due.append(self._prune_at)
+        if self._refusing:
+            due.append(self._look_at_disk_at)
+        # One more, for a time that is not reached yet would be waited for in a spin.
+        return max(0.0, (min(due) - time.monotonic()) * 1000 + 1) if due else None
+
+    def _is_slow(self) -> bool:
+        """Whether the broker has not read what it asked for."""
+        return self._stream is not None and self._stream.pending_bytes > _ANSWER_BYTES_MAX
+
+    def _watch_stream(self) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        events = select.POLLIN if self._may_read(stream) else 0
+        if stream.pending_bytes:
+            events |= select.POLLOUT
+        if events:
+            self._poll.register(stream.fd, events)
+        else:
+            self._unwatch(stream)
+
+    def _unwatch(self, stream: BrokerStream) -> None:
+        with suppress(KeyError):
+            self._poll.unregister(stream.fd)
+
+    def _may_read(self, stream: BrokerStream) -> bool:
+        return (
+            stream.alive
+            and not self._queue.is_full
+            and len(self._questions) < 10 * _ANSWERS_A_TURN
+            and self._hello is None
+        )
+
+    def _read_channel(self) -> bool:
+        received = self._channel.receive()
+        if received is None:
+            return False
+        for message, descriptors in received:
+            assert isinstance(message, AttachBroker)
+            if not descriptors:  # it could not be taken: the broker finds it closed
+                _log.error("the stream of a broker could not be taken")
+                continue
+            if self._next_stream is not None:  # of one that ended before it was served
+                self._next_stream.close()
+            self._next_stream = BrokerStream(descriptors[0])
+        return True
+
+    def _read(self) -> int:
+        """Take in what the broker has written, up to some bytes; returns how many there were."""
+        stream, read = self._stream, 0
+        if stream is None:
+            return read
+        if stream.pending_bytes:
+            stream.flush()
+        while self._may_read(stream) and read < _READ_BYTES_A_TURN:
+            try:
+                messages, size = stream.receive()
+            except DECODE_ERRORS as error:
+                self._break_off(f"what it wrote can't be read: {error}")
+                break
+            if not size:
+                break
+            read += size
+            self._unread_bytes += size
+            if messages:
+                each, self._unread_bytes = self._unread_bytes // len(messages), 0
+                for message, buffers in messages:
+                    self._take(message, buffers, each)
+        return read
+
+    def _take(self, message: ToJournal, buffers: Buffers, size: int) -> None:
+        if self._stream is None or not self._stream.alive:  # it was broken off just now
+            return
+        if isinstance(message, _RECORDS) and self._welcomed:
+            self._queue.put((message, buffers), size)
+        elif isinstance(message, _QUESTIONS) and self._welcomed:
+            self._questions.append(message)
+        elif isinstance(message, Hello) and self._hello is None and not self._welcomed:
+            self._hello = message
+        else:
+            self._break_off(f"{type(message).__name__} is not expected")
+
+    def _change_streams(self) -> None:
+        """Serve the next broker, when the one before is gone and all that it wrote is kept."""
+        if self._stream is not None:
+            if self._stream.alive or len(self._queue):
+                return
+            self._unwatch(self._stream)
+            self._stream.close()
+        self._questions.clear()
+        self._hello, self._welcomed, self._unread_bytes = None, False, 0
+        self._stream, self._next_stream = self._next_stream, None
+
+    def _commit(self) -> None:
+        """Commit what has queued, and say how far that goes."""
+        now = time.monotonic()
+        if not len(self._queue) or now < self._blocked_until:
+            return
+        batch = self._queue.take()
+        try:
+            through = self._ledger.commit(batch)
+        except NoSpaceError as error:
+            self._queue.failed()
+            self._on_no_space(str(error), now)
+        except HistoryError as error:
+            self._queue.failed()
+            self._break_off(str(error))
+        else:
+            self._queue.committed()
+            self._tell(Committed(through))
+            self._look_at_disk(now)
+
+    def _greet(self) -> None:
+        """Answer a broker's hello, when all of the one before is kept."""
+        hello = self._hello
+        if hello is None or len(self._queue) or time.monotonic() < self._blocked_until:
+            return
+        try:
+            acknowledged = self._ledger.begin_epoch(hello.epoch, time.time_ns())
+        except NoSpaceError as error:
+            self._on_no_space(str(error), time.monotonic())
+            return
+        self._hello, self._welcomed = None, True
+        self._tell(Welcome(acknowledged, self._refusing))
+
+    def _answer(self) -> None:
+        stream = self._stream
+        for _ in range(min(len(self._questions), _ANSWERS_A_TURN)):
+            if stream is None or self._is_slow():
+                return
+            found, buffers = answer(self._store, self._ledger, self._questions.popleft())
+            stream.put(frames_of(found, *buffers))
+            stream.flush()
+
+    def _tell(self, message: FromJournal) -> None:
+        if self._stream is not None:
+            self._stream.tell(message)
+
+    def _break_off(self, why: str) -> None:
+        """Have nothing more to do with a broker that wrote what can't be: a defect of ours."""
+        _log.error("the broker's stream is closed: %s", why)
+        self._tell(Broken(why))
+        self._queue.clear()
+        if self._stream is not None:
+            self._stream.break_off()
+
+    # --- room, and what is kept no longer -------------------------------------------------------
+
+    def _on_no_space(self, why: str, now: float) -> None:
+        """Give the reserved room to what is open; when that is used up too, wait for more."""
+        self._blocked_until = now if self._room.give_reserve() else now + RETRY_S
+        self._look_at_disk_at = now + RETRY_S
+        self._refuse(why)
+
+    def _refuse(self, why: str) -> None:
+        if why == self._refusing:
+            return
+        if bool(why) != bool(self._refusing):
+            if why:
+                _log.error("no new durable runs are accepted: %s", why)
+            else:
+                _log.warning("durable runs are accepted again")
+        self._refusing = why
+        if self._welcomed:
+            self._tell(Refusing(why))
+
+    def _look_at_disk(self, now: float) -> None:
+        """Refuse new runs before there is no room for the end of those that are open."""
+        if now < self._look_at_disk_at:
+            return
+        self._look_at_disk_at = now + _SPACE_PAUSE_S
+        self._store.clear_readers()
+        self._refuse(self._room.lacks(self._store))
+
+    def _tend(self) -> None:
+        """Do what can wait: look for room again, and remove what is kept no longer."""
+        now = time.monotonic()
+        if self._refusing and not len(self._queue):
+            self._look_at_disk(now)
+        if now >= self._prune_ages_at or exceeds(self._ledger.counts, self._retention):
+            self._pruning = True
+        if self._pruning and now >= self._prune_at:
+            self._prune(now)
+
+    def _prune(self, now: float) -> None:
+        try:
+            removed = self._ledger.prune(self._retention, time.time_ns())
+        except NoSpaceError as error:
+            self._on_no_space(str(error), now)
+            self._prune_at = now + RETRY_S
+            return
+        self._pruning = not removed.finished
+        self._prune_at = now + (_PRUNE_PAUSE_S if len(self._queue) or self._questions else 0.0)
+        if removed.finished:
+            self._prune_ages_at = now + _AGE_PAUSE_S
+        if removed.damaged:
+            _log.error("%d damaged runs can't be removed", removed.damaged)
+            self._prune_at = now + _AGE_PAUSE_S  # or it would try that without end
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Keep all that was written before the supervisor went."""
+        deadline = time.monotonic() + _STOP_S
+        while time.monotonic() < deadline:
+            read = self._read()
+            self._commit()
+            if len(self._queue):
+                time.sleep(max(0.0, min(self._blocked_until, deadline) - time.monotonic()))
+            elif not read:
+                return
+
+
+def _check(path: Path) -> tuple[str, ...]:
+    """Have a store looked at before it is opened; returns what is damaged and does no harm.
+
+    Raises:
+        UnusableStoreError: It is damaged so that it can't be used.
+    """
+    if not has_store(path):
+        return ()
+    report = check_in_child(path, seconds=CHECK_S)
+    if report.fatal:
+        raise UnusableStoreError(
+            f"the journal in {path} is damaged: {report.problems[0]}; see `pronghorn journal "
+            f"verify --data {path}`, and use a backup or move the folder away"
+        )
+    return tuple(report.problems)
+
+
+def main() -> int:
+    """Run the journal over the channel whose descriptor is the first argument."""
+    channel = ControlChannel.inherited(int(sys.argv[1]))
+    first = channel.receive()
+    if first is None:
+        return 1
+    config = first[0][0]
+    assert isinstance(config, JournalConfig)
+    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        folder = DataFolder.hold(Path(config.folder))
+        writer = Writer(config, channel, folder)
+    except UnusableStoreError as error:
+        with suppress(*GONE):
+            channel.send(JournalFailed(str(error)))
+        return 1
+    for warning in writer.warnings:
+        _log.error("damage that concerns no open run: %s", warning)
+    # What a commit leaves behind holds no cycles, so looking for them often is wasted.
+    gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS)
+    try:
+        channel.send(JournalOpened(writer.open_runs, writer.warnings))
+        writer.run()
+    except GONE:
+        return 1
+    except (LostStoreError, DamageError) as error:
+        _log.error("the journal ends: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Mirror of broker/journal/batch.py."""
+
+import pytest
+
+from pronghorn.broker.journal.batch import BATCH_BYTES, BATCH_RECORDS, QUEUE_BYTES, CommitQueue
+
+
+@pytest.fixture
+def queue() -> CommitQueue[int]:
+    return CommitQueue()
+
+
+def fill(queue: CommitQueue[int], count: int, size: int = 100) -> None:
+    for number in range(count):
+        queue.put(number, size)
+
+
+def test_an_empty_queue_has_no_batch(queue: CommitQueue[int]) -> None:
+    assert queue.take() == []
+    assert len(queue) == queue.queued_bytes == 0
+
+
+def test_one_entry_waits_for_no_other(queue: CommitQueue[int]) -> None:
+    fill(queue, 1)
+    assert queue.take() == [0]
+
+
+def test_a_hundred_that_come_together_are_one_commit(queue: CommitQueue[int]) -> None:
+    fill(queue, 100)
+    assert queue.take() == list(range(100))
+    queue.committed()
+    assert queue.take() == []
+
+
+def test_what_comes_during_a_commit_is_of_the_next(queue: CommitQueue[int]) -> None:
+    fill(queue, 2)
+    queue.take()
+    queue.put(7, 100)
+    queue.committed()
+    assert queue.take() == [7]
+    queue.committed()
+    assert len(queue) == queue.queued_bytes == 0
+
+
+def test_a_batch_that_failed_is_the_first_of_the_next(queue: CommitQueue[int]) -> None:
+    fill(queue, 2)
+    queue.take()
+    queue.put(7, 100)
+    queue.failed()
+    assert queue.take() == [0, 1, 7]
+
+
+def test_batches_are_bounded_in_count(queue: CommitQueue[int]) -> None:
+    fill(queue, BATCH_RECORDS + 1)
+    assert len(queue.take()) == BATCH_RECORDS
+    queue.committed()
+    assert queue.take() == [BATCH_RECORDS]
+
+
+def test_batches_are_bounded_in_bytes(queue: CommitQueue[int]) -> None:
+    fill(queue, 3, BATCH_BYTES // 2)
+    assert queue.take() == [0, 1]
+
+
+def test_an_entry_above_all_bounds_goes_alone(queue: CommitQueue[int]) -> None:
+    queue.put(0, BATCH_BYTES + 1)
+    queue.put(1, 1)
+    assert queue.take() == [0]
+    queue.committed()
+    assert queue.take() == [1]
+
+
+def test_a_full_queue_says_so_until_a_commit(queue: CommitQueue[int]) -> None:
+    assert not queue.is_full
+    queue.put(0, QUEUE_BYTES)
+    assert queue.is_full
+    queue.take()
+    assert queue.is_full
+    queue.committed()
+    assert not queue.is_full
+    fill(queue, 4 * BATCH_RECORDS)
+    assert queue.is_full
+
+
+def test_a_cleared_queue_is_empty_in_the_middle_of_a_commit_too(queue: CommitQueue[int]) -> None:
+    fill(queue, 3)
+    queue.take()
+    queue.clear()
+    assert len(queue) == queue.queued_bytes == 0
+    assert queue.take() == []

@@ -1,0 +1,345 @@
+"""Mirror of broker/journal/writer.py: real processes. What disks and kills do is in tests/fault."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journal_records import SECRET, accepted, value
+from journal_stores import filled
+
+from pronghorn.bench.subjects.journal import Broker, Journal, journal
+from pronghorn.broker.journal.checking import check_folder
+from pronghorn.broker.journal.messages import (
+    AskStatistics,
+    Broken,
+    FindKey,
+    FindRun,
+    FoundRun,
+    Hello,
+    ListOpen,
+    ReadValue,
+    frames_of,
+)
+from pronghorn.broker.journal.place import DATA_NAME, LOCK_NAME
+from pronghorn.broker.journal.record import Ended, Started, key_of, sequence_of
+from pronghorn.broker.journal.rows import Table
+from pronghorn.broker.journal.store import Put, Store
+from pronghorn.broker.wire.channel import make_pair
+from pronghorn.broker.wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def write_run(broker: Broker, **fields: Any) -> int:
+    """Write a run that has ended."""
+    run = broker.write_record(accepted(broker.next_sequence, **fields))
+    broker.write_record(Ended(run, run, run, time.time_ns(), "done", 5, value(run)))
+    return run
+
+
+def whole(folder: Path) -> None:
+    report = check_folder(folder, at_rest=True)
+    assert report.problems == []
+
+
+def until(happened: Callable[[], object], patience_s: float = 20.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not happened():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.01)
+
+
+def test_records_are_acknowledged_and_there_when_it_starts_again(folder: Path) -> None:
+    with journal(folder) as running:
+        assert running.opened == JournalOpened(0, ())
+        broker = running.attach("e1").welcomed()
+        first = broker.next_sequence
+        runs = [write_run(broker) for _ in range(1000)]
+        open_run = broker.write_record(accepted(broker.next_sequence, key="order-17"))
+        broker.settle()
+        assert broker.acknowledged == first + 2000
+        assert broker.commits < 100
+        found = broker.ask(FindRun(1, runs[7], SECRET))
+        assert isinstance(found, FoundRun)
+        assert found.state is not None
+        assert found.state.status == "done"
+        broker.close()
+    assert running.process.returncode == 0
+    whole(folder)
+    with journal(folder) as running:
+        assert running.opened == JournalOpened(1, ())
+        broker = running.attach("e2").welcomed()
+        assert broker.next_sequence == sequence_of(2, 1)
+        ((state, record),) = broker.ask(ListOpen(1, 0, 10)).runs
+        assert state.run == record.run == open_run
+        assert broker.ask(FindKey(2, "uid:1000", "order-17")).state == state
+        broker.write_record(Ended(open_run, open_run, 0, 5, "cancelled"))
+        broker.settle()
+        assert broker.ask(AskStatistics(3)).counts.open == 0
+        broker.close()
+    whole(folder)
+
+
+def test_one_record_is_committed_at_once_and_alone(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        for number in range(1, 11):
+            broker.write_record(accepted(broker.next_sequence))
+            broker.settle()
+            assert broker.commits == number
+        broker.close()
+
+
+def test_records_that_come_together_share_a_commit(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        for _ in range(100):
+            broker.write_record(accepted(broker.next_sequence))
+        broker.settle()
+        assert broker.commits == 1
+        broker.close()
+
+
+def test_large_values_and_buffers_go_both_ways(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        buffer = os.urandom(20_000_000)
+        content = value("x" * 1_000_000)
+        run = broker.write_record(
+            accepted(broker.next_sequence, value=content, buffers=2), buffer, b"small"
+        )
+        write_run(broker)
+        found = broker.ask(ReadValue(1, run, run))
+        assert bytes(found.value) == bytes(content)
+        assert list(broker.last_buffers) == [buffer, b"small"]
+        broker.close()
+    whole(folder)
+
+
+def test_a_broker_that_ends_has_all_kept_that_it_wrote(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        for _ in range(500):
+            write_run(broker)
+        while broker.pending_bytes:
+            broker.exchange()
+        broker.close()  # without having waited for anything
+        broker = running.attach("e2").welcomed()
+        assert broker.ask(AskStatistics(1)).counts.records == 1000
+        broker.close()
+
+
+def test_what_was_written_before_the_supervisor_went_is_kept(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        os.kill(running.process.pid, signal.SIGSTOP)
+        for _ in range(100):
+            write_run(broker)
+        broker.flush()
+        assert not broker.pending_bytes
+        running.channel.close()
+        broker.close()
+        os.kill(running.process.pid, signal.SIGCONT)
+        assert running.process.wait(20.0) == 0
+    with journal(folder) as running:
+        broker = running.attach("e2").welcomed()
+        assert broker.ask(AskStatistics(1)).counts.done == 100
+        broker.close()
+
+
+def test_it_sleeps_while_nothing_comes(folder: Path) -> None:
+    def switches() -> int:
+        status = Path(f"/proc/{running.process.pid}/status").read_text()
+        return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        write_run(broker)
+        broker.settle()
+        until(lambda: switches() == (time.sleep(0.3), switches())[1])
+        before = switches()
+        time.sleep(1.0)
+        assert switches() == before
+        broker.close()
+
+
+# --- who may write -----------------------------------------------------------------------------
+
+
+def refused(folder: Path) -> str:
+    running = Journal(JournalConfig(folder=str(folder)))
+    assert isinstance(running.opened, JournalFailed), running.opened
+    assert running.close() == 1
+    return running.opened.message
+
+
+def test_a_second_writer_is_told_who_the_first_is(folder: Path) -> None:
+    with journal(folder) as running:
+        assert f"in use by process {running.process.pid}" in refused(folder)
+        broker = running.attach("e1").welcomed()
+        write_run(broker)
+        broker.settle()
+        broker.close()
+
+
+def test_foreign_and_unusable_folders_are_told(tmp_path: Path) -> None:
+    foreign = tmp_path / "thesis"
+    foreign.mkdir(mode=0o700)
+    (foreign / "chapter-1.txt").write_text("years of work")
+    assert "holds no journal but chapter-1.txt" in refused(foreign)
+    (tmp_path / "file").write_text("")
+    assert "can't use" in refused(tmp_path / "file")
+    assert "can't use" in refused(Path("/proc/nowhere"))
+
+
+def test_a_damaged_store_is_told_and_left_alone(folder: Path) -> None:
+    filled(folder, records=100)
+    content = bytearray((folder / DATA_NAME).read_bytes())
+    content[8192:] = os.urandom(len(content) - 8192)
+    (folder / DATA_NAME).write_bytes(content)
+    message = refused(folder)
+    assert f"the journal in {folder} is damaged" in message
+    assert f"`pronghorn journal verify --data {folder}`" in message
+    assert (folder / DATA_NAME).read_bytes() == content
+
+
+def test_damage_that_concerns_no_open_run_is_told_and_passed_over(folder: Path) -> None:
+    story = filled(folder, records=100)
+    done = next(state for state in story.states.values() if state.status == "done")
+    store = Store.open_to_write(folder)
+    store.apply([Put(Table.LOG, key_of(done.last), b"damaged")])
+    store.close()
+    with journal(folder) as running:
+        assert isinstance(running.opened, JournalOpened)
+        assert f"log {done.last}" in running.opened.warnings[0]
+        broker = running.attach("e2").welcomed()
+        write_run(broker)
+        broker.settle()
+        broker.close()
+
+
+def test_the_lock_goes_with_the_process(folder: Path) -> None:
+    with journal(folder) as running:
+        assert running.kill() == -signal.SIGKILL
+        assert (folder / LOCK_NAME).read_text() == f"{running.process.pid}\n"
+    with journal(folder):
+        pass
+
+
+# --- brokers that do what they must not ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda broker: broker.write_record(accepted(7)),
+        lambda broker: broker.write_record(Started(5, 5, 1, 0)),
+        lambda broker: broker.put(frames_of(Hello("again"))),
+        lambda broker: broker.put((b"\xc1",)),
+    ],
+)
+def test_a_defective_broker_is_told_and_the_next_one_is_served(
+    folder: Path, wrong: Callable[[Broker], object]
+) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        write_run(broker)
+        broker.settle()
+        wrong(broker)
+        assert isinstance(broker.next_answer(), Broken)
+        while not broker.gone:
+            broker.exchange(1.0)
+        broker.close()
+        broker = running.attach("e2").welcomed()
+        assert broker.ask(AskStatistics(1)).counts.records == 2
+        broker.close()
+    whole(folder)
+
+
+def test_records_before_the_welcome_are_refused(folder: Path) -> None:
+    with journal(folder) as running:
+        ours, theirs = make_pair()
+        running.channel.send(AttachBroker(), (theirs.fileno(),))
+        theirs.close()
+        with ours:
+            ours.sendall(b"".join(_framed(accepted(1))))
+            ours.settimeout(20.0)
+            assert b"Accepted is not expected" in _read_all(ours)
+
+
+def _framed(record: Any) -> list[bytes]:
+    (frame,) = frames_of(record)
+    return [len(frame).to_bytes(4, "little"), bytes(frame)]
+
+
+def _read_all(sock: socket.socket) -> bytes:
+    data = b""
+    while part := sock.recv(4096):
+        data += part
+    return data
+
+
+def test_a_broker_that_never_came_is_passed_over(folder: Path) -> None:
+    with journal(folder) as running:
+        for epoch in ("e1", "e2", "e3"):
+            running.attach(epoch).close()
+        broker = running.attach("e4").welcomed()
+        write_run(broker)
+        broker.settle()
+        broker.close()
+
+
+# --- retention ---------------------------------------------------------------------------------
+
+
+def test_runs_beyond_their_number_are_removed_meanwhile(folder: Path) -> None:
+    with journal(folder, runs=100) as running:
+        broker = running.attach("e1").welcomed()
+        for _ in range(2000):
+            write_run(broker, at_ns=time.time_ns())
+        broker.settle()
+        until(lambda: broker.ask(AskStatistics(1)).counts.done <= 100)
+        statistics = broker.ask(AskStatistics(2))
+        assert statistics.pruned.runs == 1900
+        broker.close()
+    whole(folder)
+
+
+def test_old_runs_are_removed_at_the_start(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        for _ in range(10):
+            write_run(broker, at_ns=time.time_ns())
+        broker.settle()
+        broker.close()
+    with journal(folder, age_s=0.0) as running:
+        broker = running.attach("e2").welcomed()
+        until(lambda: broker.ask(AskStatistics(1)).counts.done == 0)
+        broker.close()
+    whole(folder)
+
+
+def test_above_the_quota_nothing_new_is_accepted_but_open_runs_end(folder: Path) -> None:
+    with journal(folder, quota_bytes=200_000) as running:
+        broker = running.attach("e1").welcomed()
+        assert broker.refusing == ""
+        run = broker.write_record(accepted(broker.next_sequence, value=value("x" * 300_000)))
+        broker.settle()
+        while not broker.refusing:  # it looks once a second, when something was committed
+            write_run(broker)
+            broker.settle()
+            broker.exchange(0.1)
+        assert "its quota is 200000" in broker.refusing
+        broker.write_record(Ended(run, run, run, 5, "done"))
+        broker.settle()
+        broker.close()

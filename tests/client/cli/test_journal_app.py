@@ -1,0 +1,41 @@
+"""The commands of ``runs`` and ``journal``: help, and what is not imported for it."""
+
+import subprocess
+import sys
+
+import pytest
+from commands import COMMAND, Commands
+
+NAMES = {
+    "runs": ["list", "show", "result", "events", "prune"],
+    "journal": ["stat", "verify", "compact", "backup", "export"],
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("group", NAMES)
+def test_help_names_the_commands(group: str, commands: Commands) -> None:
+    shown = commands(group, "--help")
+    assert shown.status == 0
+    for name in NAMES[group]:
+        assert f"\n  {name} " in shown.output
+    assert "..." not in shown.output.partition("Commands:")[2], "nothing is cut"
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in NAMES for name in NAMES[group]]
+)
+def test_each_command_has_help_and_json(group: str, name: str, commands: Commands) -> None:
+    shown = commands(group, name, "--help")
+    assert shown.status == 0
+    assert "--json" in shown.output
+    assert "--data" in shown.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    command = [sys.executable, "-X", "importtime", *COMMAND[1:], "runs", "list", "--help"]
+    traced = subprocess.run(command, capture_output=True, text=True).stderr
+    imported = {line.rpartition("|")[2].strip() for line in traced.splitlines()}
+    assert "pronghorn.client.cli.journal_app" in imported
+    assert sorted(imported & {"lmdb", "pronghorn.broker.journal", "rich", "zmq"}) == []
