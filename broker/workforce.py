@@ -24,6 +24,7 @@ from .watcher import Watcher
 from .wire.administration import SeenWorker, WorkerReport
 from .wire.channel import GONE, ControlChannel, make_pair
 from .wire.control import (
+    EXIT_START_HOOK,
     RETIRE_S,
     RetireWorker,
     StartWorker,
@@ -37,6 +38,7 @@ from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage, stack_at
 _log = logging.getLogger("pronghorn.broker.supervisor")
 
 _AS_TOLD = "exit status 0"
+_START_HOOK_FAILED = f"exit status {EXIT_START_HOOK}"
 
 
 class Workforce:
@@ -379,6 +381,8 @@ class Workforce:
             return
         cause = f"{cause}: {worker.killed}" if worker.killed else cause
         stack = read_stack(worker.page, self._stack_at)
+        if cause == _START_HOOK_FAILED and stack:
+            cause = f"a failed start hook: {stack.splitlines()[-1]}"
         told = f"\n{stack}" if stack else ""
         _log.warning("worker %d (pid %s) ended with %s%s", worker.id, worker.pid, cause, told)
         when = "before" if worker.ready_at is None else "soon after"

@@ -15,10 +15,6 @@ _log = logging.getLogger(__name__)
 EXIT_FAILED: Final = 1
 """Exit status of a worker that could not go on; its log says why."""
 
-EXIT_START_HOOK: Final = 78
-"""Exit status of a worker whose start hook has failed: that of sysexits.h for a configuration
-error, so that it can be told from what users' code ends with."""
-
 _WRITE_S: Final = 1.0  # for the output to be read; a reader that takes none keeps nobody alive
 
 

@@ -13,10 +13,10 @@ from typing import Final
 
 import uvloop
 
+from pronghorn.broker.wire.control import EXIT_START_HOOK
 from pronghorn.broker.wire.slots import stack_at
 
 from .dispatch import DispatchTable
-from .ending import EXIT_START_HOOK
 from .failures import format_traceback
 from .lifecycle import STOP_S, Hooks, StartHookError, run_start_hooks, run_stop_hooks
 from .loops import GRACE_S, end_tasks, other_tasks
@@ -54,6 +54,7 @@ def run_worker(
     except StartHookError as error:
         trace = format_traceback(error.error).rstrip()
         _log.critical("worker %d does not serve: %s\n%s", worker_id, error, trace)
+        os.pwrite(page_fd, trace.encode(errors="replace"), stack_at(result_bytes))
         return EXIT_START_HOOK
     if os.getpid() != pid:  # a child that a hook has forked, and that came back from it
         os._exit(0)

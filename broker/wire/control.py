@@ -21,6 +21,12 @@ HOOKS_GRACE_S = 9.0
 """What workers with stop hooks get to end: they end themselves in time (worker/process.py)."""
 
 
+EXIT_START_HOOK = 78
+"""Exit status of a worker whose start hook has failed: that of sysexits.h for a configuration
+error, so that it can be told from what users' code ends with. Where crashes write their stack it
+has written the traceback, the exception in its last line."""
+
+
 class ModuleFailure(msgspec.Struct, frozen=True):
     """A module, or one node of it, that can't be served, and why (a formatted traceback)."""
 

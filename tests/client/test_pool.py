@@ -221,3 +221,18 @@ def test_a_client_of_a_pool_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(BrokerLostError, match="no broker answers"):
         client.call("add", 1, 2)
     client.close()
+
+
+@pytest.mark.slow
+def test_a_start_hook_that_fails_is_named_by_the_pool_that_does_not_start(tmp_path: Path) -> None:
+    module = tmp_path / "hooked.py"
+    module.write_text(
+        "from pronghorn.worker import node, on_start\n"
+        "@on_start\n"
+        "def connect() -> None: raise ConnectionError('no database at 10.0.0.7')\n"
+        "@node\n"
+        "def add(a: int, b: int) -> int: return a + b\n"
+    )
+    with pytest.raises(PoolStartError) as caught:
+        Pool(str(module), workers=1)
+    assert "a failed start hook: ConnectionError: no database at 10.0.0.7" in str(caught.value)

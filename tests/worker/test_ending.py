@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from pronghorn.worker.ending import EXIT_FAILED, EXIT_START_HOOK
+from pronghorn.broker.wire.control import EXIT_START_HOOK
+from pronghorn.worker.ending import EXIT_FAILED
 
 HEAD = "import logging, sys\nfrom pronghorn.worker.ending import leave\n"
 

@@ -14,9 +14,14 @@ from trees import Fifo
 
 from pronghorn.broker.processes import kill, reap, spawn_module
 from pronghorn.broker.wire.channel import ControlChannel, make_pair
-from pronghorn.broker.wire.control import Loaded, StartWorker, TemplateConfig, WorkerForked
+from pronghorn.broker.wire.control import (
+    EXIT_START_HOOK,
+    Loaded,
+    StartWorker,
+    TemplateConfig,
+    WorkerForked,
+)
 from pronghorn.broker.wire.link import CancelRun, Nested, Stop
-from pronghorn.worker.ending import EXIT_START_HOOK
 
 _PR_SET_CHILD_SUBREAPER = 36
 
