@@ -128,6 +128,8 @@ class Lifecycle:
             self.put_back(taken, now)
         if self.routes.gate_due <= now:
             self.routes.gate_due = inf
+        if placement.kept:
+            placement.keep_none()
         if queue.length:
             for room in queue.rooms():
                 self._serve_room(room, now)
@@ -136,7 +138,7 @@ class Lifecycle:
 
     def _serve_room(self, room: Room, now: float) -> None:
         """Give what waits in a room to workers, or on to another room, as far as they take it."""
-        queue, moves_on = self.queue, self.routes.moves_on
+        queue, placement, moves_on = self.queue, self.placement, self.routes.moves_on
         while (band := room.first(now)) is not None:
             head = band.head()
             key = head.room
@@ -144,6 +146,8 @@ class Lifecycle:
             if moves is None:
                 is_first_time = not head.token
                 if not self._assign(head, now):
+                    if queue.has_special:
+                        placement.keep(head)
                     return
                 queue.pop_head(room, band)
             elif moves:

@@ -6,7 +6,7 @@ can, or what the limits of its node hold back (`Request.room`). In a room there 
 one for each priority, and in a band the sessions take turns.
 
 A request of a lower priority is not passed over for ever: each `AGE_S` that it waits it moves up by
-a band, so in the end it is before all that have come since.
+a band, so in the end it is before all that have come since. Nor is a room: they take turns.
 
 Mirror: tests/broker/test_queue.py.
 """
@@ -111,11 +111,12 @@ class Band:
 class Room:
     """Requests that wait for one thing."""
 
-    __slots__ = ("bands", "length")
+    __slots__ = ("bands", "length", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: int = 0) -> None:
         self.bands = tuple(Band() for _ in range(PRIORITIES))
         self.length = 0  # requests that have not ended
+        self.turn = turn  # the lower, the longer ago it gave out a request beside other rooms
 
     def first(self, now: float) -> Band | None:
         """Return the band whose head is next; `None` if nothing waits."""
@@ -144,25 +145,32 @@ class Room:
 class ReadyQueue:
     """All requests that wait for a worker."""
 
-    __slots__ = ("_ordinary", "_special", "bytes", "length")
+    __slots__ = ("_ordinary", "_special", "_turns", "bytes", "length")
 
     def __init__(self) -> None:
         # What any worker can run beside others, and what it can run alone: else one client's many
         # sleeping calls would keep another's from an idle worker.
         self._ordinary = (Room(), Room())
         self._special: dict[RoomKey, Room] = {}  # a key is here iff something waits in its room
+        self._turns = 0  # the turn given to a room last
         self.length = 0  # waiting requests that have not ended
         self.bytes = 0  # their sizes
 
     def rooms(self) -> list[Room]:
         """List the rooms in which something waits, those first whose requests run beside others.
 
-        For these take no room from what runs alone.
+        For these take no room from what runs alone. Among these and those it goes by turns.
         """
-        rooms = [room for room in self._ordinary if room.length]
-        if self._special:
-            rooms += [self._special[key] for key in sorted(self._special, key=_runs_alone)]
-        return rooms
+        if not self._special:
+            return [room for room in self._ordinary if room.length]
+        ordinary = [(alone, room) for alone, room in enumerate(self._ordinary) if room.length]
+        special = [(key[2], room) for key, room in self._special.items()]
+        return [room for _, room in sorted([*ordinary, *special], key=_alone_and_turn)]
+
+    @property
+    def has_special(self) -> bool:
+        """Whether something waits for more than any worker."""
+        return bool(self._special)
 
     def has_before(self, request: Request) -> bool:
         """Whether something waits that a new request has to wait behind."""
@@ -181,6 +189,8 @@ class ReadyQueue:
     def pop_head(self, room: Room, band: Band) -> Request:
         """Take the head of a room's band."""
         request = band.pop_head()
+        if self._special:
+            room.turn = self._turns = self._turns + 1
         self._uncount(request, room)
         return request
 
@@ -246,7 +256,8 @@ class ReadyQueue:
         room = self._room(request)
         if room is None:
             assert request.room is not None
-            room = self._special[request.room] = Room()
+            self._turns += 1
+            room = self._special[request.room] = Room(self._turns)
         band = room.bands[request.priority]
         band.length += 1
         room.length += 1
@@ -264,5 +275,5 @@ class ReadyQueue:
             del self._special[request.room]
 
 
-def _runs_alone(key: RoomKey) -> bool:
-    return key[2]
+def _alone_and_turn(of: tuple[bool | int, Room]) -> tuple[bool | int, int]:
+    return of[0], of[1].turn

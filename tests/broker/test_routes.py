@@ -135,6 +135,46 @@ def test_a_label_that_no_worker_will_have_is_refused(routed: Routed) -> None:
 # --- affinity -----------------------------------------------------------------------------------
 
 
+def finish(routed: Routed, run: RunCall) -> list[object]:
+    routed.begin(run)
+    return list(routed.work(Done(run.token, VALUE, 1000)))
+
+
+def begun(commands: list[object]) -> list[RunCall]:
+    return [one.message for one in commands if isinstance(one, Assign)]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("special", [call(9, GPU), call(9, FREE, affinity="a")])
+def test_many_ordinary_requests_do_not_keep_a_special_one_from_its_worker(special: Call) -> None:
+    routed = Routed()
+    routed.start(1, "gpu")
+    run = assigned(routed.say(call(1, FREE, affinity="a")))
+    assert routed.say(call(2, FREE), call(3, FREE), special) == []
+    answered = []
+    commands: list[object] = [Assign(1, run)]
+    while runs := begun(commands):
+        (run,) = runs
+        routed.begin(run)
+        commands = list(routed.work(Done(run.token, VALUE, 10**9)))  # slow: one runs at a time
+        answered += [one.message.id for one in commands if isinstance(one, Send)]
+    assert answered == [1, 2, 9, 3]
+
+
+def test_quick_requests_do_not_fill_a_worker_that_another_room_waits_for() -> None:
+    routed = Routed()
+    routed.start(1, "gpu")
+    finish(routed, assigned(routed.say(call(1, FREE))))  # it is quick from now on
+    first = assigned(routed.say(call(2, FREE)))
+    assert routed.say(call(3, GPU)) == []  # not measured yet: it has the worker for itself
+    second = assigned(routed.say(call(4, FREE)))  # its room's turn
+    assert routed.say(call(5, FREE), peer=b"other") == []
+    assert begun(finish(routed, first)) == []
+    (gpu,) = begun(finish(routed, second))
+    assert gpu.node == 2
+    (third,) = begun(finish(routed, gpu))
+    assert third.node == 4
+
+
 def worker_of(commands: list[object]) -> int:
     (command,) = commands
     assert isinstance(command, Assign)
