@@ -101,7 +101,7 @@ class Lifecycle:
             self._note_crowd(request.session, now)
         if not request.node.is_plain or request.affinity is not None:
             self._place_special(request, now)
-        elif (queue.length and queue.has_before(request)) or not self._assign(request, now):
+        elif (queue.length and queue.has_before(request, now)) or not self._assign(request, now):
             queue.append(request)
 
     def admit_at_once(self, request: Request, now: float) -> bool:
@@ -149,13 +149,13 @@ class Lifecycle:
                     if queue.has_special:
                         placement.keep(head)
                     return
-                queue.pop_head(room, band)
+                queue.pop_head(room, band, now)
             elif moves:
                 head.room, onwards = key, head.room  # it is still in the one
-                queue.pop_head(room, band)
+                queue.pop_head(room, band, now)
                 head.room = onwards
                 is_first_time = not head.token
-                if queue.has_before(head) or not self._assign(head, now):
+                if queue.has_before(head, now) or not self._assign(head, now):
                     queue.append(head)
                     continue
             else:
@@ -166,7 +166,7 @@ class Lifecycle:
     def _place_special(self, request: Request, now: float) -> None:
         """Take in a request that not any worker may run, or not at once."""
         may_go = self.routes.enter(request, now)
-        if not may_go or self.queue.has_before(request) or not self._assign(request, now):
+        if not may_go or self.queue.has_before(request, now) or not self._assign(request, now):
             self.queue.append(request)
 
     def rehouse(self, worker: Worker, now: float) -> None:
