@@ -187,7 +187,10 @@ class Lifecycle:
     def _find_room(self, request: Request, now: float) -> None:
         """Choose where a request waits that was given to a worker before."""
         request.worker_id = 0
-        if request.affinity is not None:  # the worker of its key may have gone
+        # The worker of its key may have gone, and its node may have other limits and labels now.
+        if request.node.is_plain and request.affinity is None:
+            request.room = None
+        else:
             self.routes.enter(request, now)
 
     def serve_queued(self, now: float) -> None:

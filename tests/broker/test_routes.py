@@ -8,8 +8,16 @@ from msgspec import Raw
 from requests_of import Page
 
 from pronghorn.broker import routes as module
-from pronghorn.broker.events import Assign, Send, TableKnown, WorkerGone, WorkerSent, WorkerStarting
-from pronghorn.broker.wire.link import Done, Ready, RunCall, RunChunk, Skipped
+from pronghorn.broker.events import (
+    Assign,
+    Send,
+    TableComing,
+    TableKnown,
+    WorkerGone,
+    WorkerSent,
+    WorkerStarting,
+)
+from pronghorn.broker.wire.link import Done, Ready, RunCall, RunChunk, Skipped, Stop
 from pronghorn.broker.wire.messages import NIL, Call, Cancel, MapChunk, Options
 from pronghorn.broker.wire.slots import SlotState
 from pronghorn.broker.wire.table import NodeInfo, NodeTable
@@ -179,6 +187,23 @@ def worker_of(commands: list[object]) -> int:
     (command,) = commands
     assert isinstance(command, Assign)
     return command.worker_id
+
+
+def test_what_comes_back_goes_where_its_node_s_labels_are_now() -> None:
+    routed = Routed()
+    routed.start(1)
+    run = assigned(routed.say(call(1, FREE)))
+    changed = tuple(
+        NodeInfo(FREE, "inline", labels=("gpu",)) if info.name == FREE else info
+        for info in TABLE.nodes
+    )
+    routed.do(TableComing(NodeTable(changed, "other"), 1))
+    for worker_id, labels in ((2, frozenset({"gpu"})), (3, frozenset[str]())):
+        routed.start_worker(worker_id, "other", 1, labels=labels)
+    commands = routed.do(TableKnown(NodeTable(changed, "other"), 1))
+    (again,) = [one for one in commands if isinstance(one, Assign) and one.message != Stop()]
+    assert not routed.begin(run), "it was taken back"
+    assert again.worker_id == 2
 
 
 def test_the_same_key_goes_to_the_same_worker(routed: Routed) -> None:
