@@ -79,7 +79,7 @@ def test_what_was_given_up_counts_until_its_worker_has_let_go(routed: Routed) ->
     routed.begin(first)
     routed.say(call(2, ONE))
     routed.say(Cancel(1))
-    assert routed.core.statistics().queued == 1
+    assert routed.core.statistics(routed.now).queued == 1
     again = assigned(routed.work(Done(first.token, VALUE, 1000)))
     assert again.token != first.token
 
