@@ -31,8 +31,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         buffers: Number of buffer frames that follow the request's frame and belong to it.
         durability: Reserved: how a result is kept. Only ``none`` is served yet.
         key: Reserved: idempotency key.
-        priority: Reserved: band 0 (first) to 3.
-        affinity: Reserved: requests with the same affinity go to the same worker.
+        priority: Band 0 (first) to 3.
+        affinity: Requests with the same affinity go to the same worker.
         trace: W3C traceparent, handed to the node; a malformed one is ignored.
         times: Whether `Times` are wanted with the terminal reply.
         value_ref: Reserved: parameters by reference instead of by value.
