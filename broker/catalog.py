@@ -89,7 +89,12 @@ def _make(index: int, info: NodeInfo, before: Node | None, offered: frozenset[st
     if before is not None:
         node.estimate_ns = before.estimate_ns
         node.counts = before.counts
-        node.record, node.refused_until = before.record, before.refused_until
+        node.record = before.record
+        if before.refused_until < inf:  # else it is for labels, which may be others now
+            node.refused_until = before.refused_until
+        if node.gate is not None and before.gate is not None:  # what is inside still counts
+            node.gate = before.gate
+            node.gate.set_limits(info.max_concurrency, info.rate)
     if not node.labels <= offered:
         node.refused_until = inf
     return node

@@ -12,6 +12,7 @@ Mirror: tests/broker/test_core.py; joined with the other cores in tests/sim/.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from math import inf
 from typing import Any
 
 import msgspec
@@ -145,7 +146,7 @@ class BrokerCore:
             for node in self._life.catalog.nodes:
                 node.counts.step()
 
-    def statistics(self) -> Statistics:
+    def statistics(self, now: float) -> Statistics:
         """Return a snapshot of all that is counted here; the shell knows the rest."""
         life = self._life
         workers = life.placement.workers.values()
@@ -163,7 +164,7 @@ class BrokerCore:
                     node.name,
                     since=self._steps.since,
                     held=held[node.name],
-                    quarantined=bool(node.refused_until),
+                    quarantined=now < node.refused_until < inf,
                     estimate_ns=node.estimate_ns,
                 )
                 for node in life.catalog.nodes

@@ -131,16 +131,15 @@ class Crew:
 
     def _missing_labels(self) -> tuple[str, ...]:
         """Name the labels that fewer workers have than should, those not counted that make way."""
-        staying = [
-            worker
+        return tuple(label for label in self._labels if self._surplus_of(label) < 0)
+
+    def _surplus_of(self, label: str) -> int:
+        """Tell how many more workers have a label than should, those not counted that make way."""
+        have = sum(
+            label in worker.labels and not worker.retired and worker.id != self._replaced
             for worker in self.workers.values()
-            if not worker.retired and worker.id != self._replaced
-        ]
-        return tuple(
-            label
-            for label, wanted in self._labels.items()
-            if sum(label in worker.labels for worker in staying) < wanted
         )
+        return have - min(self._labels[label], self.size)
 
     def failed(self, worker: Worker, now: float) -> None:
         """Note that a worker could not be started."""
@@ -182,21 +181,31 @@ class Crew:
     def scale(self, size: int, now: float) -> list[Worker]:
         """Have so many workers from now on; returns those that are to be retired.
 
-        Vacancies go first, then who was started last.
+        Vacancies go first, then who was started last, but as long as others are there none that has
+        a label which would be missing.
         """
         self._vacancies += [Vacancy(now)] * max(0, size - self.size)
         surplus = max(0, self.size - size)
         self.size = size
-        while surplus and self._vacancies:
+        kept = 1 if self._missing_labels() else 0  # for a worker that has them
+        while surplus and len(self._vacancies) > kept:
             self._vacancies.remove(max(self._vacancies))
             surplus -= 1
         counted = [worker for worker in self.workers.values() if not worker.retired]
         counted.sort(key=lambda worker: (worker.ready_at is None, worker.id), reverse=True)
         # Who is replaced goes when its successor is ready, who is not counted in `size`.
-        leaving = [worker for worker in counted if worker.id != self._replaced][:surplus]
-        for worker in leaving:
+        counted = [worker for worker in counted if worker.id != self._replaced]
+        leaving: list[Worker] = []
+        while counted and len(leaving) < surplus:
+            worker = next((one for one in counted if not self._is_needed(one)), counted[0])
+            counted.remove(worker)
+            leaving.append(worker)
             self._make_way(worker, None, "there are fewer workers from now on", now)
         return leaving
+
+    def _is_needed(self, worker: Worker) -> bool:
+        """Whether a label would be missing without a worker."""
+        return any(self._surplus_of(label) <= 0 for label in worker.labels)
 
     def retire(self, now: float) -> Worker | None:
         """Say who is to be told to end now, for its successor is ready."""

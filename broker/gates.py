@@ -25,12 +25,16 @@ class Gate:
     __slots__ = ("_burst", "_concurrency", "_rate", "_seen_at", "_tokens", "inside")
 
     def __init__(self, concurrency: int | None, rate: float | None) -> None:
-        self._concurrency = inf if concurrency is None else concurrency
-        self._rate = rate
-        self._burst = 1.0 if rate is None else max(1.0, rate * AHEAD_S)
+        self.set_limits(concurrency, rate)
         self._tokens = self._burst  # requests that may begin now; below 0 after one of many items
         self._seen_at = 0.0  # monotonic seconds, when the tokens were counted last
         self.inside = 0  # requests that have passed and not left
+
+    def set_limits(self, concurrency: int | None, rate: float | None) -> None:
+        """Have other limits from now on; what is inside stays there."""
+        self._concurrency = inf if concurrency is None else concurrency
+        self._rate = rate
+        self._burst = 1.0 if rate is None else max(1.0, rate * AHEAD_S)
 
     def wait_s(self, now: float) -> float:
         """Tell how long the next request has to wait: 0 if it may pass, `inf` until one leaves."""

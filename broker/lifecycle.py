@@ -101,7 +101,7 @@ class Lifecycle:
             self._note_crowd(request.session, now)
         if not request.node.is_plain or request.affinity is not None:
             self._place_special(request, now)
-        elif (queue.length and queue.has_before(request)) or not self._assign(request, now):
+        elif (queue.length and queue.has_before(request, now)) or not self._assign(request, now):
             queue.append(request)
 
     def admit_at_once(self, request: Request, now: float) -> bool:
@@ -128,6 +128,8 @@ class Lifecycle:
             self.put_back(taken, now)
         if self.routes.gate_due <= now:
             self.routes.gate_due = inf
+        if placement.kept:
+            placement.keep_none()
         if queue.length:
             for room in queue.rooms():
                 self._serve_room(room, now)
@@ -136,7 +138,7 @@ class Lifecycle:
 
     def _serve_room(self, room: Room, now: float) -> None:
         """Give what waits in a room to workers, or on to another room, as far as they take it."""
-        queue, moves_on = self.queue, self.routes.moves_on
+        queue, placement, moves_on = self.queue, self.placement, self.routes.moves_on
         while (band := room.first(now)) is not None:
             head = band.head()
             key = head.room
@@ -144,14 +146,16 @@ class Lifecycle:
             if moves is None:
                 is_first_time = not head.token
                 if not self._assign(head, now):
+                    if queue.has_special:
+                        placement.keep(head)
                     return
-                queue.pop_head(room, band)
+                queue.pop_head(room, band, now)
             elif moves:
                 head.room, onwards = key, head.room  # it is still in the one
-                queue.pop_head(room, band)
+                queue.pop_head(room, band, now)
                 head.room = onwards
                 is_first_time = not head.token
-                if queue.has_before(head) or not self._assign(head, now):
+                if queue.has_before(head, now) or not self._assign(head, now):
                     queue.append(head)
                     continue
             else:
@@ -162,7 +166,7 @@ class Lifecycle:
     def _place_special(self, request: Request, now: float) -> None:
         """Take in a request that not any worker may run, or not at once."""
         may_go = self.routes.enter(request, now)
-        if not may_go or self.queue.has_before(request) or not self._assign(request, now):
+        if not may_go or self.queue.has_before(request, now) or not self._assign(request, now):
             self.queue.append(request)
 
     def rehouse(self, worker: Worker, now: float) -> None:
@@ -183,7 +187,10 @@ class Lifecycle:
     def _find_room(self, request: Request, now: float) -> None:
         """Choose where a request waits that was given to a worker before."""
         request.worker_id = 0
-        if request.affinity is not None:  # the worker of its key may have gone
+        # The worker of its key may have gone, and its node may have other limits and labels now.
+        if request.node.is_plain and request.affinity is None:
+            request.room = None
+        else:
             self.routes.enter(request, now)
 
     def serve_queued(self, now: float) -> None:

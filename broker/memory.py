@@ -39,6 +39,10 @@ class Memory:
         self._trimmed_at = -inf  # monotonic seconds
         self._tight_since = inf
 
+    def expect_less(self) -> None:
+        """Have the next `look` give back what is free, for much was let go of."""
+        self._trimmed_at = -inf
+
     def look(self, now: float) -> Pressure:
         """Tell how it stands; what is free and was kept for later is given back first."""
         pages = self._pages()

@@ -6,6 +6,8 @@ Rules, in order:
 2. Quick requests (window.py) also go to workers that hold only quick ones, in turn.
 3. A request of a concurrent node goes to the worker with the fewest of them.
 4. What a blocked worker has not begun is taken back as soon as another one has room.
+5. A worker that the first of one room of the queue (queue.py) waits for is kept from the others:
+   their quick requests would fill it without end.
 
 Mirror: tests/broker/test_placement.py.
 """
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 
-from .queue import ROOM_OF_WORKER
+from .queue import ROOM_OF_WORKER, RoomKey
 from .requests import Request
 from .window import (
     BUDGET_NS,
@@ -71,6 +73,8 @@ class Worker:
     labels: frozenset[str] = frozenset()  # for nodes that need something special
     idle: bool = False  # whether it is in Placement's list of idle ones
     in_rotation: bool = False  # whether it is in Placement's rotation
+    is_kept: bool = False  # whether it is in Placement's list of kept ones
+    kept_for: RoomKey | None = None  # of what room
 
 
 class Placement:
@@ -84,6 +88,8 @@ class Placement:
         self.stalled: dict[int, Worker] = {}  # worker id -> worker, iff it is stalled
         self.check_at = inf  # no worker has an earlier `check_at`
         self.budget_ns = BUDGET_NS  # run time that a worker may hold ahead
+        # Those that get nothing quick but from one room, until the next `keep_none`.
+        self.kept: list[Worker] = []
         self.looks: list[Worker] = []  # those of whom the supervisor is to be told
         self._idle: list[Worker] = []  # no inline request and a free slot; last in, first out
         self._rotation: deque[Worker] = deque()  # may have room for quick ones; checked when used
@@ -118,6 +124,8 @@ class Placement:
         """Forget a worker that is gone; its `held` is the caller's to deal with."""
         del self.workers[worker.id]
         self.stalled.pop(worker.id, None)
+        if worker.is_kept:
+            self.kept.remove(worker)
         if worker.idle:
             self._idle.remove(worker)
         if worker.in_rotation:
@@ -142,7 +150,7 @@ class Placement:
             else:
                 cost_ns = estimate_ns + OVERHEAD_NS
             if special is not None:
-                worker = self._find_special(special, cost_ns, request.size)
+                worker = self._find_special(special, request, cost_ns)
                 if worker is None:
                     return None
                 if worker.idle:
@@ -173,6 +181,22 @@ class Placement:
         if worker.idle and not worker.free_slots:
             self._file(worker)
         return worker
+
+    def keep(self, request: Request) -> None:
+        """Keep a worker, if it is busy with quick ones, for the room of one that has none."""
+        fit = self.workers.values() if request.room is None else self._fit_for(request)
+        busy = [worker for worker in fit if _takes_quick(worker) and not worker.is_kept]
+        if request.inline and busy:
+            worker = min(busy, key=lambda one: one.load_ns)
+            worker.is_kept, worker.kept_for = True, request.room
+            self.kept.append(worker)
+
+    def keep_none(self) -> None:
+        """Let all rooms have all workers again."""
+        kept, self.kept = self.kept, []
+        for worker in kept:
+            worker.is_kept = False
+            self._file(worker)
 
     def has_room_for(self, request: Request) -> bool:
         """Whether a worker that has the labels of its node could take a request at once."""
@@ -291,6 +315,7 @@ class Placement:
             assert worker.idle == (worker in self._idle)
             assert worker.in_rotation == (worker in self._rotation)
             assert self.check_at <= worker.check_at
+            assert worker.is_kept == (worker in self.kept)
         assert len(self._idle) <= len(self.workers)
 
     def _begin_idle(self, worker: Worker, cost_ns: float) -> None:
@@ -310,13 +335,15 @@ class Placement:
         labels = request.node.labels
         return [worker for worker in self.workers.values() if labels <= worker.labels]
 
-    def _find_special(self, fit: list[Worker], cost_ns: float, size: int) -> Worker | None:
+    def _find_special(self, fit: list[Worker], request: Request, cost_ns: float) -> Worker | None:
         """Find among some workers an idle one, or else one that has room for something quick."""
         best: Worker | None = None
         for worker in fit:
             if worker.idle:
                 return worker
-            if best is None and self._has_room(worker, cost_ns, size):
+            if worker.is_kept and worker.kept_for != request.room:
+                continue
+            if best is None and self._has_room(worker, cost_ns, request.size):
                 best = worker
         return best
 
@@ -348,7 +375,8 @@ class Placement:
             return None
         while rotation:
             worker = rotation[0]
-            if self._has_room(worker, cost_ns, size):
+            may_have = not worker.is_kept or worker.kept_for is None
+            if may_have and self._has_room(worker, cost_ns, size):
                 rotation.rotate(-1)
                 return worker
             rotation.popleft()

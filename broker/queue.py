@@ -5,8 +5,10 @@ for something else: there are two for what any worker can run, and more for what
 can, or what the limits of its node hold back (`Request.room`). In a room there are four *bands*,
 one for each priority, and in a band the sessions take turns.
 
-A request of a lower priority is not passed over for ever: each `AGE_S` that it waits it moves up by
-a band, so in the end it is before all that have come since.
+A band is not passed over for ever: each `AGE_S` in which its first request waits and none of it is
+given out it moves up by one, until it has had its turn. What counts is not how long a request has
+waited: else thousands that wait for longer would be before one of a higher priority. Nor is a room
+passed over: rooms take turns.
 
 Mirror: tests/broker/test_queue.py.
 """
@@ -14,6 +16,7 @@ Mirror: tests/broker/test_queue.py.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from .requests import Request
 
 AGE_S = 1.0
-"""A request that waits moves up by a band each time that so many seconds have passed."""
+"""A band that waits for its turn moves up by one each time that so many seconds have passed."""
 
 ENDED_MAX = 32  # so few ended requests may stay in a lane, whatever is in it besides
 
@@ -45,12 +48,13 @@ class Lane(msgspec.Struct):
 class Band:
     """Requests of one priority, fair among sessions: one of each in turn."""
 
-    __slots__ = ("_lanes", "length")
+    __slots__ = ("_lanes", "_served_at", "length")
 
     def __init__(self) -> None:
         # routing id -> lane, in the order of their turns; a key is here iff a request that has not
         # ended is in its lane
         self._lanes: OrderedDict[bytes, Lane] = OrderedDict()
+        self._served_at = -inf  # when it has given out a request last, monotonic seconds
         self.length = 0  # requests that have not ended
 
     def lane(self, peer: bytes) -> Lane:
@@ -69,8 +73,13 @@ class Band:
             lane.ended -= 1
         return requests[0]
 
-    def pop_head(self) -> Request:
+    def waits_since(self) -> float:
+        """Tell since when its first request waits for the turn of this band; there is one."""
+        return max(self.head().accepted_at, self._served_at)
+
+    def pop_head(self, now: float) -> Request:
         """Take the request that `head` has just returned."""
+        self._served_at = now
         peer, lane = next(iter(self._lanes.items()))
         request = lane.requests.popleft()
         self.length -= 1
@@ -111,11 +120,12 @@ class Band:
 class Room:
     """Requests that wait for one thing."""
 
-    __slots__ = ("bands", "length")
+    __slots__ = ("bands", "length", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: int = 0) -> None:
         self.bands = tuple(Band() for _ in range(PRIORITIES))
         self.length = 0  # requests that have not ended
+        self.turn = turn  # the lower, the longer ago it gave out a request beside other rooms
 
     def first(self, now: float) -> Band | None:
         """Return the band whose head is next; `None` if nothing waits."""
@@ -127,14 +137,19 @@ class Room:
             if band.length:
                 if band.length == self.length:  # there is no other
                     return band
-                rank = number - (now - band.head().accepted_at) / AGE_S
+                rank = number - (now - band.waits_since()) / AGE_S
                 if first is None or rank < least:
                     first, least = band, rank
         return first
 
-    def comes_before(self, request: Request) -> bool:
+    def comes_before(self, request: Request, now: float) -> bool:
         """Whether something waits that a new request has to wait behind."""
-        return any(band.length for band in self.bands[: request.priority + 1])
+        priority = request.priority
+        return any(
+            number <= priority or number - (now - band.waits_since()) / AGE_S <= priority
+            for number, band in enumerate(self.bands)
+            if band.length
+        )
 
     def waiting(self) -> list[Request]:
         """List all waiting requests that have not ended."""
@@ -144,30 +159,37 @@ class Room:
 class ReadyQueue:
     """All requests that wait for a worker."""
 
-    __slots__ = ("_ordinary", "_special", "bytes", "length")
+    __slots__ = ("_ordinary", "_special", "_turns", "bytes", "length")
 
     def __init__(self) -> None:
         # What any worker can run beside others, and what it can run alone: else one client's many
         # sleeping calls would keep another's from an idle worker.
         self._ordinary = (Room(), Room())
         self._special: dict[RoomKey, Room] = {}  # a key is here iff something waits in its room
+        self._turns = 0  # the turn given to a room last
         self.length = 0  # waiting requests that have not ended
         self.bytes = 0  # their sizes
 
     def rooms(self) -> list[Room]:
         """List the rooms in which something waits, those first whose requests run beside others.
 
-        For these take no room from what runs alone.
+        For these take no room from what runs alone. Among these and those it goes by turns.
         """
-        rooms = [room for room in self._ordinary if room.length]
-        if self._special:
-            rooms += [self._special[key] for key in sorted(self._special, key=_runs_alone)]
-        return rooms
+        if not self._special:
+            return [room for room in self._ordinary if room.length]
+        ordinary = [(alone, room) for alone, room in enumerate(self._ordinary) if room.length]
+        special = [(key[2], room) for key, room in self._special.items()]
+        return [room for _, room in sorted([*ordinary, *special], key=_alone_and_turn)]
 
-    def has_before(self, request: Request) -> bool:
+    @property
+    def has_special(self) -> bool:
+        """Whether something waits for more than any worker."""
+        return bool(self._special)
+
+    def has_before(self, request: Request, now: float) -> bool:
         """Whether something waits that a new request has to wait behind."""
         room = self._room(request)
-        return room is not None and room.length > 0 and room.comes_before(request)
+        return room is not None and room.length > 0 and room.comes_before(request, now)
 
     def append(self, request: Request) -> None:
         """Queue a request behind those of its session and priority."""
@@ -178,9 +200,11 @@ class ReadyQueue:
         request.worker_id = 0
         self._lane(request).requests.appendleft(request)
 
-    def pop_head(self, room: Room, band: Band) -> Request:
+    def pop_head(self, room: Room, band: Band, now: float) -> Request:
         """Take the head of a room's band."""
-        request = band.pop_head()
+        request = band.pop_head(now)
+        if self._special:
+            room.turn = self._turns = self._turns + 1
         self._uncount(request, room)
         return request
 
@@ -246,7 +270,8 @@ class ReadyQueue:
         room = self._room(request)
         if room is None:
             assert request.room is not None
-            room = self._special[request.room] = Room()
+            self._turns += 1
+            room = self._special[request.room] = Room(self._turns)
         band = room.bands[request.priority]
         band.length += 1
         room.length += 1
@@ -264,5 +289,5 @@ class ReadyQueue:
             del self._special[request.room]
 
 
-def _runs_alone(key: RoomKey) -> bool:
-    return key[2]
+def _alone_and_turn(of: tuple[bool | int, Room]) -> tuple[bool | int, int]:
+    return of[0], of[1].turn

@@ -49,7 +49,7 @@ class Reporter:
     def statistics(self, now: float) -> Statistics:
         """Make a snapshot; some ms for hundreds of nodes."""
         self._core.step(now)
-        counted = self._core.statistics()
+        counted = self._core.statistics(now)
         unread_bytes, slow_peers = self._streams.unread()
         return msgspec.structs.replace(
             counted,

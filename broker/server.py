@@ -171,10 +171,6 @@ class BrokerServer:
         unmeasured = 0  # turns since one was measured
         while not self._stopping:
             worked = False  # whether the core has news
-            turns += 1
-            if turns == _TURNS_PER_LOOK:
-                turns = 0
-                self._look_at_memory()
             ready = poll(timeout, _EVENTS_PER_TURN)
             self._now = now = monotonic()
             for fd, _ in ready:
@@ -194,6 +190,10 @@ class BrokerServer:
                 worked = True
             if worked:
                 self._carry_out(core.settle(now))
+            turns += 1
+            if turns == _TURNS_PER_LOOK:
+                turns = 0
+                self._look_at_memory()
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
             due = core.next_due()
@@ -235,6 +235,8 @@ class BrokerServer:
         if slowest is not None:
             _log.error("a client with %d bytes unread is dropped", slowest.pending_bytes)
             self._core.handle(self._drop(slowest), self._now)
+            self._carry_out(self._core.settle(self._now))  # the poll may not return for long
+            self._memory.expect_less()  # lest others are dropped for what is free already
         elif pressure is Pressure.OVER:
             _log.critical("the broker's memory is far beyond its bound: the broker ends")
             self.memory_is_over = self._stopping = True

@@ -254,14 +254,19 @@ def _checked_labels(labels: Mapping[str, int], workers: int) -> dict[str, int]:
     """Give labels as they are, if they make sense.
 
     Raises:
-        InvalidArgumentError: One is no word, or more workers should have it than there are.
+        InvalidArgumentError: They are no mapping, one is no word, or more workers should have it
+            than there are.
     """
+    if not isinstance(labels, Mapping):
+        raise InvalidArgumentError(
+            f"labels is {labels!r}: give how many workers have each, as in {{'gpu': 1}}"
+        )
     for label, count in labels.items():
         if not (isinstance(label, str) and LABEL.fullmatch(label)):
             raise InvalidArgumentError(f"{label!r} is no label: give a word, as in gpu")
         if type(count) is not int or not 1 <= count <= workers:
             raise InvalidArgumentError(
-                f"{count!r} workers should have the label {label}: give 1 to {workers}, or all"
+                f"{count!r} workers should have the label {label}: give 1 to {workers}"
             )
     return dict(labels)
 

@@ -31,7 +31,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         buffers: Number of buffer frames that follow the request's frame and belong to it.
         durability: Reserved: how a result is kept. Only ``none`` is served yet.
         key: Reserved: idempotency key.
-        priority: 0 (first) to 3.
+        priority: Band 0 (first) to 3.
         affinity: Requests with the same affinity go to the same worker.
         trace: W3C traceparent, handed to the node; a malformed one is ignored.
         times: Whether `Times` are wanted with the terminal reply.

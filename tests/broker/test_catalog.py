@@ -1,5 +1,7 @@
 """Mirror of broker/catalog.py: what outlives a change of the nodes, and what does not."""
 
+from math import inf
+
 from pronghorn.broker.catalog import Catalog
 from pronghorn.broker.wire.table import NodeInfo, NodeTable, RetryPolicy
 
@@ -40,6 +42,25 @@ def test_a_node_that_has_changed_is_another_one_whose_counts_go_on() -> None:
     assert new.record is old.record
     assert new.concurrent
     assert not new.marks_items
+
+
+def test_a_node_that_needs_no_label_any_more_is_not_refused_for_one() -> None:
+    catalog = serving(NodeInfo("m.add", "inline", labels=("gpu",)))
+    assert catalog.nodes[0].refused_until == inf
+    catalog.serve(1, NodeTable((ADD,), "e"))
+    assert catalog.nodes[0].refused_until == 0
+
+
+def test_what_is_inside_a_gate_counts_with_the_limits_that_come() -> None:
+    catalog = serving(NodeInfo("m.add", "inline", max_concurrency=1))
+    gate = catalog.nodes[0].gate
+    assert gate is not None
+    gate.enter(1)
+    catalog.serve(1, NodeTable((NodeInfo("m.add", "async", max_concurrency=2),), "e"))
+    assert catalog.nodes[0].gate is gate
+    assert gate.wait_s(1.0) == 0
+    gate.enter(1)
+    assert gate.wait_s(1.0) == inf
 
 
 def test_a_node_that_is_gone_is_served_no_more_and_not_found() -> None:

@@ -128,15 +128,15 @@ def test_a_banned_peer_is_ignored_in_json_too(driver: Driver, method: str) -> No
 
 def test_a_probe_is_answered_by_a_welcome_without_an_id(driver: Driver) -> None:
     assert driver.do(Probed(PEER)) == [Send(PEER, driver.welcome(None))]
-    assert driver.core.statistics().sessions == 0
+    assert driver.core.statistics(driver.now).sessions == 0
 
 
 def test_hello_ping_and_goodbye(driver: Driver) -> None:
     assert driver.say(Hello("h"), origin=REQ) == [Send(PEER, driver.welcome("h"), REQ)]
     assert driver.say(Ping(3)) == [Send(PEER, Pong(3, "e1"))]
-    assert driver.core.statistics().sessions == 1
+    assert driver.core.statistics(driver.now).sessions == 1
     assert driver.say(Goodbye()) == []
-    assert driver.core.statistics().sessions == 0
+    assert driver.core.statistics(driver.now).sessions == 0
 
 
 @pytest.mark.parametrize("message", [Run(5, "flow"), Subscribe(5, "topic")])
@@ -176,7 +176,7 @@ def test_the_statistics_count_as_a_reply_to_acknowledge(driver: Driver) -> None:
         driver.say(Call(id_, "pronghorn.stats"))
     assert driver.count("refused") == 0
     assert error_of(driver.say(Call(99, "m.add", PARAMS))).code == "RESOURCE_EXHAUSTED"
-    assert driver.core.statistics().refused == {"grant_requests": 1}
+    assert driver.core.statistics(driver.now).refused == {"grant_requests": 1}
 
 
 def test_the_statistics_are_not_mapped(driver: Driver) -> None:
@@ -330,7 +330,7 @@ def test_goodbye_cancels_all_without_replies(serving: Driver) -> None:
             msgspec.structs.replace(in_batch, silent=True),
         ),
     ]
-    assert serving.core.statistics().sessions == 0
+    assert serving.core.statistics(serving.now).sessions == 0
 
 
 def test_a_client_that_is_gone_has_its_calls_cancelled(serving: Driver) -> None:
@@ -338,7 +338,7 @@ def test_a_client_that_is_gone_has_its_calls_cancelled(serving: Driver) -> None:
     serving.begin(run)
     serving.json("add", id=2)
     assert serving.do(PeerGone(PEER)) == [Assign(1, CancelRun(run.token))]
-    assert serving.core.statistics().sessions == 0
+    assert serving.core.statistics(serving.now).sessions == 0
     assert serving.work(Done(run.token, VALUE, 1000)) == []
     assert serving.do(PeerGone(PEER)) == []
 
@@ -363,12 +363,12 @@ def test_so_many_bans_are_remembered(driver: Driver) -> None:
 
 def test_a_stranger_of_whom_nothing_is_open_holds_no_state(driver: Driver) -> None:
     driver.say(Ping(1), Cancel(5), Ack(3), Call(2, "nobody"))
-    assert driver.core.statistics().sessions == 0
+    assert driver.core.statistics(driver.now).sessions == 0
     driver.say(Call(5, "m.add"))
-    assert driver.core.statistics().sessions == 1
+    assert driver.core.statistics(driver.now).sessions == 1
     run = assigned(driver.start_worker())
     driver.work(Done(run.token, VALUE, 1000))
-    assert driver.core.statistics().sessions == 0
+    assert driver.core.statistics(driver.now).sessions == 0
 
 
 def test_a_hello_later_makes_a_stranger_known(serving: Driver) -> None:
@@ -389,7 +389,7 @@ def test_clients_that_went_without_a_word_are_forgotten_once_there_are_many() ->
     welcome = Send(b"fifth", driver.welcome(0))
     assert driver.say(Hello(0), peer=b"fifth") == [welcome, *asked]
     driver.do(PeerGone(b"gone"))
-    assert driver.core.statistics().sessions == 4
+    assert driver.core.statistics(driver.now).sessions == 4
 
 
 def test_a_client_that_is_asked_keeps_its_session() -> None:

@@ -48,7 +48,7 @@ def test_a_call_goes_to_a_worker_and_its_result_back(serving: Driver) -> None:
     assert serving.say(Call(5, "add", PARAMS)) == [Assign(1, run)]
     assert serving.begin(run)
     assert serving.work(Done(1, VALUE, 1000)) == [Send(PEER, Result(5, VALUE), batched=True)]
-    snapshot = serving.core.statistics()
+    snapshot = serving.core.statistics(serving.now)
     assert (snapshot.counters["accepted"], snapshot.counters["completed"]) == (1, 1)
     assert (snapshot.nodes[ADD].calls, snapshot.nodes[ADD].estimate_ns) == (1, 1000.0)
     assert (snapshot.epoch, snapshot.pid, snapshot.sessions, snapshot.queued) == ("e1", 7, 1, 0)
@@ -79,14 +79,14 @@ def test_a_chunk_goes_to_a_worker_and_its_results_back(serving: Driver) -> None:
     assert serving.work(ChunkDone(1, VALUE, 3_000_000, 3, failures)) == [
         Send(PEER, MapResult(5, VALUE, failures, 3.0), batched=True)
     ]
-    node = serving.core.statistics().nodes[ADD]
+    node = serving.core.statistics(serving.now).nodes[ADD]
     assert (node.calls, node.errors, node.estimate_ns) == (2, {"NODE_ERROR": 1}, 1_000_000.0)
 
 
 def test_an_empty_chunk_says_nothing_of_the_run_time(serving: Driver) -> None:
     run = assigned(serving.say(MapChunk(5, "m.add", PARAMS)))
     assert len(serving.work(ChunkDone(run.token, VALUE, 10, 0))) == 1
-    assert serving.core.statistics().nodes[ADD].estimate_ns is None
+    assert serving.core.statistics(serving.now).nodes[ADD].estimate_ns is None
 
 
 def test_a_failure_goes_back_as_it_came(serving: Driver) -> None:
@@ -96,14 +96,17 @@ def test_a_failure_goes_back_as_it_came(serving: Driver) -> None:
         Send(PEER, Error(5, "NODE_ERROR", "boom", details), batched=True)
     ]
     assert serving.count("failed") == 1
-    assert serving.core.statistics().nodes[ADD].errors == {"NODE_ERROR": 1}
+    assert serving.core.statistics(serving.now).nodes[ADD].errors == {"NODE_ERROR": 1}
 
 
 def test_a_call_waits_until_a_worker_is_ready(driver: Driver) -> None:
     assert driver.say(Call(5, "m.add", PARAMS)) == []
-    assert (driver.core.statistics().queued, driver.core.statistics().queued_bytes) == (1, 10)
+    assert (
+        driver.core.statistics(driver.now).queued,
+        driver.core.statistics(driver.now).queued_bytes,
+    ) == (1, 10)
     assert assigned(driver.start_worker()).token == 1
-    assert driver.core.statistics().queued == 0
+    assert driver.core.statistics(driver.now).queued == 0
 
 
 def test_a_burst_is_dealt_out_in_turn(serving: Driver) -> None:
@@ -127,7 +130,7 @@ def test_sleeping_calls_do_not_hold_up_a_quick_one(serving: Driver) -> None:
     peers = [b"sleeper %d" % number for number in range(17)]
     for peer in peers:
         serving.say(Call(1, "sleep", PARAMS), Call(2, "sleep", PARAMS), peer=peer)
-    assert serving.core.statistics().queued == 2
+    assert serving.core.statistics(serving.now).queued == 2
     assert assigned(serving.say(Call(5, "m.add", PARAMS))).node == ADD
 
 

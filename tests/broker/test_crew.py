@@ -474,3 +474,34 @@ def test_restarts_are_counted_by_place_and_only_those_unasked() -> None:
     assert crew.retire(2.0) is worker
     crew.ended(worker, 3.0, served=True)
     assert successor.restarts == 1
+
+
+def labelled(crew: Crew) -> list[int]:
+    return [one.id for one in crew.workers.values() if "gpu" in one.labels and not one.retired]
+
+
+def test_fewer_workers_still_have_the_labels_that_there_should_be() -> None:
+    crew = Crew(3, RestartPolicy(Random(7)), start_timeout_s=TIMEOUT_S, labels={"gpu": 1})
+    all_ready(crew, 1.0)
+    crew.ended(crew.workers[1], 2.0, served=True)
+    all_ready(crew, 2.0)
+    assert labelled(crew) == [4]
+    assert [worker.id for worker in crew.scale(1, 3.0)] == [3, 2]
+    assert labelled(crew) == [4]
+
+
+def test_fewer_workers_leave_the_place_of_one_whose_labels_are_missing() -> None:
+    crew = Crew(3, RestartPolicy(Random(7)), start_timeout_s=TIMEOUT_S, labels={"gpu": 1})
+    all_ready(crew, 1.0)
+    crew.ended(crew.workers[1], 2.0, served=True)
+    assert [worker.id for worker in crew.scale(2, 2.0)] == [3]
+    all_ready(crew, 2.0)
+    assert labelled(crew) == [4]
+    assert crew.size == crew.ready_count == 2
+
+
+def test_of_workers_that_all_have_a_label_some_make_way() -> None:
+    crew = Crew(3, RestartPolicy(Random(7)), start_timeout_s=TIMEOUT_S, labels={"gpu": 3})
+    all_ready(crew, 1.0)
+    assert [worker.id for worker in crew.scale(1, 2.0)] == [3, 2]
+    assert labelled(crew) == [1]

@@ -37,7 +37,7 @@ from pronghorn.broker.wire.messages import (
 def test_what_waits_is_cancelled_at_once(driver: Driver) -> None:
     driver.say(Call(5, "m.add"))
     assert driver.say(Cancel(5)) == [Send(PEER, cancelled(5, "m.add", "not_started"))]
-    assert driver.core.statistics().queued == 0
+    assert driver.core.statistics(driver.now).queued == 0
     assert driver.start_worker() == []
 
 
@@ -45,10 +45,10 @@ def test_a_stranger_may_cancel_the_last_that_it_has_open(driver: Driver) -> None
     """The broker died: the end of its last request had removed the stranger's session already."""
     driver.say(Call(5, "m.add"))
     driver.say(Cancel(5))
-    assert driver.core.statistics().sessions == 0
+    assert driver.core.statistics(driver.now).sessions == 0
     driver.say(Call(5, "m.add"))
     driver.say(Goodbye())
-    assert driver.core.statistics().sessions == 0
+    assert driver.core.statistics(driver.now).sessions == 0
 
 
 def test_a_call_and_its_cancel_may_come_together(driver: Driver) -> None:
@@ -56,7 +56,7 @@ def test_a_call_and_its_cancel_may_come_together(driver: Driver) -> None:
         assert driver.say(Call(id_, "m.add"), Cancel(id_)) == [
             Send(PEER, cancelled(id_, "m.add", "not_started"))
         ]
-    assert driver.core.statistics().queued == 0
+    assert driver.core.statistics(driver.now).queued == 0
 
 
 def test_what_a_worker_has_not_begun_is_taken_back(serving: Driver) -> None:
@@ -66,7 +66,7 @@ def test_what_a_worker_has_not_begun_is_taken_back(serving: Driver) -> None:
     ]
     assert not serving.begin(run)
     assert serving.work(Skipped(run.token)) == []
-    assert serving.core.statistics().workers[0].held == 0
+    assert serving.core.statistics(serving.now).workers[0].held == 0
 
 
 def test_what_has_begun_is_cancelled_where_it_runs(serving: Driver) -> None:
@@ -77,11 +77,11 @@ def test_what_has_begun_is_cancelled_where_it_runs(serving: Driver) -> None:
         Send(PEER, cancelled(5, "m.sleep", "maybe_executed"), batched=True),
     ]
     # It is held until the worker's last word, which nobody waits for.
-    assert serving.core.statistics().workers[0].held == 1
+    assert serving.core.statistics(serving.now).workers[0].held == 1
     assert serving.say(Cancel(5)) == []
     details = ErrorDetails(outcome="maybe_executed")
     assert serving.work(Failed(run.token, "CANCELLED", "cancelled", details)) == []
-    assert serving.core.statistics().workers[0].held == 0
+    assert serving.core.statistics(serving.now).workers[0].held == 0
     assert (serving.count("late_results"), serving.count("failed")) == (1, 1)
 
 
@@ -94,7 +94,7 @@ def test_a_result_after_the_cancel_is_dropped_but_measured(serving: Driver, chun
     word = ChunkDone(run.token, VALUE, 1000, 1) if chunk else Done(run.token, VALUE, 1000)
     assert serving.work(word) == []
     assert serving.count("late_results") == 1
-    node = serving.core.statistics().nodes[ADD]
+    node = serving.core.statistics(serving.now).nodes[ADD]
     assert (node.calls, node.estimate_ns) == (0, 1000.0)
 
 
@@ -104,7 +104,7 @@ def test_a_skip_after_the_cancel_is_the_end_of_it(serving: Driver) -> None:
     serving.begin(run)
     serving.say(Cancel(5))
     assert serving.work(Skipped(run.token)) == []
-    assert serving.core.statistics().queued == 0
+    assert serving.core.statistics(serving.now).queued == 0
 
 
 def test_a_cancel_of_nothing_is_nothing(serving: Driver) -> None:
@@ -187,7 +187,7 @@ def test_a_worker_that_goes_on_after_a_deadline_is_killed(serving: Driver) -> No
     assert serving.tick(1000.05 + GRACE_S - 0.001) == []
     assert serving.tick(1000.05 + GRACE_S) == [Kill(1, STUCK)]
     assert serving.count("stuck") == 1
-    assert serving.core.statistics().workers[0].state == "condemned"
+    assert serving.core.statistics(serving.now).workers[0].state == "condemned"
     assert serving.do(WorkerGone(1, "signal 9 (SIGKILL)")) == []
     assert serving.core.next_due() == inf
 

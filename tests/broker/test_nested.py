@@ -138,7 +138,7 @@ def test_a_call_of_a_def_waits_in_the_queue_for_who_holds_nothing_up(two: Driver
     parent = begun(two, "m.sleep")
     busy = [assigned(two.say(Call(id_, "m.add"))) for id_ in (2, 3)]
     assert two.work(nested(7, parent, "m.add")) == []
-    assert two.core.statistics().queued == 1
+    assert two.core.statistics(two.now).queued == 1
     two.begin(busy[0])
     child = two.work(Done(busy[0].token, VALUE, 10**7))[1]
     assert isinstance(child, Assign)
@@ -228,7 +228,7 @@ def test_a_queued_call_ends_with_its_caller(two: Driver) -> None:
         two.say(Call(id_, "m.add"))
     two.work(nested(7, parent, "m.add"))
     assert failed(two.work(Done(parent.token, VALUE, 1))).details.outcome == "not_started"
-    assert two.core.statistics().queued == 0
+    assert two.core.statistics(two.now).queued == 0
     assert left_open(two) == NOTHING
 
 
@@ -311,7 +311,7 @@ def test_a_full_queue_refuses_calls_of_nodes() -> None:
     parent = begun(driver, "m.sleep")
     driver.say(Call(2, "m.add"))
     driver.say(Call(3, "m.add"))
-    assert driver.core.statistics().queued == 1
+    assert driver.core.statistics(driver.now).queued == 1
     full = failed(driver.work(nested(7, parent, "m.add")))
     assert (full.code, full.details.retryable) == ("RESOURCE_EXHAUSTED", True)
     assert left_open(driver) == NOTHING

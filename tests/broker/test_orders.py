@@ -59,7 +59,7 @@ def test_an_order_goes_to_the_supervisor_and_its_result_to_the_client(
     assert driver.say(Call(5, name, encoded(params))) == [Administer(1, order, ())]
     assert driver.do(Administered(1, DONE)) == [Send(PEER, Result(5, DONE))]
     assert driver.do(Administered(1, DONE)) == []
-    assert driver.core.statistics().sessions == 0
+    assert driver.core.statistics(driver.now).sessions == 0
 
 
 def test_a_list_of_workers_comes_with_what_the_broker_knows(serving: Driver) -> None:
@@ -101,7 +101,7 @@ def test_bad_orders_are_refused(driver: Driver, message: Any, told: str) -> None
     error = error_of(driver.say(message))
     assert error.code == "INVALID_ARGUMENT"
     assert told in error.message
-    assert driver.core.statistics().counters["accepted"] == 0
+    assert driver.core.statistics(driver.now).counters["accepted"] == 0
 
 
 def test_a_client_that_waits_no_longer_is_answered_and_the_order_goes_on(driver: Driver) -> None:

@@ -88,7 +88,7 @@ def test_parts_are_numbered_and_followed_by_one_terminal(serving: Driver) -> Non
         assert serving.work(Yielded(run.token, VALUE)) == to_client(Part(5, seq, VALUE))
     assert serving.work(Done(run.token, Raw(b"\xc0"), 7)) == to_client(Result(5, Raw(b"\xc0")))
     assert serving.work(Yielded(run.token, VALUE)) == []
-    assert serving.core.statistics().workers[0].held == 0
+    assert serving.core.statistics(serving.now).workers[0].held == 0
 
 
 def test_a_part_may_have_a_buffer(serving: Driver) -> None:

@@ -28,7 +28,7 @@ def take(queue: ReadyQueue, room: Room, now: float = 0.0) -> Request | None:
     if band is None:
         return None
     taken = band.head()
-    assert queue.pop_head(room, band) is taken
+    assert queue.pop_head(room, band, now) is taken
     queue.check_invariants()
     return taken
 
@@ -176,10 +176,10 @@ def test_what_runs_beside_others_does_not_hold_up_what_runs_alone(queue: ReadyQu
     beside, other = queue.rooms()
     assert (head(beside), head(other)) == (sleeping[0], quick)
     assert (beside.length, other.length, queue.length) == (3, 1, 4)
-    assert queue.has_before(request(SLEEP))
-    assert queue.has_before(request(QUICK))
+    assert queue.has_before(request(SLEEP), 0.0)
+    assert queue.has_before(request(QUICK), 0.0)
     take(queue, other)
-    assert not queue.has_before(request(QUICK))
+    assert not queue.has_before(request(QUICK), 0.0)
 
 
 def test_a_chunk_of_an_async_node_runs_alone(queue: ReadyQueue) -> None:
@@ -216,12 +216,43 @@ def test_what_waits_moves_up_a_band_after_a_while(queue: ReadyQueue) -> None:
 
 def test_a_new_request_waits_behind_those_of_its_band_and_above(queue: ReadyQueue) -> None:
     queue.append(request(priority=1))
-    assert [queue.has_before(request(priority=priority)) for priority in range(4)] == [
+    assert [queue.has_before(request(priority=priority), 0.0) for priority in range(4)] == [
         False,
         True,
         True,
         True,
     ]
+
+
+def test_a_high_one_overtakes_many_low_ones_that_wait_for_long(queue: ReadyQueue) -> None:
+    for _ in range(5):
+        queue.append(request(priority=2, accepted_at=10.0))
+    assert take(queue, alone(queue), 99.0).priority == 2  # type: ignore[union-attr]
+    high = request(priority=0, accepted_at=99.1)
+    assert not queue.has_before(high, 99.1)
+    queue.append(high)
+    assert take(queue, alone(queue), 99.1) is high
+
+
+def test_low_ones_get_a_turn_now_and_then(queue: ReadyQueue) -> None:
+    for _ in range(3):
+        queue.append(request(priority=3, accepted_at=10.0))
+    given, now = [], 10.0
+    while len(given) < 100:
+        now += AGE_S / 10
+        queue.append(request(priority=1, accepted_at=now))
+        taken = take(queue, alone(queue), now)
+        assert taken is not None
+        given.append(taken.priority)
+    low = [index for index, priority in enumerate(given) if priority == 3]
+    assert len(low) == 3
+    assert all(15 < later - before <= 25 for before, later in zip([0, *low], low, strict=False))
+
+
+def test_a_new_request_does_not_take_the_turn_of_a_band_that_has_waited(queue: ReadyQueue) -> None:
+    queue.append(request(priority=3, accepted_at=10.0))
+    assert not queue.has_before(request(priority=1), 10.0 + AGE_S)
+    assert queue.has_before(request(priority=1), 10.0 + 2 * AGE_S)
 
 
 def test_a_dropped_request_leaves_its_own_band(queue: ReadyQueue) -> None:

@@ -8,8 +8,16 @@ from msgspec import Raw
 from requests_of import Page
 
 from pronghorn.broker import routes as module
-from pronghorn.broker.events import Assign, Send, TableKnown, WorkerGone, WorkerSent, WorkerStarting
-from pronghorn.broker.wire.link import Done, Ready, RunCall, RunChunk, Skipped
+from pronghorn.broker.events import (
+    Assign,
+    Send,
+    TableComing,
+    TableKnown,
+    WorkerGone,
+    WorkerSent,
+    WorkerStarting,
+)
+from pronghorn.broker.wire.link import Done, Ready, RunCall, RunChunk, Skipped, Stop
 from pronghorn.broker.wire.messages import NIL, Call, Cancel, MapChunk, Options
 from pronghorn.broker.wire.slots import SlotState
 from pronghorn.broker.wire.table import NodeInfo, NodeTable
@@ -71,7 +79,7 @@ def test_what_was_given_up_counts_until_its_worker_has_let_go(routed: Routed) ->
     routed.begin(first)
     routed.say(call(2, ONE))
     routed.say(Cancel(1))
-    assert routed.core.statistics().queued == 1
+    assert routed.core.statistics(routed.now).queued == 1
     again = assigned(routed.work(Done(first.token, VALUE, 1000)))
     assert again.token != first.token
 
@@ -135,10 +143,67 @@ def test_a_label_that_no_worker_will_have_is_refused(routed: Routed) -> None:
 # --- affinity -----------------------------------------------------------------------------------
 
 
+def finish(routed: Routed, run: RunCall) -> list[object]:
+    routed.begin(run)
+    return list(routed.work(Done(run.token, VALUE, 1000)))
+
+
+def begun(commands: list[object]) -> list[RunCall]:
+    return [one.message for one in commands if isinstance(one, Assign)]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("special", [call(9, GPU), call(9, FREE, affinity="a")])
+def test_many_ordinary_requests_do_not_keep_a_special_one_from_its_worker(special: Call) -> None:
+    routed = Routed()
+    routed.start(1, "gpu")
+    run = assigned(routed.say(call(1, FREE, affinity="a")))
+    assert routed.say(call(2, FREE), call(3, FREE), special) == []
+    answered = []
+    commands: list[object] = [Assign(1, run)]
+    while runs := begun(commands):
+        (run,) = runs
+        routed.begin(run)
+        commands = list(routed.work(Done(run.token, VALUE, 10**9)))  # slow: one runs at a time
+        answered += [one.message.id for one in commands if isinstance(one, Send)]
+    assert answered == [1, 2, 9, 3]
+
+
+def test_quick_requests_do_not_fill_a_worker_that_another_room_waits_for() -> None:
+    routed = Routed()
+    routed.start(1, "gpu")
+    finish(routed, assigned(routed.say(call(1, FREE))))  # it is quick from now on
+    first = assigned(routed.say(call(2, FREE)))
+    assert routed.say(call(3, GPU)) == []  # not measured yet: it has the worker for itself
+    second = assigned(routed.say(call(4, FREE)))  # its room's turn
+    assert routed.say(call(5, FREE), peer=b"other") == []
+    assert begun(finish(routed, first)) == []
+    (gpu,) = begun(finish(routed, second))
+    assert gpu.node == 2
+    (third,) = begun(finish(routed, gpu))
+    assert third.node == 4
+
+
 def worker_of(commands: list[object]) -> int:
     (command,) = commands
     assert isinstance(command, Assign)
     return command.worker_id
+
+
+def test_what_comes_back_goes_where_its_node_s_labels_are_now() -> None:
+    routed = Routed()
+    routed.start(1)
+    run = assigned(routed.say(call(1, FREE)))
+    changed = tuple(
+        NodeInfo(FREE, "inline", labels=("gpu",)) if info.name == FREE else info
+        for info in TABLE.nodes
+    )
+    routed.do(TableComing(NodeTable(changed, "other"), 1))
+    for worker_id, labels in ((2, frozenset({"gpu"})), (3, frozenset[str]())):
+        routed.start_worker(worker_id, "other", 1, labels=labels)
+    commands = routed.do(TableKnown(NodeTable(changed, "other"), 1))
+    (again,) = [one for one in commands if isinstance(one, Assign) and one.message != Stop()]
+    assert not routed.begin(run), "it was taken back"
+    assert again.worker_id == 2
 
 
 def test_the_same_key_goes_to_the_same_worker(routed: Routed) -> None:

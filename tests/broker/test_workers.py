@@ -95,7 +95,7 @@ def test_what_a_dead_worker_had_not_begun_runs_elsewhere_in_order(serving: Drive
         ),
     )
     assert serving.count("workers_lost") == 1
-    assert serving.core.statistics().nodes[ADD].errors == {"WORKER_LOST": 1}
+    assert serving.core.statistics(serving.now).nodes[ADD].errors == {"WORKER_LOST": 1}
     again = serving.start_worker(2)
     tokens = [each.message.token for each in again if isinstance(each, Assign)]
     assert len(tokens) == 2
@@ -186,12 +186,12 @@ def test_what_was_cancelled_does_not_come_back_when_its_worker_dies(serving: Dri
 def test_a_request_whose_worker_has_died_can_be_cancelled(serving: Driver) -> None:
     serving.say(Call(1, "m.add", NIL, Options(timeout_ms=50.0)), Call(2, "m.add"))
     serving.do(WorkerGone(1, "exit status 1"))
-    assert serving.core.statistics().queued == 2
+    assert serving.core.statistics(serving.now).queued == 2
     assert serving.say(Cancel(2)) == [
         Send(PEER, cancelled(2, "m.add", "not_started"), batched=True)
     ]
     assert len(serving.tick(1000.05)) == 1
-    assert serving.core.statistics().queued == 0
+    assert serving.core.statistics(serving.now).queued == 0
 
 
 def test_what_a_blocked_worker_has_not_begun_goes_to_another(serving: Driver) -> None:
@@ -315,7 +315,7 @@ def test_workers_of_a_generation_to_come_are_warm_until_it_is_served(serving: Dr
     assert serving.start_worker(2, "new", 1) == []
     assert serving.say(Call(1, "m.add")) == [Assign(1, ANY_RUN)]
     assert serving.say(Call(2, "m.add")) == [], "a warm worker gets nothing"
-    states = {one.id: one.state for one in serving.core.statistics().workers}
+    states = {one.id: one.state for one in serving.core.statistics(serving.now).workers}
     assert states == {1: "ready", 2: "warm"}
     commands = serving.do(TableKnown(NEW, 1))
     assert told(commands, 1) == [Stop()]

@@ -160,7 +160,7 @@ class Driver:
         return self.do(Tick())
 
     def count(self, name: str) -> int:
-        return self.core.statistics().counters[name]
+        return self.core.statistics(self.now).counters[name]
 
     def make_quick(self) -> None:
         """Let a call show that the node is quick."""

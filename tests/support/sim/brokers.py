@@ -166,7 +166,8 @@ class FakeBroker:
         """Answer who has asked for the statistics."""
         as_json = report.origin is not None and report.origin.codec == CODEC_JSON
         encode = msgspec.json.encode if as_json else msgspec.msgpack.encode
-        result = Result(report.id, Raw(encode(self.core.statistics())))
+        statistics = self.core.statistics(self._world.agenda.now)
+        result = Result(report.id, Raw(encode(statistics)))
         return Send(report.peer, result, report.origin)
 
     def _carry_out(self, commands: list[Command]) -> list[Command]:
