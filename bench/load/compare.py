@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from pronghorn.broker.wire.errors import InvalidArgumentError
+
 from .histogram import Histogram
 from .record import PERCENTS, Record, is_shown
 
@@ -20,10 +22,6 @@ BLOCKS_MIN: Final = 10
 BLOCKS_MAX: Final = 60
 RESAMPLES: Final = 400
 _LOW, _HIGH = 0.025, 0.975
-
-
-class UnlikeError(ValueError):
-    """Two runs can't be compared: they did not do the same, or one is invalid."""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,11 +59,11 @@ def compare(a: Record, b: Record) -> list[Difference]:
     """Compare two runs.
 
     Raises:
-        UnlikeError: They are unlike, invalid or too short.
+        InvalidArgumentError: They are unlike, invalid or too short.
     """
     reasons = unlikeness(a, b)
     if reasons:
-        raise UnlikeError("; ".join(reasons))
+        raise InvalidArgumentError("; ".join(reasons))
     random = Random(1)
     blocks = [_blocks(each) for each in (a, b)]
     draws = [[_drawn(each, random) for each in blocks] for _ in range(RESAMPLES)]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.values import encode_params
 
 from .plan import Plan, choices
@@ -24,10 +25,6 @@ SETS_MAX = 100_000
 SETS_BYTES_MAX = 256 * 1024 * 1024
 
 Params = Mapping[str, Any] | Sequence[Any]
-
-
-class MixError(ValueError):
-    """What is to be called makes no sense."""
 
 
 class PlannedCall(NamedTuple):
@@ -63,12 +60,13 @@ def make_kind(node: str, weight: float, given: Sequence[Params], seed: int) -> K
     """Make the calls of one node; parameter sets with generators in them are drawn.
 
     Raises:
-        MixError: The weight is none, there is no set, or too many, or one can't be sent.
+        InvalidArgumentError: The weight is none, there is no set or too many, or one can't be
+            sent.
     """
     if not 0 < weight < 1e9:
-        raise MixError(f"{node}: weight {weight:g}: expected more than 0")
+        raise InvalidArgumentError(f"{node}: weight {weight:g}: expected more than 0")
     if not given:
-        raise MixError(f"{node}: there is no parameter set")
+        raise InvalidArgumentError(f"{node}: there is no parameter set")
     random = Random(f"{seed} params {node}")
     bodies: list[bytes] = []
     size = 0
@@ -78,7 +76,7 @@ def make_kind(node: str, weight: float, given: Sequence[Params], seed: int) -> K
             bodies.append(body)
             size += len(body)
             if len(bodies) > SETS_MAX or size > SETS_BYTES_MAX:
-                raise MixError(
+                raise InvalidArgumentError(
                     f"{node}: more than {SETS_MAX:,} parameter sets or {SETS_BYTES_MAX:,} bytes"
                 )
     return Kind(node, weight, tuple(bodies))
@@ -97,41 +95,11 @@ def calls(plan: Plan, kinds: Sequence[Kind], process: int) -> Iterator[PlannedCa
             yield PlannedCall(at_ns, kind, bodies[cursor % len(bodies)])
 
 
-def parse_lines(content: bytes, origin: str) -> list[Params]:
-    """Parse JSON lines, a parameter set each.
-
-    Raises:
-        MixError: A line is none; it is named.
-    """
-    sets: list[Params] = []
-    for number, line in enumerate(content.splitlines(), start=1):
-        if line.strip():
-            sets.append(parse_params(line, f"{origin}, line {number}"))
-            if len(sets) > SETS_MAX:
-                raise MixError(f"{origin}: more than {SETS_MAX:,} lines")
-    return sets
-
-
-def parse_params(text: bytes | str, origin: str) -> Params:
-    """Parse one parameter set.
-
-    Raises:
-        MixError: It is neither a JSON object nor an array.
-    """
-    try:
-        params = msgspec.json.decode(text)
-    except DECODE_ERRORS as error:
-        raise MixError(f"{origin}: {error}") from error
-    if not isinstance(params, dict | list):
-        raise MixError(f"{origin}: expected a JSON object (by name) or array (by position)")
-    return params
-
-
 def _encoded(node: str, number: int, params: Params) -> bytes:
     try:
         body, buffers = encode_params(params)
     except (TypeError, *DECODE_ERRORS) as error:
-        raise MixError(f"{node}: parameter set {number}: {error}") from error
+        raise InvalidArgumentError(f"{node}: parameter set {number}: {error}") from error
     assert not buffers  # what JSON and TOML can say is never lifted
     return body
 
@@ -162,11 +130,13 @@ def _draw(value: Any, random: Random, number: int) -> Any:
     if found is not None:
         name, argument = found
         if name not in _GENERATORS:
-            raise MixError(f"{name} is no generator: there are {', '.join(_GENERATORS)}")
+            raise InvalidArgumentError(
+                f"{name} is no generator: there are {', '.join(_GENERATORS)}"
+            )
         try:
             return _GENERATORS[name](random, number, argument)
         except (TypeError, ValueError, IndexError) as error:
-            raise MixError(f"{name} {argument!r}: {error}") from error
+            raise InvalidArgumentError(f"{name} {argument!r}: {error}") from error
     if isinstance(value, dict):
         return {key: _draw(each, random, number) for key, each in value.items()}
     if isinstance(value, list):

@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from pronghorn.broker.wire.errors import InvalidArgumentError
+
 Profile = Literal["const", "step", "ramp", "spike", "poisson"]
 PROFILES: tuple[Profile, ...] = ("const", "step", "ramp", "spike", "poisson")
 
@@ -32,10 +34,6 @@ OUTSTANDING_MAX = 100_000
 
 STEPS = 4
 SPIKE = 3.0  # times the rate, in the middle fifth
-
-
-class PlanError(ValueError):
-    """The plan of a run makes no sense."""
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -74,7 +72,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         timeout_s: What each call is given.
 
     Raises:
-        PlanError: A value is beyond its limits.
+        InvalidArgumentError: A value is beyond its limits.
     """
 
     profile: Profile = "const"
@@ -95,13 +93,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         _check("processes", self.processes, 1, PROCESSES_MAX)
         _check("clients", self.clients, self.processes, CLIENTS_MAX)
         if self.profile not in PROFILES:
-            raise PlanError(f"profile {self.profile!r}: expected one of {', '.join(PROFILES)}")
+            raise InvalidArgumentError(
+                f"profile {self.profile!r}: expected one of {', '.join(PROFILES)}"
+            )
         if self.closed is None:
             _check("rate", self.rate, 0.01, RATE_MAX, "calls/s")
         else:
             _check("closed loop", self.closed, self.processes, OUTSTANDING_MAX, "outstanding")
             if self.rate or self.profile != "const":
-                raise PlanError("a closed loop has no rate and no profile: it sends when it can")
+                raise InvalidArgumentError(
+                    "a closed loop has no rate and no profile: it sends when it can"
+                )
 
     @property
     def interval_s(self) -> float:
@@ -165,4 +167,6 @@ def _shape(profile: Profile, rate: float, seconds: float) -> list[Segment]:
 
 def _check(what: str, value: float, least: float, most: float, unit: str = "") -> None:
     if not least <= value <= most or value == inf:
-        raise PlanError(f"{what} {value:g}: expected {least:g} to {most:g} {unit}".rstrip())
+        raise InvalidArgumentError(
+            f"{what} {value:g}: expected {least:g} to {most:,.10g} {unit}".rstrip()
+        )

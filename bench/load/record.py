@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.statistics import Durations, Statistics
 
 from .histogram import Histogram
@@ -29,10 +30,6 @@ CPU_MAX = 0.9
 LAG_MAX_NS = 5_000_000
 """Of the 99th percentile of the scheduling lag."""
 UNSENT_BY_ITSELF = "fell behind its own schedule"
-
-
-class RecordError(ValueError):
-    """A file is no record of a run."""
 
 
 class Percentile(msgspec.Struct, frozen=True):
@@ -251,14 +248,18 @@ def read_record(content: bytes, origin: str) -> Record:
     """Read a record that was kept.
 
     Raises:
-        RecordError: It is none, or of another format.
+        InvalidArgumentError: It is none, or of another format.
     """
     try:
         record = msgspec.json.decode(content, type=Record)
-    except DECODE_ERRORS as error:
-        raise RecordError(f"{origin} is no record of pronghorn load: {error}") from error
+        for encoded in (record.latency.histogram, *(each.latency for each in record.intervals)):
+            Histogram.decode(encoded)
+    except (ValueError, *DECODE_ERRORS) as error:
+        raise InvalidArgumentError(f"{origin} is no record of pronghorn load: {error}") from error
     if record.format != FORMAT:
-        raise RecordError(f"{origin} is of format {record.format!r}; this reads {FORMAT!r}")
+        raise InvalidArgumentError(
+            f"{origin} is of format {record.format!r}; this reads {FORMAT!r}"
+        )
     return record
 
 

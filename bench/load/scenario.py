@@ -22,11 +22,9 @@ from typing import Any
 
 import msgspec
 
+from pronghorn.broker.wire.errors import InvalidArgumentError
+
 from .plan import Profile
-
-
-class ScenarioError(ValueError):
-    """A scenario file can't be understood."""
 
 
 class CallEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,17 +56,17 @@ def parse_scenario(text: str, origin: str) -> Scenario:
     """Parse a scenario file.
 
     Raises:
-        ScenarioError: It is none; the message says where.
+        InvalidArgumentError: It is none; the message says where.
     """
     try:
         scenario = msgspec.convert(tomllib.loads(text), Scenario, strict=True)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ScenarioError(f"{origin}: {error}") from error
+        raise InvalidArgumentError(f"{origin}: {error}") from error
     if not scenario.call:
-        raise ScenarioError(f"{origin}: there is no [[call]]")
+        raise InvalidArgumentError(f"{origin}: there is no [[call]]")
     for number, entry in enumerate(scenario.call, start=1):
         if entry.params is not None and entry.params_file is not None:
-            raise ScenarioError(
+            raise InvalidArgumentError(
                 f"{origin}: call {number} has params and params_file: give one of them"
             )
     return scenario

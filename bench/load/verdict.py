@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from pronghorn.broker.wire.errors import InvalidArgumentError
+
 from .record import BEYOND_MIN, PERCENTS, Record
 
 _TEXT = re.compile(r"\s*([a-z0-9_.]+)\s*(<=|>=|<|>)\s*([0-9.]+)\s*(%|[a-z/]*)\s*")
@@ -25,10 +27,6 @@ _DURATIONS: Final = ("max", "mean")
 _COUNTS: Final = ("errors", "unsent", "late", "timeouts")
 _SHARES: Final = ("error_rate",)
 _RATES: Final = ("achieved",)
-
-
-class ConditionError(ValueError):
-    """A condition can't be understood."""
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -49,19 +47,21 @@ def parse_condition(text: str) -> Condition:
     """Parse ``METRIC OPERATOR VALUE``.
 
     Raises:
-        ConditionError: It is something else.
+        InvalidArgumentError: It is something else.
     """
     found = _TEXT.fullmatch(text)
     if found is None:
-        raise ConditionError(f"{text!r} is no condition: expected such as p99>5ms or errors>0")
+        raise InvalidArgumentError(
+            f"{text!r} is no condition: expected such as p99>5ms or errors>0"
+        )
     metric, symbol, digits, unit = found.groups()
     try:
         number = float(digits)
     except ValueError:
-        raise ConditionError(f"{text!r}: {digits} is no number") from None
+        raise InvalidArgumentError(f"{text!r}: {digits} is no number") from None
     if metric in _PERCENTILES or metric in _DURATIONS:
         if unit not in _TIMES:
-            raise ConditionError(f"{text!r}: {metric} wants a unit: {', '.join(_TIMES)}")
+            raise InvalidArgumentError(f"{text!r}: {metric} wants a unit: {', '.join(_TIMES)}")
         return Condition(text, metric, symbol, number * _TIMES[unit])
     if metric in _SHARES and unit in ("%", ""):
         return Condition(text, metric, symbol, number / 100 if unit else number)
@@ -69,8 +69,8 @@ def parse_condition(text: str) -> Condition:
         return Condition(text, metric, symbol, number)
     known = (*_PERCENTILES, *_DURATIONS, *_COUNTS, *_SHARES, *_RATES)
     if metric in known:
-        raise ConditionError(f"{text!r}: {metric} has no unit {unit!r}")
-    raise ConditionError(f"{text!r}: there is no {metric}, but {', '.join(known)}")
+        raise InvalidArgumentError(f"{text!r}: {metric} has no unit {unit!r}")
+    raise InvalidArgumentError(f"{text!r}: there is no {metric}, but {', '.join(known)}")
 
 
 def value_of(metric: str, record: Record) -> float | None:

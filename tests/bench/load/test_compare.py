@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from load_records import imagined
 
-from pronghorn.bench.load.compare import UnlikeError, compare, unlikeness
+from pronghorn.bench.load.compare import compare, unlikeness
+from pronghorn.broker.wire.errors import InvalidArgumentError
 
 
 @pytest.mark.slow
@@ -38,7 +39,7 @@ def test_percentiles_that_one_lacks_are_not_compared() -> None:
     ],
 )
 def test_unlike_runs_are_refused(b: object, reason: str) -> None:
-    with pytest.raises(UnlikeError, match=reason):
+    with pytest.raises(InvalidArgumentError, match=reason):
         compare(imagined(), b)  # type: ignore[arg-type]
 
 

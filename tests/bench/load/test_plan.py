@@ -4,7 +4,8 @@ from itertools import islice, pairwise
 
 import pytest
 
-from pronghorn.bench.load.plan import INTERVALS_MAX, Plan, PlanError, choices
+from pronghorn.bench.load.plan import INTERVALS_MAX, Plan, choices
+from pronghorn.broker.wire.errors import InvalidArgumentError
 
 S = 1_000_000_000
 
@@ -87,7 +88,7 @@ def test_mix_has_its_weights_and_is_the_same_every_time() -> None:
     ],
 )
 def test_senseless_plans_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(PlanError):
+    with pytest.raises(InvalidArgumentError):
         Plan(**wrong)  # type: ignore[arg-type]
 
 

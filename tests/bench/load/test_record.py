@@ -6,7 +6,8 @@ from load_records import MS, imagined, record_of, tally_of
 
 from pronghorn.bench.load.histogram import Histogram
 from pronghorn.bench.load.plan import Plan
-from pronghorn.bench.load.record import RecordError, broker_view, is_shown, read_record
+from pronghorn.bench.load.record import broker_view, is_shown, read_record
+from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.statistics import Durations, NodeStatistics, Recent, Statistics
 
 
@@ -68,13 +69,13 @@ def test_reading_restores_what_was_written() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])
 def test_what_is_no_record_is_refused(content: bytes) -> None:
-    with pytest.raises(RecordError, match=r"a\.json is no record"):
+    with pytest.raises(InvalidArgumentError, match=r"a\.json is no record"):
         read_record(content, "a.json")
 
 
 def test_other_format_is_refused() -> None:
     record = msgspec.structs.replace(imagined(), format="pronghorn-load/0")
-    with pytest.raises(RecordError, match="format"):
+    with pytest.raises(InvalidArgumentError, match="format"):
         read_record(msgspec.json.encode(record), "a.json")
 
 

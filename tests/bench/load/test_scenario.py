@@ -2,7 +2,8 @@
 
 import pytest
 
-from pronghorn.bench.load.scenario import CallEntry, ScenarioError, parse_scenario
+from pronghorn.bench.load.scenario import CallEntry, parse_scenario
+from pronghorn.broker.wire.errors import InvalidArgumentError
 
 GOOD = """
 rate = 2000
@@ -39,5 +40,5 @@ def test_says_what_to_call() -> None:
     ],
 )
 def test_mistakes_are_told(text: str, what: str) -> None:
-    with pytest.raises(ScenarioError, match=what):
+    with pytest.raises(InvalidArgumentError, match=what):
         parse_scenario(text, "s.toml")

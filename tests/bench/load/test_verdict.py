@@ -3,7 +3,8 @@
 import pytest
 from load_records import MS, imagined
 
-from pronghorn.bench.load.verdict import ConditionError, failures, parse_condition
+from pronghorn.bench.load.verdict import failures, parse_condition
+from pronghorn.broker.wire.errors import InvalidArgumentError
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_conditions_are_understood(text: str, metric: str, symbol: str, limit: f
     "text", ["", "p99", "p99=5ms", "p99>5", "p42>5ms", "errors>0ms", "speed>1", "p99>1.2.3ms"]
 )
 def test_what_is_no_condition_is_refused_with_its_text(text: str) -> None:
-    with pytest.raises(ConditionError, match=repr(text).replace(".", r"\.")):
+    with pytest.raises(InvalidArgumentError, match=repr(text).replace(".", r"\.")):
         parse_condition(text)
 
 
