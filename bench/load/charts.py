@@ -71,7 +71,7 @@ def percentile_chart(record: Record) -> str:
 
 
 def heat_map(record: Record) -> str:
-    """Draw latency over time: the darker, the more calls were answered so late."""
+    """Draw latency over time: the stronger the colour, the more calls were answered so late."""
     columns = _columns(record.intervals)
     histograms = [histogram for _, _, histogram in columns if histogram.count]
     if not histograms:
@@ -101,7 +101,7 @@ def heat_map(record: Record) -> str:
         body,
         x=_time_ticks(record.plan),
         y=scale.ticks(),
-        note=f"darker: more answers; the darkest are {rate(most)}",
+        note=f"stronger colour: more answers; the strongest is {rate(most)}",
     )
 
 

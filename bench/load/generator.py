@@ -62,6 +62,7 @@ class Generator:
         self._calls = calls(plan, order.kinds, order.process)
         self._next = next(self._calls, None)
         self._timer = Timer()
+        self._timeout_ns = round(plan.timeout_s * 1e9)
         self._begin_ns = 0  # when the plan begins; set by `run`
         self._end_ns = 0  # when it ends
         intervals = -int(-plan.duration_s // plan.interval_s)
@@ -142,8 +143,7 @@ class Generator:
         self._context = context = zmq.Context()
         envelope = order.protocol == "req"
         return [
-            FrameLane(context, order.endpoint, plan.timeout_s, self._on_answer, envelope=envelope)
-            for _ in lanes
+            FrameLane(context, order.endpoint, self._on_answer, envelope=envelope) for _ in lanes
         ]
 
     # --- sending --------------------------------------------------------------------------------
@@ -238,6 +238,8 @@ class Generator:
         now_ns = monotonic_ns() - self._begin_ns
         self._open -= 1
         self._answered += 1
+        if code is None and now_ns - call.sent_ns > self._timeout_ns:
+            code = "DEADLINE_EXCEEDED"  # a bare service knows of no deadline
         self._errors += code is not None
         self._tally.on_answered(call.planned_ns, call.sent_ns, now_ns, call.kind, code)
         self._recent.record(now_ns - call.planned_ns)

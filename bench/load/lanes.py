@@ -7,7 +7,6 @@ Mirror: tests/bench/load/test_lanes.py.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from time import monotonic_ns
 from typing import NamedTuple, Protocol, cast
 
 import zmq
@@ -75,7 +74,6 @@ class PronghornLane:
     def __init__(
         self, endpoint: str, timeout_s: float, deliver: Deliver, on_event: Callable[[str], None]
     ) -> None:
-        self._endpoint = endpoint
         self._timeout_ms = timeout_s * 1000
         self._forward: Deliver | None = deliver  # None once it is closed
         self._on_event = on_event
@@ -171,14 +169,11 @@ class FrameLane:
         self,
         context: "zmq.Context[zmq.Socket[bytes]]",
         endpoint: str,
-        timeout_s: float,
         deliver: Deliver,
         *,
         envelope: bool,
     ) -> None:
-        self._endpoint = endpoint
-        self._timeout_ns = round(timeout_s * 1e9)
-        self._forward: Deliver = deliver
+        self._forward = deliver
         self._envelope = envelope
         self._ids = 0
         self._by_id: dict[bytes, Sent] = {}  # id -> open call, with an envelope
@@ -239,8 +234,7 @@ class FrameLane:
             frames = self._socket.recv_multipart(zmq.NOBLOCK)
             call = self._call_of(frames)
             if call is not None:
-                late = monotonic_ns() - call.sent_ns > self._timeout_ns
-                self._forward(call, "DEADLINE_EXCEEDED" if late else None)
+                self._forward(call, None)
         self._loop.call_soon(self._on_readable)
 
     def _call_of(self, frames: list[bytes]) -> Sent | None:

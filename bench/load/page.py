@@ -16,6 +16,7 @@ from .wording import (
     count_rows,
     duration,
     error_rows,
+    event_lines,
     generator_rows,
     kind_rows,
     knee_rows,
@@ -27,10 +28,9 @@ from .wording import (
 
 _STYLE = """
 :root{color-scheme:light dark;--page:#f6f6f4;--card:#fff;--ink:#17181a;--soft:#5c6066;
---rule:#e3e4e1;--one:#2a6fd0;--two:#c2571a;--plain:#8b9097;--bad:#c22f3d;--badcard:#fdecec;--goodcard:#eaf4ec}
+--rule:#e3e4e1;--one:#2a6fd0;--two:#c2571a;--plain:#8b9097;--bad:#c22f3d;--badcard:#fdecec}
 @media(prefers-color-scheme:dark){:root{--page:#131416;--card:#1c1e21;--ink:#eceef0;--soft:#a1a7ae;
---rule:#33363b;--one:#6ba6f5;--two:#f0935a;--plain:#7d838b;--bad:#f2707b;--badcard:#3a1f23;
---goodcard:#1d2e22}}
+--rule:#33363b;--one:#6ba6f5;--two:#f0935a;--plain:#7d838b;--bad:#f2707b;--badcard:#3a1f23}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
@@ -40,7 +40,6 @@ h1{font-size:clamp(20px,2.2vw,28px);line-height:1.25;margin:0 0 4px;overflow-wra
 h2{font-size:15px;margin:0 0 8px}
 p{margin:0 0 4px;color:var(--soft);overflow-wrap:anywhere}
 .say{margin:16px 0;padding:12px 16px;border-radius:10px;background:var(--badcard);color:var(--ink)}
-.say.good{background:var(--goodcard)}
 .tiles{display:grid;gap:12px;margin:20px 0;grid-template-columns:repeat(auto-fit,minmax(138px,1fr))}
 .tile,figure,section{background:var(--card);border:1px solid var(--rule);border-radius:12px}
 .tile{padding:12px 16px}
@@ -82,7 +81,9 @@ tr:first-child>*{border-top:0}
 .facts td:first-child{color:var(--soft);white-space:nowrap}
 .none{padding:24px 0;text-align:center}
 @media(max-width:480px){.frame{grid-template-columns:50px minmax(0,1fr);padding-right:16px}
-.x span,.y span{font-size:11px}table{font-size:13px}td,th{padding-right:8px}
+.x span,.y span{font-size:11px}table{font-size:12px}td,th{padding-right:6px}
+figure,section{padding:12px}
+td:first-child,td:last-child{white-space:normal;overflow-wrap:anywhere}
 .tiles{grid-template-columns:1fr 1fr}.tile b{font-size:20px}}
 """
 _HEAT = "".join(
@@ -134,8 +135,7 @@ def _sayings(record: Record, failed: Sequence[str]) -> str:
     if told:
         said.append(_say("Failed.", told))
     if record.events:
-        events = [f"{at_s:.1f} s: {what}" for at_s, what in record.events]
-        said.append(_say("Meanwhile.", events))
+        said.append(_say("Meanwhile.", event_lines(record)))
     return "".join(said)
 
 

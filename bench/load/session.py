@@ -24,7 +24,7 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.statistics import Statistics
 from pronghorn.client.sync import Client
 
-from ..children import python_command
+from ..children import python_command, stop
 from ..environment import collect
 from .histogram import Histogram
 from .lanes import CONNECT_TIMEOUT_S, probe
@@ -307,5 +307,4 @@ def _generators(job: Job) -> Iterator[list["subprocess.Popen[bytes]"]]:
         yield processes
     finally:
         for process in processes:
-            process.kill()
-            process.communicate()
+            stop(process)

@@ -43,7 +43,7 @@ class Tally:
         self.kind_errors: list[Counter[str]] = [Counter() for _ in range(kinds)]
         self.warmup_calls = self.sent = self.late = self.unsent = self.held_back = 0
         self.drained = 0  # answered after the plan's end
-        self.events: list[tuple[float, str]] = []  # seconds and what happened, EVENTS_MAX at most
+        self.events: list[tuple[float, str]] = []  # seconds after the warm-up; EVENTS_MAX at most
 
     def on_sent(self, planned_ns: int, sent_ns: int, *, held_back: bool) -> None:
         """Count a call that was handed to its connection."""
@@ -90,7 +90,7 @@ class Tally:
     def on_event(self, at_ns: int, what: str) -> None:
         """Note what has happened to the run itself."""
         if len(self.events) < EVENTS_MAX:
-            self.events.append((round(at_ns / 1e9, 3), what))
+            self.events.append((round((at_ns - self._warmup_ns) / 1e9, 3), what))
 
     def values(self) -> "TallyValues":
         """Return all of it as it travels."""

@@ -3,11 +3,12 @@
 Mirror: tests/bench/load/test_wording.py.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from .compare import Difference
 from .plan import SPIKE, STEPS, Plan
-from .record import PERCENTS, Record
+from .record import Record
 
 Row = tuple[str, ...]
 
@@ -60,17 +61,15 @@ def shape_of(plan: Plan) -> str:
 
 def percentile_rows(record: Record) -> list[Row]:
     """Make rows of percentile, latency, service time, scheduling lag, calls beyond."""
-    rows: list[Row] = [("", "Latency", "Service", "Lag", "Beyond")]
-    beyond = {each.percent: each.beyond for each in record.latency.percentiles}
-    for percent in PERCENTS:
-        if percent in beyond:
-            values = (
-                duration(each.at(percent)) for each in (record.latency, record.service, record.lag)
-            )
-            rows.append((f"p{percent:g}", *values, f"{beyond[percent]:,}"))
+    columns = {"Latency": record.latency}
+    if record.is_open:  # else the three are one
+        columns |= {"Service": record.service, "Lag": record.lag}
+    rows: list[Row] = [("", *columns, "Beyond")]
+    for shown in record.latency.percentiles:
+        values = (duration(each.at(shown.percent)) for each in columns.values())
+        rows.append((f"p{shown.percent:g}", *values, f"{shown.beyond:,}"))
     if record.latency.count:
-        most = (duration(each.max_ns) for each in (record.latency, record.service, record.lag))
-        rows.append(("max", *most, ""))
+        rows.append(("max", *(duration(each.max_ns) for each in columns.values()), ""))
     return rows
 
 
@@ -95,6 +94,15 @@ def count_rows(record: Record) -> list[Row]:
 def error_rows(record: Record) -> list[Row]:
     """Make a row for each code of errors."""
     return [(code, f"{count:,}") for code, count in sorted(record.errors.items())]
+
+
+def event_lines(record: Record) -> list[str]:
+    """Say what has happened when, seconds from the end of the warm-up; the same but once."""
+    counted = Counter((round(at_s, 1), what) for at_s, what in record.events)
+    return [
+        f"at {at_s:.1f} s: {what}" + (f", {count} times" if count > 1 else "")
+        for (at_s, what), count in counted.items()
+    ]
 
 
 def kind_rows(record: Record) -> list[Row]:

@@ -29,6 +29,7 @@ from pronghorn.bench.load.wording import (
     difference_rows,
     duration,
     error_rows,
+    event_lines,
     headline,
     kind_rows,
     knee_rows,
@@ -294,8 +295,8 @@ def _without_noughts(rows: Sequence[Row]) -> list[Row]:
 
 def _end(record: Record, failed: Sequence[str]) -> None:
     """Say what is wrong with a run, and end accordingly."""
-    for at_s, what in record.events:
-        warn(f"{at_s:.1f} s after the beginning: {what}")
+    for line in event_lines(record):
+        warn(line)
     for problem in record.problems:
         warn(f"figures invalid: {problem}")
     for each in failed:

@@ -1,6 +1,7 @@
 """Records of runs that never were."""
 
 from collections.abc import Sequence
+from functools import cache
 from random import Random
 
 from pronghorn.bench.load.mix import make_kind
@@ -39,6 +40,7 @@ def record_of(
     )
 
 
+@cache  # it is a value, and takes 20 ms to make
 def imagined(
     *,
     median_ms: float = 1.0,
