@@ -14,7 +14,7 @@ from pools import served
 
 from pronghorn.bench.load.lanes import FrameLane, PronghornLane, Sent, probe
 from pronghorn.broker.wire.errors import BrokerLostError
-from pronghorn.client.streamsocket import StreamSocket
+from pronghorn.broker.wire.link import Buffer
 
 pytestmark = pytest.mark.slow
 
@@ -47,17 +47,18 @@ class Ends:
 
 async def test_each_call_leaves_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[int] = []
-    send = StreamSocket.send
-
-    def counted(self: StreamSocket, frames: Sequence[bytes]) -> None:
-        messages.append(len(frames))
-        send(self, frames)
-
     with served(tmp_path) as pool:
         ends = Ends()
         lane = PronghornLane(pool.endpoint, 5.0, ends.deliver, ends.on_event)
         await lane.connect()
-        monkeypatch.setattr(StreamSocket, "send", counted)
+        socket = lane._connection._socket
+        send = socket.send
+
+        def counted(frames: Sequence[Buffer]) -> None:
+            messages.append(len(frames))
+            send(frames)
+
+        monkeypatch.setattr(socket, "send", counted)
         sent = [Sent(number, number, 0) for number in range(20)]
         assert all(lane.send(call, "add", BODY) for call in sent)
         assert messages == [1] * 20
