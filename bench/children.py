@@ -65,7 +65,7 @@ def say_ready() -> None:
     print(READY, flush=True)
 
 
-def stop(child: subprocess.Popen[str]) -> None:
+def stop(child: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     """End a child that we started and reap it; SIGKILL when it ignores SIGTERM."""
     if child.poll() is None:
         child.terminate()

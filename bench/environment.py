@@ -42,15 +42,18 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     packages: dict[str, str | None]
 
 
-def collect() -> Environment:
-    """Describe the machine and the installation as they are now."""
+def collect(command: str | None = None) -> Environment:
+    """Describe the machine and the installation as they are now.
+
+    Args:
+        command: What was run, if not ``bench`` with this process's arguments.
+    """
     root = repository()
     changes = _git(root, "status", "--porcelain")
     return Environment(
         time_utc=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        command=shlex.join(
-            ["scripts/bench" if root else "python -m pronghorn.bench", *sys.argv[1:]]
-        ),
+        command=command
+        or shlex.join(["scripts/bench" if root else "python -m pronghorn.bench", *sys.argv[1:]]),
         commit=_git(root, "rev-parse", "HEAD"),
         uncommitted_changes=None if changes is None else bool(changes),
         installed_as=installed_as(),

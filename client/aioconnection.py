@@ -136,6 +136,10 @@ class AsyncConnection(Generic[Handle]):
             self.loop.call_soon(self._flush)
         return request_id
 
+    def flush(self) -> None:
+        """Send at once what was opened in this turn, for those who don't want it bundled."""
+        self._flush()
+
     def chunk(
         self,
         handle: Handle,

@@ -12,8 +12,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import pytest
+import zmq
 
 from pronghorn.client import Pool
 
@@ -206,3 +208,27 @@ def test_systemd_has_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=TIMEOUT_S
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_stalling_service_answers_and_stands_still(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/stalling.sock"
+    with (
+        started("stalling.py", endpoint),
+        zmq.Context() as context,
+        context.socket(zmq.REQ) as socket,
+    ):
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(endpoint)
+
+        def seconds_of_a_call() -> float:
+            begun = monotonic()
+            socket.send(b"hello")
+            assert socket.poll(TIMEOUT_S * 1000)
+            assert socket.recv() == b"hello"
+            return monotonic() - begun
+
+        seconds_of_a_call()  # until it is there
+        took_s = [seconds_of_a_call()]
+        while took_s[-1] < 0.15:
+            took_s.append(seconds_of_a_call())
+    assert min(took_s) < 0.1

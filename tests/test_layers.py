@@ -21,10 +21,22 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "broker.wire": (),
     "broker.journal": ("broker.wire",),
     "broker": ("broker.wire", "broker.journal"),
-    "client.cli": ("broker", "broker.wire", "broker.journal", "client", "worker"),
+    "bench.children": (),
+    "bench.environment": (),
+    "bench.load": ("bench.children", "bench.environment", "broker.wire", "client"),
+    "client.cli": ("bench.load", "broker", "broker.wire", "broker.journal", "client", "worker"),
     "client": ("broker.wire",),
     "worker": ("broker.wire", "client"),
-    "bench": ("broker", "broker.wire", "broker.journal", "client", "client.cli", "worker"),
+    "bench": (
+        "bench.children",
+        "bench.environment",
+        "broker",
+        "broker.wire",
+        "broker.journal",
+        "client",
+        "client.cli",
+        "worker",
+    ),
 }
 # What a module may import all the same.
 ACROSS_LAYERS = {
@@ -44,6 +56,15 @@ WIRE_SHELLS = (
 
 # Pure modules decide and do nothing: what happens, and when, comes in as arguments.
 PURE = (
+    "bench/load/compare.py",
+    "bench/load/histogram.py",
+    "bench/load/knee.py",
+    "bench/load/mix.py",
+    "bench/load/plan.py",
+    "bench/load/record.py",
+    "bench/load/scenario.py",
+    "bench/load/tally.py",
+    "bench/load/verdict.py",
     "broker/clients.py",
     "broker/core.py",
     "broker/catalog.py",

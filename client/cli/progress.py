@@ -1,4 +1,4 @@
-"""The progress bars of ``pronghorn map`` and ``pronghorn call``, on standard error.
+"""The progress bars of ``pronghorn map``, ``call`` and ``load``, on standard error.
 
 Mirror: tests/client/cli/test_progress.py.
 """
@@ -86,6 +86,37 @@ class CallProgress:
     def show(self, done: float, total: float | None, message: str) -> None:
         """Show how far it is; the bar only moves to and fro while `total` is not known."""
         self._display.update(self._task, completed=done, total=total, description=message)
+
+    def close(self) -> None:
+        """Take it away."""
+        self._display.stop()
+
+
+class LoadProgress:
+    """Shows how far a run of a load is, and how it goes.
+
+    Args:
+        seconds: How long its calls are planned.
+        console: Where to show it; standard error by default.
+    """
+
+    def __init__(self, seconds: float, console: Console | None = None) -> None:
+        self._display = Display(
+            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console or Console(stderr=True),
+            refresh_per_second=_REFRESHES_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._display.add_task("", total=seconds)
+        self._display.start()
+
+    def show(self, elapsed_s: float, text: str) -> None:
+        """Show how many seconds have passed, and some words."""
+        self._display.update(self._task, completed=elapsed_s, description=text)
 
     def close(self) -> None:
         """Take it away."""

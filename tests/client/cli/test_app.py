@@ -8,7 +8,7 @@ import pytest
 from commands import COMMAND, Commands
 
 COMMAND_NAMES = [
-    *("serve", "call", "map", "nodes", "ping", "reload", "stats", "workers"),
+    *("serve", "call", "map", "load", "nodes", "ping", "reload", "stats", "workers"),
     *("rehearse", "validate", "graph", "version"),
 ]
 GROUPS = ["runs", "journal"]
@@ -55,7 +55,9 @@ def test_help_takes_little_time() -> None:
     assert best <= HELP_S
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["call"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["serve", "--help"], ["load", "--help"], ["call"]]
+)
 def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", *COMMAND[1:], *arguments]
     traced = subprocess.run(command, capture_output=True, text=True).stderr

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from pronghorn.client.cli.progress import CallProgress, Progress
+from pronghorn.client.cli.progress import CallProgress, LoadProgress, Progress
 
 
 def shown(size: int | None, steps: list[tuple[int, int, int]]) -> str:
@@ -36,3 +36,12 @@ def test_a_call_shows_its_message_and_how_far_it_is() -> None:
     assert isinstance(console.file, io.StringIO)
     assert "reading [1]" in console.file.getvalue()
     assert "25%" in console.file.getvalue()
+
+
+def test_a_load_shows_how_far_it_is_and_some_words() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    bar = LoadProgress(11.0, console)
+    bar.show(5.5, "500 sent  p99 [1] ms")
+    bar.close()
+    assert isinstance(console.file, io.StringIO)
+    assert "500 sent  p99 [1] ms" in console.file.getvalue()

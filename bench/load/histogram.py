@@ -1,0 +1,161 @@
+"""Durations counted exactly as HdrHistogram counts them, to three significant digits.
+
+Each power of two is cut into 1,024 buckets, so that a value read from one is at most 1/1024 off.
+Only buckets that hold something take memory. The index of a bucket is HdrHistogram's, and `encode`
+writes its V2 format (compressed, base64), which its tools and its log format ``.hlog`` read.
+
+Histograms are merged by adding counts: exact, whoever has counted. Pure.
+Mirror: tests/bench/load/test_histogram.py.
+"""
+
+import base64
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from math import ceil
+from typing import Final, Self
+
+DIGITS: Final = 3
+_BITS: Final = 10  # of the buckets of one power of two
+VALUE_MAX_NS: Final = 2**42
+"""A longer duration, above 73 minutes, is counted as this."""
+
+_COOKIE, _COMPRESSED_COOKIE = 0x1C849313, 0x1C849314
+_HEADER = struct.Struct(">iiiiqqd")  # cookie, bytes, offset, digits, lowest, highest, ratio
+_ENVELOPE = struct.Struct(">ii")
+_ENCODED_BYTES_MAX = 1 << 20  # of what is decompressed: every bucket there is takes less
+
+
+class Histogram:
+    """Counts of durations in ns."""
+
+    __slots__ = ("count", "counts", "max_ns", "sum_ns")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}  # index of a bucket -> how many; none is 0
+        self.count = 0  # all of them
+        self.sum_ns = 0
+        self.max_ns = 0  # exact
+
+    def record(self, value_ns: int) -> None:
+        """Count one duration; below 0 is 0."""
+        value_ns = min(max(value_ns, 0), VALUE_MAX_NS)
+        shift = value_ns.bit_length() - _BITS - 1
+        index = value_ns if shift <= 0 else (shift << _BITS) + (value_ns >> shift)
+        self.counts[index] = self.counts.get(index, 0) + 1
+        self.count += 1
+        self.sum_ns += value_ns
+        if value_ns > self.max_ns:
+            self.max_ns = value_ns
+
+    def add(self, other: "Histogram") -> None:
+        """Count all that another has counted."""
+        counts = self.counts
+        for index, count in other.counts.items():
+            counts[index] = counts.get(index, 0) + count
+        self.count += other.count
+        self.sum_ns += other.sum_ns
+        self.max_ns = max(self.max_ns, other.max_ns)
+
+    def percentiles(self, percents: Sequence[float]) -> list[int]:
+        """Return percentiles in ns: the largest value that the bucket of each may stand for.
+
+        Args:
+            percents: Above 0 to 100, ascending. That of p is the least value which p % of all
+                don't exceed. Where nothing was counted it is 0.
+        """
+        found: list[int] = []
+        reached = 0
+        ordered = iter(sorted(self.counts.items()))
+        largest = 0
+        for percent in percents:
+            rank = ceil(round(self.count * percent / 100, 6))
+            while reached < rank:
+                index, count = next(ordered)
+                reached += count
+                largest = min(largest_of(index), self.max_ns)
+            found.append(largest)
+        return found
+
+    def buckets(self) -> Iterator[tuple[int, int]]:
+        """Give the largest value in ns and the count of each bucket that holds something."""
+        for index, count in sorted(self.counts.items()):
+            yield largest_of(index), count
+
+    def encode(self) -> str:
+        """Encode as HdrHistogram V2, compressed and base64; sum and exact maximum are not in it."""
+        body = bytearray()
+        expected = 0
+        for index, count in sorted(self.counts.items()):
+            if index > expected:
+                _append_number(body, expected - index)  # so many empty buckets
+            _append_number(body, count)
+            expected = index + 1
+        header = _HEADER.pack(_COOKIE, len(body), 0, DIGITS, 1, VALUE_MAX_NS, 1.0)
+        packed = zlib.compress(header + body)
+        return base64.b64encode(_ENVELOPE.pack(_COMPRESSED_COOKIE, len(packed)) + packed).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Decode what `encode` has written; sum and maximum are those of the buckets.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            packed = base64.b64decode(text, validate=True)
+            cookie, size = _ENVELOPE.unpack_from(packed)
+            if cookie != _COMPRESSED_COOKIE or size != len(packed) - _ENVELOPE.size:
+                raise ValueError("it has another cookie")
+            content = zlib.decompressobj().decompress(packed[_ENVELOPE.size :], _ENCODED_BYTES_MAX)
+            cookie, _, offset, digits, lowest, _, _ = _HEADER.unpack_from(content)
+            if (cookie, offset, digits, lowest) != (_COOKIE, 0, DIGITS, 1):
+                raise ValueError("it has other settings")
+            return cls._of_numbers(_numbers(content[_HEADER.size :]))
+        except (ValueError, struct.error, zlib.error, IndexError) as error:
+            raise ValueError(f"no HdrHistogram: {error}") from error
+
+    @classmethod
+    def _of_numbers(cls, numbers: Iterator[int]) -> Self:
+        made = cls()
+        index = 0
+        for number in numbers:
+            if number < 0:
+                index -= number
+                continue
+            if number:
+                made.counts[index] = number
+                made.count += number
+                made.sum_ns += number * largest_of(index)
+                made.max_ns = largest_of(index)
+            index += 1
+        return made
+
+
+def largest_of(index: int) -> int:
+    """Return the largest value in ns that is counted in a bucket."""
+    shift = max(0, (index >> _BITS) - 1)
+    return ((index - (shift << _BITS) + 1) << shift) - 1
+
+
+def _append_number(body: bytearray, number: int) -> None:
+    """Append a number as ZigZag LEB128."""
+    rest = number << 1 if number >= 0 else (-number << 1) - 1
+    while rest >= 0x80:
+        body.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    body.append(rest)
+
+
+def _numbers(body: bytes) -> Iterator[int]:
+    position = 0
+    while position < len(body):
+        rest = shift = 0
+        while True:
+            byte = body[position]
+            position += 1
+            rest |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        yield rest >> 1 if not rest & 1 else -((rest + 1) >> 1)

@@ -1,0 +1,322 @@
+"""``pronghorn load``: what to send from options and scenario, a run or several, what came of it.
+
+The work is in `pronghorn.bench.load`. An IO shell. Mirror: tests/client/cli/test_loading.py.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pronghorn.bench.load.artifacts import encode_record, keep
+from pronghorn.bench.load.compare import compare
+from pronghorn.bench.load.knee import KneeSearch
+from pronghorn.bench.load.mix import Kind, Params, make_kind
+from pronghorn.bench.load.orders import Protocol
+from pronghorn.bench.load.plan import Plan, Profile
+from pronghorn.bench.load.record import Knee, Record, Trial, read_record
+from pronghorn.bench.load.scenario import CallEntry, Scenario, parse_scenario
+from pronghorn.bench.load.session import Job, Live, Watch, check, run
+from pronghorn.bench.load.verdict import Condition, failures, parse_condition
+from pronghorn.bench.load.wording import (
+    Row,
+    broker_rows,
+    count_rows,
+    difference_rows,
+    duration,
+    error_rows,
+    event_lines,
+    headline,
+    kind_rows,
+    knee_rows,
+    percentile_rows,
+)
+from pronghorn.broker.wire.errors import InvalidArgumentError
+
+from .arguments import FILE_MARK, check_node, parse_params, read_file
+from .connecting import check_listening, endpoint_of
+from .output import aligned, is_terminal, warn, write
+from .status import Status
+
+_COMPARE = "compare"
+_KNEE_RATE = 1000.0  # to begin with, if none is given
+_RESULTS_LEAST = 0.99  # of the planned calls, for a rate to be one that is held
+_SETS_LINES_MAX = 100_000
+
+
+class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says; see ``pronghorn load --help``. `None` is not said."""
+
+    params: str | None = None
+    params_file: str | None = None
+    scenario: str | None = None
+    rate: float | None = None
+    duration_s: float | None = None
+    warmup_s: float | None = None
+    profile: Profile | None = None
+    closed: int | None = None
+    clients: int | None = None
+    processes: int | None = None
+    timeout_s: float | None = None
+    seed: int | None = None
+    find_knee: str | None = None
+    fail_if: tuple[str, ...] = ()
+    frame: str | None = None
+    envelope: Literal["req", "none"] = "req"
+    out: str | None = None
+    endpoint: str | None = None
+    name: str | None = None
+    as_json: bool = False
+
+
+def load(words: Sequence[str], options: LoadOptions) -> None:
+    """Carry out the command.
+
+    Raises:
+        PronghornError: The options make no sense, a node refuses what it is to be called with, or
+            nobody answers.
+        SystemExit: A condition to fail upon holds, the broker was lost, or figures are invalid.
+    """
+    if len(words) > 1 and words[0] == _COMPARE:
+        _compare(words[1:], as_json=options.as_json)
+        return
+    if len(words) > 1:
+        raise InvalidArgumentError("give one NODE; several are for --scenario FILE.toml")
+    scenario = _scenario(options)
+    conditions = [parse_condition(text) for text in (*scenario.fail_if, *options.fail_if)]
+    knee = None if options.find_knee is None else parse_condition(options.find_knee)
+    plan = _plan(options, scenario, searching=knee is not None)
+    job = Job(
+        plan=plan,
+        kinds=_kinds(words[0] if words else None, options, scenario, plan.seed),
+        protocol=_protocol(options),
+        endpoint=endpoint_of(options.endpoint, options.name),
+        command=shlex.join(["pronghorn", *sys.argv[1:]]),
+    )
+    folder = None if options.out is None else Path(options.out).expanduser()
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)  # found out now, not after the run
+    check_listening(job.endpoint)
+    for warning in check(job):
+        warn(warning)
+    quiet = options.as_json or not is_terminal(2)
+    record = _search(job, knee, quiet=quiet) if knee is not None else _run(job, quiet=quiet)
+    failed = failures(conditions, record)
+    _tell(record, as_json=options.as_json)
+    if folder is not None:
+        paths = keep(record, failed, folder)
+        if not options.as_json:
+            write(f"\nkept {', '.join(map(str, paths))}\n")
+    _end(record, failed)
+
+
+def _plan(options: LoadOptions, scenario: Scenario, *, searching: bool) -> Plan:
+    """Make the plan: what options say, else the scenario, else by default."""
+    said: dict[str, Any] = {}
+    for name in Plan.__struct_fields__:
+        given = getattr(options, name)
+        of_scenario = getattr(scenario, name.removesuffix("_s"))  # seconds, but for the others
+        if given is not None or of_scenario is not None:
+            said[name] = of_scenario if given is None else given
+    said.setdefault("clients", said.get("processes", 1))
+    if "closed" not in said and "rate" not in said:
+        if not searching:
+            raise InvalidArgumentError("say how many calls a second: --rate 1000, or --closed 8")
+        said["rate"] = _KNEE_RATE
+    if searching and said.get("profile", "const") not in ("const", "poisson"):
+        raise InvalidArgumentError("--find-knee wants --profile const or poisson")
+    if searching and "closed" in said:
+        raise InvalidArgumentError("--find-knee searches a rate, and --closed has none")
+    return Plan(**said)
+
+
+def _scenario(options: LoadOptions) -> Scenario:
+    if options.scenario is None:
+        return Scenario()
+    content = read_file(options.scenario)
+    try:
+        return parse_scenario(content.decode(), options.scenario)
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError(f"{options.scenario} is not UTF-8: {error}") from error
+
+
+def _protocol(options: LoadOptions) -> Protocol:
+    if options.frame is None:
+        return "pronghorn"
+    return "req" if options.envelope == "req" else "dealer"
+
+
+def _kinds(
+    node: str | None, options: LoadOptions, scenario: Scenario, seed: int
+) -> tuple[Kind, ...]:
+    """Make what is to be called, of one of the ways to say it."""
+    params_given = options.params is not None or options.params_file is not None
+    ways = (node is not None, options.scenario is not None, options.frame is not None)
+    if sum(ways) != 1:
+        raise InvalidArgumentError("give a NODE, or --scenario FILE.toml, or --frame TEXT")
+    if params_given and node is None:
+        raise InvalidArgumentError("--params and --params-file are for a NODE")
+    if options.params is not None and options.params_file is not None:
+        raise InvalidArgumentError("give --params or --params-file, not both")
+    if options.frame is not None:
+        return (Kind("frame", 1.0, (_frame(options.frame),)),)
+    if node is None:
+        assert options.scenario is not None
+        folder = Path(options.scenario).expanduser().parent
+        return tuple(
+            make_kind(check_node(entry.node), entry.weight, _sets_of(entry, folder), seed)
+            for entry in scenario.call
+        )
+    if options.params_file is not None:
+        sets = _lines(options.params_file)
+    else:
+        sets = [{} if options.params is None else parse_params(options.params, "--params")]
+    return (make_kind(check_node(node), 1.0, sets, seed),)
+
+
+def _frame(text: str) -> bytes:
+    if text.startswith(FILE_MARK):
+        return read_file(text.removeprefix(FILE_MARK))
+    return text.encode(errors="surrogateescape")
+
+
+def _sets_of(entry: CallEntry, folder: Path) -> Sequence[Params]:
+    if entry.params_file is not None:
+        return _lines(str(folder / entry.params_file))
+    return [{} if entry.params is None else entry.params]
+
+
+def _lines(path: str) -> list[Params]:
+    lines = read_file(path).splitlines()
+    if len(lines) > _SETS_LINES_MAX:
+        raise InvalidArgumentError(f"{path} has more than {_SETS_LINES_MAX:,} lines")
+    return [
+        parse_params(line, f"{path}, line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+
+
+def _run(job: Job, *, quiet: bool) -> Record:
+    with _watching(job.plan, quiet=quiet) as watch:
+        return run(job, watch)
+
+
+def _search(job: Job, condition: Condition, *, quiet: bool) -> Record:
+    """Try rates until the knee is found; the record is that of the highest rate that held."""
+    search = KneeSearch(job.plan.rate)
+    trials: list[Trial] = []
+    best: Record | None = None
+    record: Record | None = None
+    while (rate := search.next_rate()) is not None:
+        plan = msgspec.structs.replace(job.plan, rate=rate)
+        record = _run(msgspec.structs.replace(job, plan=plan), quiet=quiet)
+        why = _why_not(condition, record)
+        search.on_tried(rate, held=not why)
+        latency = record.latency
+        trials.append(Trial(rate, not why, latency.at(50), latency.at(99), why))
+        if not why and (best is None or rate > best.plan.rate):
+            best = record
+        if not quiet:
+            warn(f"{rate:,.0f}/s: {why or 'holds'}")
+        if any("interrupted" in problem for problem in record.problems):
+            break
+    assert record is not None  # there is a first rate
+    knee = Knee(condition.text, search.held, tuple(trials))
+    return msgspec.structs.replace(best or record, knee=knee)
+
+
+def _why_not(condition: Condition, record: Record) -> str:
+    """Say why a rate is not one at which the condition holds; nothing if it is."""
+    if not record.valid:
+        return record.problems[0]
+    planned, results = record.counts["planned"], record.counts["results"]
+    if results < planned * _RESULTS_LEAST:
+        return f"{planned - results:,} of {planned:,} calls gave no result"
+    holds = condition.holds(record)
+    if holds is None:
+        raise InvalidArgumentError(
+            f"{condition.text} can't be judged with {record.latency.count:,} calls: "
+            "give a longer --duration or a higher --rate"
+        )
+    return "" if holds else f"{condition.text} does not hold"
+
+
+@contextmanager
+def _watching(plan: Plan, *, quiet: bool) -> Iterator[Watch]:
+    if quiet:
+        yield lambda live: None
+        return
+    from .progress import LoadProgress  # only here: it takes as long to import as all the rest
+
+    bar = LoadProgress(plan.planned_s)
+    try:
+        yield _shower(bar.show)
+    finally:
+        bar.close()
+
+
+def _shower(show: Callable[[float, str], None]) -> Watch:
+    def watch(live: Live) -> None:
+        per_s = live.answered / live.elapsed_s if live.elapsed_s else 0.0
+        errors = f"  {live.errors:,} errors" if live.errors else ""
+        p99 = duration(live.p99_ns) if live.p99_ns else ""
+        show(live.elapsed_s, f"{live.sent:,} sent  {per_s:,.0f}/s  p99 {p99:<7}{errors}")
+
+    return watch
+
+
+def _tell(record: Record, *, as_json: bool) -> None:
+    """Print a record: as JSON, or as some tables."""
+    if as_json:
+        write(encode_record(record))
+        return
+    parts = ["".join(f"{line}\n" for line in headline(record)), aligned(percentile_rows(record))]
+    parts.append(aligned(_without_noughts(count_rows(record))))
+    if record.errors:
+        parts.append(aligned([("Errors", "Calls"), *error_rows(record)]))
+    if len(record.kinds) > 1:
+        parts.append(aligned(kind_rows(record)))
+    if record.broker:
+        parts.append("as the broker sees it, all clients together\n" + aligned(broker_rows(record)))
+    if record.knee is not None:
+        parts.append(aligned(knee_rows(record)))
+    write("\n".join(parts))
+
+
+def _without_noughts(rows: Sequence[Row]) -> list[Row]:
+    kept = ("planned", "results", "errors")
+    return [row for row in rows if row[0] in kept or row[1] != "0"]
+
+
+def _end(record: Record, failed: Sequence[str]) -> None:
+    """Say what is wrong with a run, and end accordingly."""
+    for line in event_lines(record):
+        warn(line)
+    for problem in record.problems:
+        warn(f"figures invalid: {problem}")
+    for each in failed:
+        if each not in record.problems:
+            warn(each)
+    if failed:
+        raise SystemExit(Status.NODE_ERROR)
+    if any("was lost" in what for _, what in record.events):
+        raise SystemExit(Status.NO_BROKER)
+    if not record.valid:
+        raise SystemExit(Status.FAILED)
+
+
+def _compare(paths: Sequence[str], *, as_json: bool) -> None:
+    if len(paths) != 2:
+        raise InvalidArgumentError("compare two records: pronghorn load compare A.json B.json")
+    a, b = (read_record(read_file(path), path) for path in paths)
+    differences = compare(a, b)
+    if as_json:
+        told = [{**msgspec.to_builtins(each), "verdict": each.verdict} for each in differences]
+        write(msgspec.json.encode(told) + b"\n")
+        return
+    write(aligned(difference_rows(differences)))
