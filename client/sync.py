@@ -90,7 +90,8 @@ class Client:
         Args:
             timeout_s: For calls that are given none; `None` for no limit.
             priority: 0 to 3: those of a lower number are begun first, but none waits for ever: each
-                second makes up for one band. 1 by default; nodes hand it on to those they call.
+                second a band that waits for its turn moves up by one. 1 by default; nodes hand it
+                on to those they call.
             affinity: A key: calls of the same one go to the same worker, while it lives.
             traceparent: Of the W3C trace that the calls are part of, as the header of that name has
                 it, handed to the nodes. As that is what others have sent, a malformed one is
