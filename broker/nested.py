@@ -15,9 +15,9 @@ comes back from it: taken back from one that is blocked, or before its next atte
 A worker whose generation is not served any more runs all calls of its nodes itself: they mean the
 nodes that it has.
 
-Where the caller's worker has not the labels that a node needs, such a call is refused instead. The
-limits of a node count its calls by nodes and hold none of them up: a chain must not wait for what
-it holds itself.
+Where the caller's worker has not the labels that a node needs, such a call waits in the queue all
+the same, but only if no worker in the chain of callers has any: else it is refused. The limits of a
+node count its calls by nodes and hold none of them up: a chain must not wait for what it holds.
 
 A call inherits its caller's priority and what is left of its caller's deadline, and ends with it.
 
@@ -124,13 +124,13 @@ class NestedCalls:
             here=message.waits or node.concurrent,  # rules 1 and 2
             priority=parent.priority,
         )
-        if not request.here:
-            error = queue_refusal(life.queue, self._bounds, size)
-            if error is not None:
-                return error
         if not (node.is_plain or self._enter(worker, request)):
             return _no_room(node)
         if not request.here:
+            error = queue_refusal(life.queue, self._bounds, size)
+            if error is not None:
+                life.routes.leave(request)
+                return error
             life.admit(request, now)
         elif not life.admit_at_once(request, now):
             life.routes.leave(request)
@@ -142,13 +142,27 @@ class NestedCalls:
     def _enter(self, worker: Worker, request: Request) -> bool:
         """Have a call pass its node's gate; `False` if it needs a worker that it must not wait for.
 
-        Which is so by rules 1 and 2 where its caller's worker can't run it.
+        Where its caller's worker can't run it, it may wait in the queue after all, if its chain of
+        calls has only workers without labels: so nobody who has one waits for another with some.
         """
-        life, node = self._life, request.node
-        can_run_here = node.labels <= worker.labels
-        if request.here and not can_run_here and not life.placement.has_room_for(request):
-            return False
-        life.routes.enter_nested(request)
+        life = self._life
+        if request.here and not request.node.labels <= worker.labels:
+            if self._has_labels(worker, request.parent):
+                return life.placement.has_room_for(request) and self._pass(request)
+            request.here = False
+        return self._pass(request)
+
+    def _pass(self, request: Request) -> bool:
+        self._life.routes.enter_nested(request)
+        return True
+
+    def _has_labels(self, worker: Worker, token: int) -> bool:
+        """Whether a worker of a chain of calls has labels, from that of the last caller upwards."""
+        while not worker.labels:
+            caller = worker.held.get(token)
+            if caller is None or not caller.session.worker_id:
+                return False
+            worker, token = self._life.placement.workers[caller.session.worker_id], caller.parent
         return True
 
 

@@ -32,7 +32,7 @@ from pronghorn.broker.wire.control import (
     encode_control,
 )
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
-from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, Bounds, Limits
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, MIB, Bounds, Limits
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.places import check_endpoint
 from pronghorn.broker.wire.shortage import explained
@@ -40,6 +40,7 @@ from pronghorn.broker.wire.table import LABEL
 
 from .supervisor import StartedSupervisor, start_supervisor
 
+_RECYCLE_MEMORY_MIN = 32 * MIB
 _END_WAIT_S = HOOKS_GRACE_S + 4.0  # less than a second where there are no stop hooks
 
 
@@ -120,6 +121,11 @@ class ProcessTree:
         ):
             if value is not None and not 0 < value < inf:
                 raise InvalidArgumentError(f"{name} is {value}; it must be above 0")
+        if recycle_memory is not None and recycle_memory < _RECYCLE_MEMORY_MIN:
+            raise InvalidArgumentError(
+                f"recycle_memory is {recycle_memory}, and every worker has more from its start: "
+                f"give at least {_RECYCLE_MEMORY_MIN} bytes"
+            )
         if not 0 <= drain_s < inf:
             raise InvalidArgumentError(f"drain_s is {drain_s}; it must be 0 or more")
         for endpoint in endpoints:

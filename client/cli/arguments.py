@@ -20,7 +20,7 @@ import msgspec
 
 from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import InvalidArgumentError
-from pronghorn.broker.wire.limits import Bounds
+from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, Bounds
 
 STANDARD_INPUT = "-"
 FILE_MARK = "@"
@@ -161,6 +161,10 @@ def make_bounds(*, queue: int | None, memory: str | None, kill_grace_s: float | 
         "memory_bytes": None if memory is None else parse_size(memory),
         "kill_grace_s": kill_grace_s,
     }
+    if given["memory_bytes"] is not None:  # of a small one the queue must leave something
+        share = given["memory_bytes"] // 4
+        given["queue_bytes"] = min(DEFAULT_BOUNDS.queue_bytes, share)
+        given["unread_bytes"] = min(DEFAULT_BOUNDS.unread_bytes, share)
     try:
         return Bounds(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:

@@ -17,12 +17,22 @@ from pronghorn.broker.events import (
     WorkerSent,
     WorkerStarting,
 )
-from pronghorn.broker.wire.link import Done, Ready, RunCall, RunChunk, Skipped, Stop
+from pronghorn.broker.wire.link import (
+    Done,
+    Nested,
+    NestedDone,
+    NestedFailed,
+    Ready,
+    RunCall,
+    RunChunk,
+    Skipped,
+    Stop,
+)
 from pronghorn.broker.wire.messages import NIL, Call, Cancel, MapChunk, Options
 from pronghorn.broker.wire.slots import SlotState
 from pronghorn.broker.wire.table import NodeInfo, NodeTable
 
-ONE, RATE, GPU, BOTH, FREE = "m.one", "m.rate", "m.gpu", "m.both", "m.free"
+ONE, RATE, GPU, BOTH, FREE, TPU = "m.one", "m.rate", "m.gpu", "m.both", "m.free", "m.tpu"
 TABLE = NodeTable(
     (
         NodeInfo(ONE, "async", max_concurrency=1),
@@ -30,7 +40,8 @@ TABLE = NodeTable(
         NodeInfo(GPU, "inline", labels=("gpu",)),
         NodeInfo(BOTH, "inline", max_concurrency=1, labels=("gpu",)),
         NodeInfo(FREE, "inline"),
-        NodeInfo("m.nowhere", "inline", labels=("gpu", "tpu")),
+        NodeInfo("m.nowhere", "inline", labels=("none",)),
+        NodeInfo(TPU, "inline", labels=("tpu",)),
     ),
     "digest",
 )
@@ -40,7 +51,7 @@ class Routed(Driver):
     """A core that serves nodes with limits and labels."""
 
     def __init__(self) -> None:
-        super().__init__(labels=frozenset({"gpu"}))
+        super().__init__(labels=frozenset({"gpu", "tpu"}))
         self.do(TableKnown(TABLE))
         self.hello()
 
@@ -135,9 +146,44 @@ def test_a_label_that_no_worker_will_have_is_refused(routed: Routed) -> None:
     error = error_of(routed.say(call(1, "m.nowhere")))
     assert error.code == "NOT_FOUND"
     assert error.message == (
-        "m.nowhere needs a worker with the labels gpu, tpu, and there is none: "
+        "m.nowhere needs a worker with the labels none, and there is none: "
         "start some, as with serve --label NAME:COUNT"
     )
+
+
+def called(routed: Routed, worker_id: int, run: RunCall, node: str) -> list[object]:
+    """Be a node that calls another and holds up its worker."""
+    routed.begin(run, worker_id)
+    nested = Nested(1, run.token, node, NIL, None, True, 1)
+    return list(routed.work(nested, worker_id))
+
+
+def test_a_call_of_a_labelled_node_waits_for_its_worker_if_its_callers_have_no_labels(
+    routed: Routed,
+) -> None:
+    routed.start(2, "gpu")
+    busy = routed.say(call(1, GPU))
+    caller = routed.say(call(2, FREE))
+    assert called(routed, 1, assigned(caller), GPU) == []
+    (_, given) = routed.work(Done(assigned(busy).token, VALUE, 1000), 2)
+    assert isinstance(given, Assign)
+    assert given.worker_id == 2
+    (answer,) = routed.work(Done(given.message.token, VALUE, 1000), 2)  # type: ignore[union-attr]
+    assert isinstance(answer, Assign)
+    assert answer.message == NestedDone(1, VALUE)
+
+
+def test_who_has_a_labelled_worker_does_not_wait_for_another(routed: Routed) -> None:
+    """Two that each held what the other waits for would wait for ever."""
+    routed.start(2, "gpu")
+    routed.start(3, "tpu")
+    busy = routed.say(call(1, TPU))
+    assert worker_of(list(busy)) == 3
+    caller = routed.say(call(2, GPU))
+    (refused,) = called(routed, 2, assigned(caller), TPU)
+    assert isinstance(refused, Assign)
+    assert isinstance(refused.message, NestedFailed)
+    assert refused.message.code == "RESOURCE_EXHAUSTED"
 
 
 # --- affinity -----------------------------------------------------------------------------------

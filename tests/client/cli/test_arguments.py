@@ -186,7 +186,9 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_bounds_are_those_by_default_but_for_what_was_said() -> None:
     assert make_bounds(queue=None, memory=None, kill_grace_s=None) == DEFAULT_BOUNDS
     bounds = make_bounds(queue=7, memory="1G", kill_grace_s=2.0)
-    assert bounds == Bounds(queue_requests=7, memory_bytes=2**30, kill_grace_s=2.0)
+    assert bounds == Bounds(
+        queue_requests=7, memory_bytes=2**30, unread_bytes=2**28, kill_grace_s=2.0
+    )
 
 
 @pytest.mark.parametrize(
