@@ -22,6 +22,7 @@ _ROWS_PER_DECADE = 12
 _SHADES = 8
 _NINES = ((0.0, "0 %"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %"))
 _NINES_MORE = ((5.0, "99.999 %"), (6.0, "99.9999 %"), (7.0, "99.99999 %"))
+_QUARTERED = (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10)  # tops of axes with four round steps
 _FLOOR_NS = 1_000.0  # below a microsecond nothing that we time is of interest
 
 
@@ -210,7 +211,7 @@ def _planned(plan: Plan) -> list[tuple[float, float]]:
 
 
 def _time_ticks(plan: Plan) -> list[Tick]:
-    step = _round_up(plan.duration_s / 5, (1, 2, 5, 10))
+    step = _round_up(plan.duration_s / 6.5, (1, 2, 5, 10))
     ticks = []
     at_s = 0.0
     while at_s <= plan.duration_s + 1e-9:
@@ -219,7 +220,7 @@ def _time_ticks(plan: Plan) -> list[Tick]:
     return ticks
 
 
-def _round_up(value: float, steps: Sequence[float] = (1, 2, 4, 8, 10)) -> float:
+def _round_up(value: float, steps: Sequence[float] = _QUARTERED) -> float:
     """Return the next of some multiples of a power of ten."""
     power = 10.0 ** floor(log10(value))
     return next(step * power for step in steps if step * power >= value * 0.9999)

@@ -65,13 +65,7 @@ class Generator:
         self._timeout_ns = round(plan.timeout_s * 1e9)
         self._begin_ns = 0  # when the plan begins; set by `run`
         self._end_ns = 0  # when it ends
-        intervals = -int(-plan.duration_s // plan.interval_s)
-        self._tally = Tally(
-            warmup_ns=round(plan.warmup_s * 1e9),
-            interval_ns=round(plan.interval_s * 1e9),
-            intervals=intervals,
-            kinds=len(order.kinds),
-        )
+        self._tally = Tally(plan, len(order.kinds))
         self._recent = Histogram()  # since progress was told
         self._number = 0  # of the call that was sent last, for its lane
         self._open = self._answered = self._errors = 0

@@ -123,8 +123,9 @@ def page(record: Record, failed: Sequence[str] = ()) -> str:
 
 
 def _subtitle(record: Record) -> str:
-    loop = f"{OPEN}, {shape_of(record.plan)}" if record.is_open else CLOSED
-    return f"{record.target}. {loop[0].upper()}{loop[1:]}."
+    loop = OPEN if record.is_open else CLOSED
+    said = f"{record.target}. {loop[0].upper()}{loop[1:]}."
+    return f"{said} {rate(record.plan.rate)} {shape_of(record.plan)}." if record.is_open else said
 
 
 def _sayings(record: Record, failed: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ Mirror: tests/bench/load/test_plan.py.
 
 from collections.abc import Iterator
 from itertools import accumulate
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 from random import Random
 from typing import Literal
 
@@ -109,6 +109,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def interval_s(self) -> float:
         """Seconds of one interval of the results."""
         return max(INTERVAL_MIN_S, self.duration_s / INTERVALS_MAX)
+
+    @property
+    def intervals(self) -> int:
+        """How many there are."""
+        return ceil(round(self.duration_s / self.interval_s, 6))
 
     @property
     def is_random(self) -> bool:

@@ -5,10 +5,12 @@ Mirror: tests/bench/load/test_session.py.
 
 import os
 import selectors
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic, monotonic_ns
+from types import FrameType
 from typing import Any, Final
 
 import msgspec
@@ -113,6 +115,8 @@ def check(job: Job) -> list[str]:
 def run(job: Job, watch: Watch) -> Record:
     """Carry out a plan; Ctrl-C ends it before its time, and what was counted is reported.
 
+    For a program's main thread, as it handles that signal.
+
     Args:
         job: What to run.
         watch: Called several times a second.
@@ -123,7 +127,12 @@ def run(job: Job, watch: Watch) -> Record:
     with _generators(job) as processes:
         run_ = _Run(job, processes, watch)
         run_.begin()
-        run_.follow()
+        # Not by an exception, which could come between reading and taking in what was read.
+        before = signal.signal(signal.SIGINT, run_.on_interrupt)
+        try:
+            run_.follow()
+        finally:
+            signal.signal(signal.SIGINT, before)
         return run_.record()
 
 
@@ -174,30 +183,19 @@ class _Run:
         until_s = plan.planned_s + plan.timeout_s + _END_S
         warm_at_s = plan.warmup_s
         while self._open:
-            try:
-                self._turn(0.1)
-                elapsed_s = (monotonic_ns() - self._begin_ns) / 1e9
-                if self._before is None and elapsed_s >= warm_at_s:
-                    warm_at_s = until_s  # once is enough, whether it answers or not
-                    self._before = self._statistics()
-                self._watch(self._live(elapsed_s))
-                if elapsed_s > until_s:
-                    return
-            except KeyboardInterrupt:
-                if self._stopped:
-                    raise
-                self._stop()
+            self._turn(0.1)
+            elapsed_s = (monotonic_ns() - self._begin_ns) / 1e9
+            if self._before is None and elapsed_s >= warm_at_s:
+                warm_at_s = until_s  # once is enough, whether it answers or not
+                self._before = self._statistics()
+            self._watch(self._live(elapsed_s))
+            if elapsed_s > until_s:
+                return
 
     def record(self) -> Record:
         """Put together what all have counted."""
         plan, kinds = self._job.plan, self._job.kinds
-        intervals = -int(-plan.duration_s // plan.interval_s)
-        tally = Tally(
-            warmup_ns=round(plan.warmup_s * 1e9),
-            interval_ns=round(plan.interval_s * 1e9),
-            intervals=intervals,
-            kinds=len(kinds),
-        )
+        tally = Tally(plan, len(kinds))
         done = [each for each in self._done if each is not None]
         for each in done:
             tally.add(each.tally)
@@ -258,7 +256,14 @@ class _Run:
             p99_ns=p99_ns,
         )
 
-    def _stop(self) -> None:
+    def on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Have the generators stop now; the second time, give up.
+
+        Raises:
+            KeyboardInterrupt: It is the second time.
+        """
+        if self._stopped:
+            raise KeyboardInterrupt
         self._stopped = True
         for process in self._processes:
             assert process.stdin is not None

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from .histogram import Histogram
+from .plan import Plan
 
 LATE_NS: Final = 1_000_000
 """A call that is sent so much behind its planned time is counted as late."""
@@ -23,18 +24,12 @@ loses its slowest calls would look quick. Those of others don't: a quick refusal
 
 
 class Tally:
-    """The counts of one process.
+    """The counts of one process; an interval more than planned holds what is answered later."""
 
-    Args:
-        warmup_ns: When the calls begin that count.
-        interval_ns: Length of one interval.
-        intervals: How many there are; one more holds what is answered after the plan's end.
-        kinds: How many kinds of calls.
-    """
-
-    def __init__(self, *, warmup_ns: int, interval_ns: int, intervals: int, kinds: int) -> None:
-        self._warmup_ns = warmup_ns
-        self._interval_ns = interval_ns
+    def __init__(self, plan: Plan, kinds: int) -> None:
+        self._warmup_ns = round(plan.warmup_s * 1e9)
+        self._interval_ns = round(plan.interval_s * 1e9)
+        intervals = plan.intervals
         self.latency = [Histogram() for _ in range(intervals + 1)]  # by when the answer came
         self.service = Histogram()
         self.lag = Histogram()

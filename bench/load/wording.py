@@ -53,8 +53,8 @@ def shape_of(plan: Plan) -> str:
     return {
         "const": "evenly spaced",
         "poisson": "at random distances",
-        "ramp": "rising from a tenth of it",
-        "step": f"reached in {STEPS} steps",
+        "ramp": "in the end, rising from a tenth of it",
+        "step": f"in the end, reached in {STEPS} steps",
         "spike": f"and {SPIKE:g} times that in the middle fifth",
     }[plan.profile]
 
@@ -109,11 +109,16 @@ def kind_rows(record: Record) -> list[Row]:
     """Make a row for each node that was called."""
     rows: list[Row] = [("Node", "Weight", "Answered in time", "p50", "p99", "Errors")]
     for kind in record.kinds:
-        errors = ", ".join(f"{code} {count:,}" for code, count in sorted(kind.errors.items()))
         latency = kind.latency
         percentiles = (duration(latency.at(50)), duration(latency.at(99)))
         rows.append(
-            (kind.node, f"{kind.weight:g}", f"{latency.count:,}", *percentiles, errors or "none")
+            (
+                kind.node,
+                f"{kind.weight:g}",
+                f"{latency.count:,}",
+                *percentiles,
+                f"{sum(kind.errors.values()):,}",
+            )
         )
     return rows
 

@@ -13,12 +13,7 @@ MS = 1_000_000
 
 
 def tally_of(plan: Plan) -> Tally:
-    return Tally(
-        warmup_ns=round(plan.warmup_s * 1e9),
-        interval_ns=round(plan.interval_s * 1e9),
-        intervals=-int(-plan.duration_s // plan.interval_s),
-        kinds=1,
-    )
+    return Tally(plan, 1)
 
 
 def record_of(
