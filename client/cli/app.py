@@ -486,7 +486,7 @@ def load(
         bool, typer.Option("--json", help="Print the record as JSON, no progress bar.")
     ] = False,
 ) -> None:
-    """Send calls at planned times and measure from then on, or compare two such runs.
+    """Measure calls that are sent at planned times; compare two runs.
 
     An open loop: calls leave at their times whether those before were answered or not, so what a
     slow server does to its callers is seen. Each parameter set is tried before. Ctrl-C ends a run
