@@ -301,7 +301,8 @@ def _problems(plan: Plan, tally: Tally, generators: Sequence[GeneratorRecord]) -
     (lag_ns,) = tally.lag.percentiles([99])
     if lag_ns > LAG_MAX_NS:
         problems.append(
-            f"generator saturated: 1 % of the calls left more than {lag_ns / 1e6:.1f} ms late"
+            f"generator saturated: 1 % of the calls left more than {lag_ns / 1e6:.1f} ms late; "
+            f"it has taken {cpu:.0%} of a core"
         )
     if any(UNSENT_BY_ITSELF in what for _, what in tally.events):
         problems.append(f"generator saturated: it {UNSENT_BY_ITSELF}")
