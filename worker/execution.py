@@ -37,7 +37,7 @@ from pronghorn.broker.wire.slots import SlotsPage, area_bytes
 from pronghorn.broker.wire.traceparent import SPAN_ID_BYTES, child_of
 from pronghorn.broker.wire.values import encode_inline
 
-from .context import Caller, Channel, Context
+from .context import IN_TASK, Caller, Channel, Context
 from .dispatch import Entry
 from .failures import cancelled
 from .loops import is_cancel
@@ -56,7 +56,7 @@ _NO_BUFFERS: Sequence[Buffer] = ()
 class Execution:
     """Runs requests for one worker."""
 
-    __slots__ = ("_result_bytes", "_worker_id", "area", "caller", "open_channel", "page")
+    __slots__ = ("_result_bytes", "_worker_id", "area", "caller", "open_channel", "page", "parents")
 
     def __init__(self, worker_id: int, result_bytes: int) -> None:
         self._worker_id = worker_id
@@ -64,6 +64,8 @@ class Execution:
         self.caller: Caller | None = None  # makes the calls of nodes
         # Makes what a request's progress and events go into, for a caller that takes them.
         self.open_channel: Callable[[RunStream, Context], Channel] | None = None
+        # token -> traceparent of its caller; None if runs have no spans
+        self.parents: dict[int, str] | None = None
         self.page: SlotsPage | None = None  # where the broker tells what it has given up
         self.area: mmap | None = None  # behind the page, for the results of a chunk's items
 
@@ -87,6 +89,7 @@ class Execution:
         self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
     ) -> Word:
         """Run an `async def` node."""
+        IN_TASK.set((entry.name, message.token, context))
         try:
             params = _decode(entry, message, buffers)
         except PronghornError as error:
@@ -133,6 +136,7 @@ class Execution:
 
     async def chunk_async(self, entry: Entry, message: RunChunk, context: Context | None) -> Word:
         """Run an `async def` node once per item, `CONCURRENT_ITEMS` at once."""
+        IN_TASK.set((entry.name, message.token, context))
         try:
             items, failures = _decode_items(entry, message)
         except PronghornError as error:
@@ -209,6 +213,7 @@ class Execution:
         self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
     ) -> Word:
         """Run an async generator to its end, as `collect`."""
+        IN_TASK.set((entry.name, message.token, context))
         try:
             steps, _ = self.steps(entry, message, buffers, context, _send_nothing)
         except PronghornError as error:

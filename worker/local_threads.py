@@ -11,10 +11,12 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pronghorn.broker.wire.errors import (
     BrokerLostError,
@@ -28,6 +30,10 @@ from .loops import GRACE_S, end_tasks, other_tasks
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# A signal that comes just as the main thread begins to wait wakes nobody, and that is where the
+# thread of the node gets the interpreter: Ctrl-C is seen at the next look, at the latest.
+_LOOK_S: Final = 0.25
 
 
 def pool_closed(outcome: Outcome) -> BrokerLostError:
@@ -69,6 +75,10 @@ class OpenFutures:
         else:
             future.set_exception(error)
 
+    def forget(self, future: "Future[Any]") -> None:
+        """Have nothing more to do with a future that nobody waits for."""
+        self._futures.discard(future)
+
     def end_all(self) -> int:
         """End what is left for the pool is closed; returns how many that were."""
         left = list(self._futures)
@@ -104,23 +114,8 @@ class LoopThread:
             BrokerLostError: The loop is closed.
             TimeoutError: The loop is blocked.
         """
-        try:
-            if threading.current_thread() is self._thread:
-                raise RuntimeError(
-                    "an async node that waits here for another one would wait for ever"
-                )
-            with self._lock:
-                if self._closed:
-                    raise pool_closed("not_started")
-                if self._blocked:
-                    raise TimeoutError("the loop of async nodes is blocked")
-                inner = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        except BaseException:
-            coroutine.close()
-            raise
         future: Future[T] = self._open.make()
-        future.add_done_callback(lambda _: inner.cancel())
-        inner.add_done_callback(partial(self._ended, future))
+        self._start(coroutine, future)
         return future
 
     def run(self, coroutine: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
@@ -129,12 +124,15 @@ class LoopThread:
         Raises:
             TimeoutError: The time is up.
         """
-        future = self.start(coroutine)
+        future: Future[T] = self._open.make()
         try:
-            return future.result(timeout_s)
+            # Ctrl-C may strike before this has returned, while the coroutine runs already.
+            self._start(coroutine, future)
+            _wait(future, timeout_s)
         except BaseException:
             future.cancel()
             raise
+        return future.result()
 
     def end_tasks(self, choose: "Callable[[], set[asyncio.Task[Any]]]") -> None:
         """Cancel tasks, given by a function that is called on the loop, and wait for a while."""
@@ -167,15 +165,71 @@ class LoopThread:
         if left:
             _log.warning("%d async tasks go on although they were cancelled", len(left))
 
-    def _ended(self, future: "Future[Any]", inner: "Future[Any]") -> None:
-        if not inner.cancelled():
-            error = inner.exception()
-            self._open.end(future, error, None if error else inner.result())
+    def _start(self, coroutine: Coroutine[Any, Any, T], future: "Future[T]") -> None:
+        with self._lock:
+            refusal = self._refusal()
+            if refusal is None:
+                self.loop.call_soon_threadsafe(self._begin, coroutine, future)
+                return
+        coroutine.close()
+        self._open.forget(future)
+        raise refusal
+
+    def _refusal(self) -> Exception | None:
+        if threading.current_thread() is self._thread:
+            return RuntimeError("an async node that waits here for another one would wait for ever")
+        if self._closed:
+            return pool_closed("not_started")
+        if self._blocked:
+            return TimeoutError("the loop of async nodes is blocked")
+        return None
+
+    def _begin(self, coroutine: Coroutine[Any, Any, T], future: "Future[T]") -> None:
+        """Have a task made on the loop, whose thread no signal's handler interrupts."""
+        if future.done():
+            coroutine.close()
+            self._open.forget(future)
+            return
+        task = self.loop.create_task(coroutine)
+        task.add_done_callback(partial(self._ended, future))
+        future.add_done_callback(partial(self._cancel_soon, task))
+
+    def _cancel_soon(self, task: asyncio.Task[Any], _: "Future[Any]") -> None:
+        if not task.done():
+            with suppress(RuntimeError):  # the loop is closed, and the task has ended with it
+                self.loop.call_soon_threadsafe(task.cancel)
+
+    def _ended(self, future: "Future[Any]", task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            error = task.exception()
+            self._open.end(future, error, None if error else task.result())
         elif self._closed:
             self._open.end(future, pool_closed("maybe_executed"))
         else:  # by whoever waited, who is not told then, or by a node, which can cancel any task
             details = ErrorDetails(outcome="maybe_executed")
             self._open.end(future, CancelledError("the call was cancelled", details))
+
+
+def _wait(future: "Future[Any]", timeout_s: float | None) -> None:
+    """Wait until a future is done.
+
+    Not with its own `Future.result`: an exception that a signal's handler raises within can leave
+    its condition's lock in disorder.
+
+    Raises:
+        TimeoutError: The time is up.
+    """
+    over = threading.Lock()
+    over.acquire()
+    future.add_done_callback(lambda _: over.release())
+    in_main = threading.current_thread() is threading.main_thread()
+    due = inf if timeout_s is None else monotonic() + timeout_s
+    while True:
+        step_s = min(due - monotonic(), _LOOK_S if in_main else inf)
+        if over.acquire(timeout=-1 if step_s == inf else max(0.0, step_s)):
+            return
+        if monotonic() >= due:
+            raise TimeoutError
 
 
 class CallThreads:

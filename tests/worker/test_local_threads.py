@@ -1,6 +1,7 @@
 """Mirror of worker/local_threads.py; what takes as long as `GRACE_S` is in test_local.py."""
 
 import asyncio
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -107,6 +108,24 @@ def test_a_task_that_was_cancelled_by_others_is_told(loop: LoopThread) -> None:
     with pytest.raises(CancelledError) as caught:
         loop.run(cancel_all())
     assert caught.value.outcome == "maybe_executed"
+
+
+@pytest.mark.slow
+def test_an_interrupt_between_start_and_wait_cancels_too(loop: LoopThread) -> None:
+    """The interpreter is handed over to the loop's thread just as the other begins to wait."""
+
+    async def interrupt() -> None:
+        try:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    for _ in range(100):
+        ended = threading.Event()
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(interrupt())
+        assert ended.wait(PATIENCE_S)
 
 
 def test_the_loop_s_own_thread_can_not_wait(loop: LoopThread) -> None:
