@@ -153,9 +153,10 @@ class Commands:
         )
         return Done(done.returncode, done.stdout or b"", done.stderr.decode())
 
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """Start a command with pipes; to be used as a context manager."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def start(self, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """Start a command with pipes; what is left of it at the end of the block is killed."""
+        with subprocess.Popen(
             [*COMMAND, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -163,7 +164,11 @@ class Commands:
             bufsize=0,  # or `communicate` would miss what `readline` has read ahead
             cwd=self.folder,
             env=self.environment,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()  # of one that has ended nothing
 
     def on_terminal(self, *arguments: str, stdout: bool = True) -> str:
         """Run a command on a terminal and return what it shows.
