@@ -146,6 +146,7 @@ class Generation:
             supervisor_pid=os.getpid(),
             result_bytes=self._config.limits.result_bytes,
             log_level=self._config.log_level,
+            log_format=self._config.log_format,
         )
 
     def _on_message(self, message: ControlMessage) -> None:

@@ -71,6 +71,7 @@ from .wire.control import (
 )
 from .wire.errors import InvalidArgumentError
 from .wire.link import Ready
+from .wire.logs import set_up_logs
 from .wire.places import stream_path
 from .wire.slots import PAGE_BYTES, SlotsPage
 from .wire.version import SERVER_NAME
@@ -162,6 +163,7 @@ class BrokerServer:
     def run(self) -> None:
         """Serve until the supervisor says stop or is gone. Guarded by ``scripts/bench guard``."""
         self._tell_supervisor(BrokerBound(self.endpoints))
+        _log.info("the broker is bound to %s", self.endpoints)
         core, frontend, poll = self._core, self._frontend, self._poller.poll
         handlers, front_fd = self._poller.handlers, self._front_fd
         timeout: float | None = None
@@ -495,7 +497,7 @@ def main() -> int:
         return 1
     config = first[0][0]
     assert isinstance(config, BrokerConfig)
-    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
+    set_up_logs("broker", config.log_level, config.log_format)
     allow_all_descriptors()
     try:
         server = BrokerServer(config, channel)

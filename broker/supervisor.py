@@ -56,6 +56,7 @@ from .wire.control import (
 )
 from .wire.errors import InvalidArgumentError
 from .wire.linux import become_subreaper
+from .wire.logs import set_up_logs
 from .wire.places import POOL_PREFIX, endpoint_in
 
 _log = logging.getLogger("pronghorn.broker.supervisor")  # as a program it would be __main__
@@ -153,11 +154,13 @@ class Supervisor:
             self._stop()
         elif not self._draining:
             self._draining = True
+            _log.info("the pool drains, for %g s at most", self._config.drain_s)
             self._broker.send(BeginDrain())
             self._watcher.at("drain", monotonic() + self._config.drain_s, self._stop)
 
     def _end_tree(self) -> None:
         """Let the broker and running nodes finish within the grace time, then kill what is left."""
+        _log.info("the pool ends")
         self._broker.send(Shutdown())
         self._generations.close()
         grace_s = HOOKS_GRACE_S if self._generations.have_stop_hooks else self._config.grace_s
@@ -226,6 +229,7 @@ class Supervisor:
                 )
             self._announced = self._epoch
             self._generations.served = True
+            _log.info("%d workers serve, epoch %s", workers.ready_count, self._epoch)
             self._tell_host(
                 PoolReady(self._bound, self._epoch, loaded.table, loaded.failures, loaded.unsafe)
             )
@@ -270,6 +274,7 @@ class Supervisor:
             files=self._folder.files,
             remote_admin=self._config.remote_admin,
             log_level=self._config.log_level,
+            log_format=self._config.log_format,
         )
         return config, self._folder.descriptors
 
@@ -330,7 +335,7 @@ def main() -> int:
     first = host.receive()
     if first is None or len(first) > 1 or not isinstance(config := first[0][0], PoolConfig):
         return 1  # the host has given up meanwhile
-    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
+    set_up_logs("supervisor", config.log_level, config.log_format)
     become_subreaper()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # those the host's thread had blocked
     try:

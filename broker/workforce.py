@@ -166,6 +166,7 @@ class Workforce:
     def ready(self, worker_id: int) -> None:
         """Note that a worker takes requests."""
         self._crew.ready(worker_id, monotonic())
+        _log.info("worker %d is ready", worker_id)
 
     def served(self, worker_id: int, requests: int) -> None:
         """Note how many requests a worker was given, and look at its memory if that counts."""
@@ -376,6 +377,7 @@ class Workforce:
     def _on_exit(self, worker: Worker, cause: str) -> None:
         """Report the end of a worker, whose place another takes."""
         if worker.retired and (cause == _AS_TOLD or worker.ready_at is None):
+            _log.info("worker %d (pid %s) has ended as told", worker.id, worker.pid)
             self._crew.ended(worker, monotonic(), served=True)
             self._forget(worker, cause)
             return

@@ -34,6 +34,7 @@ from pronghorn.broker.wire.control import (
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
 from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, MIB, Bounds, Limits
 from pronghorn.broker.wire.linux import require_linux
+from pronghorn.broker.wire.logline import LogFormat, LogLevel
 from pronghorn.broker.wire.places import check_endpoint
 from pronghorn.broker.wire.shortage import explained
 from pronghorn.broker.wire.table import LABEL
@@ -79,7 +80,8 @@ class ProcessTree:
         drain_s: float = 0.0,
         reload: bool = False,
         remote_admin: bool = False,
-        log_level: str = "WARNING",
+        log_level: LogLevel = "WARNING",
+        log_format: LogFormat = "human",
         supervisor: StartedSupervisor | None = None,
     ) -> None:
         """Start the tree and wait until it serves.
@@ -101,7 +103,8 @@ class ProcessTree:
             drain_s: Seconds that `drain` gives open calls.
             reload: Reload when a file of the modules changes.
             remote_admin: Allow administration over tcp.
-            log_level: Name of the level for all processes.
+            log_level: Level for all processes.
+            log_format: How they write it.
             supervisor: One that waits for its config; by default it is started here.
 
         Raises:
@@ -151,6 +154,7 @@ class ProcessTree:
             reload=reload,
             remote_admin=remote_admin,
             log_level=log_level,
+            log_format=log_format,
         )
         _validate(config)
         self._workers = workers

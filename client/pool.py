@@ -14,6 +14,7 @@ from weakref import WeakSet
 from pronghorn.broker.wire.control import ModuleFailure
 from pronghorn.broker.wire.embedding import StopImport, importing_nodes
 from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, Bounds, Limits
+from pronghorn.broker.wire.logline import LogFormat, LogLevel
 from pronghorn.broker.wire.places import POOL_PREFIX, endpoint_in, runtime_folder
 
 from .aio import AsyncClient
@@ -49,6 +50,9 @@ class Pool:
             is given requests, has come to so many bytes. What a fresh one takes must be less.
         drain_s: Seconds that `close` gives open calls to end; by default they are lost.
         remote_admin: Allow administration over tcp.
+        log_level: What its processes log: lines on this program's standard error, as is what nodes
+            print, each with the ids of worker and call.
+        log_format: Lines for people (``human``) or for programs (``json``).
 
     Raises:
         PoolStartError: No node can be served, or something it needs can't be had.
@@ -71,6 +75,8 @@ class Pool:
         recycle_memory: int | None = None,
         drain_s: float = 0.0,
         remote_admin: bool = False,
+        log_level: LogLevel = "WARNING",
+        log_format: LogFormat = "human",
     ) -> None:
         if importing_nodes():
             raise StopImport("a pool is started below: the module's nodes are those above")
@@ -92,6 +98,8 @@ class Pool:
             recycle_memory=recycle_memory,
             drain_s=drain_s,
             remote_admin=remote_admin,
+            log_level=log_level,
+            log_format=log_format,
         )
         self._drain_s = drain_s
 

@@ -51,6 +51,7 @@ WIRE_SHELLS = (
     "broker/wire/locking.py",  # lock files that tell who holds them
     "broker/wire/linux.py",  # calls of the kernel's for which Python has no name
     "broker/wire/stream.py",  # the writing half of a stream
+    "broker/wire/logs.py",  # where all our processes log to
     "broker/wire/places.py",  # where a broker's files are, from environment and file system
 )
 

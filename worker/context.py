@@ -9,6 +9,7 @@ Mirror: tests/worker/test_context.py.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -19,6 +20,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 NodeLike = str | Callable[..., Any]
+
+IN_TASK: ContextVar[tuple[str, int, Context | None] | None] = ContextVar(
+    "pronghorn_call", default=None
+)
+"""Node, token and context of an async call: for the tasks that it starts, which inherit it."""
 
 
 class Caller(Protocol):

@@ -37,7 +37,7 @@ from pronghorn.broker.wire.slots import SlotsPage, area_bytes
 from pronghorn.broker.wire.traceparent import SPAN_ID_BYTES, child_of
 from pronghorn.broker.wire.values import encode_inline
 
-from .context import Caller, Channel, Context
+from .context import IN_TASK, Caller, Channel, Context
 from .dispatch import Entry
 from .failures import cancelled
 from .loops import is_cancel
@@ -87,6 +87,7 @@ class Execution:
         self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
     ) -> Word:
         """Run an `async def` node."""
+        IN_TASK.set((entry.name, message.token, context))
         try:
             params = _decode(entry, message, buffers)
         except PronghornError as error:
@@ -133,6 +134,7 @@ class Execution:
 
     async def chunk_async(self, entry: Entry, message: RunChunk, context: Context | None) -> Word:
         """Run an `async def` node once per item, `CONCURRENT_ITEMS` at once."""
+        IN_TASK.set((entry.name, message.token, context))
         try:
             items, failures = _decode_items(entry, message)
         except PronghornError as error:
@@ -209,6 +211,7 @@ class Execution:
         self, entry: Entry, message: RunCall, buffers: Sequence[bytes], context: Context | None
     ) -> Word:
         """Run an async generator to its end, as `collect`."""
+        IN_TASK.set((entry.name, message.token, context))
         try:
             steps, _ = self.steps(entry, message, buffers, context, _send_nothing)
         except PronghornError as error:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from pronghorn.broker.wire.link import Buffer, RunCall, ToBroker
 
-from .context import Context
+from .context import IN_TASK, Context
 from .dispatch import Entry
 from .execution import Execution
 from .failures import cancelled
@@ -188,6 +188,7 @@ class TaskGenerator:
 
     async def run(self) -> StreamWord:
         """Run it to its end, in its task."""
+        IN_TASK.set((self._node, self._writer.token, self._context))
         try:
             return await self._run()
         except asyncio.CancelledError as error:

@@ -27,10 +27,11 @@ def main() -> int:
     os.set_inheritable(link_fd, False)
     os.set_inheritable(page_fd, False)
     channel = ControlChannel.inherited(channel_fd)
-    config = read_config(channel)
+    configured = read_config(channel, worker_id)
     channel.close()
-    if config is None:
+    if configured is None:
         return 1
+    config, _ = configured
     die_with_parent(config.supervisor_pid)
     _become_worker(worker_id, link_fd, page_fd, config)
 

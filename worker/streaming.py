@@ -60,10 +60,10 @@ class PartWriter:
         "_result_bytes",
         "_send",
         "_size",
-        "_token",
         "begun_ns",
         "count",
         "takes_parts",
+        "token",
     )
 
     def __init__(self, entry: Entry, message: RunCall, result_bytes: int, send: Send) -> None:
@@ -72,7 +72,7 @@ class PartWriter:
         if isinstance(message, RunStream):
             self._items, self._bytes = message.items, message.bytes
         self._entry = entry
-        self._token = message.token
+        self.token = message.token
         self._json = message.codec == CODEC_JSON
         self._result_bytes = result_bytes
         self._send = send
@@ -106,7 +106,7 @@ class PartWriter:
                 raise self._refusal(f"part {self.count} has {size} bytes", self._result_bytes)
             self._items -= 1
             self._bytes -= size
-            self._send(Yielded(self._token, Raw(body), len(buffers)), buffers)
+            self._send(Yielded(self.token, Raw(body), len(buffers)), buffers)
         else:
             self._collect(value)
         self.count += 1
@@ -120,12 +120,12 @@ class PartWriter:
         size = len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)
         if size > self._result_bytes:
             return self.failed(self._refusal(f"the result has {size} bytes", self._result_bytes))
-        return Done(self._token, Raw(body), self._run_ns(), len(buffers)), buffers
+        return Done(self.token, Raw(body), self._run_ns(), len(buffers)), buffers
 
     def failed(self, error: PronghornError) -> StreamWord:
         """Make the last word on a generator that has failed."""
         run_ns = self._run_ns()
-        return Failed(self._token, error.code, error.message, error.details, run_ns), ()
+        return Failed(self.token, error.code, error.message, error.details, run_ns), ()
 
     def _run_ns(self) -> int:
         return monotonic_ns() - self.begun_ns
@@ -163,22 +163,32 @@ class Steps:
         writer: Takes the parts.
     """
 
-    __slots__ = ("_context", "_entry", "_generator", "_params", "_writer")
+    __slots__ = ("_entry", "_generator", "_params", "_writer", "context")
 
     def __init__(
         self, entry: Entry, params: Any, context: Context | None, writer: PartWriter
     ) -> None:
         self._entry = entry
         self._params = params
-        self._context = context
+        self.context = context
         self._writer = writer
         self._generator: Generator[Any, Any, Any] | None = None  # made at the first step
+
+    @property
+    def node(self) -> str:
+        """Its node's name."""
+        return self._entry.name
+
+    @property
+    def token(self) -> int:
+        """Names its request."""
+        return self._writer.token
 
     def step(self) -> StreamWord | None:
         """Make the next part; the last word if there are no more. Never raises for the node."""
         try:
             if self._generator is None:
-                extra = () if self._context is None else (self._context,)
+                extra = () if self.context is None else (self.context,)
                 self._generator = self._entry.invoke(self._params, *extra)
                 self._params = None
             value = next(self._generator)
@@ -206,7 +216,7 @@ class Steps:
 class AsyncSteps:
     """The same for an async generator."""
 
-    __slots__ = ("_entry", "_generator", "_writer")
+    __slots__ = ("_entry", "_generator", "_writer", "context")
 
     def __init__(
         self, entry: Entry, params: Any, context: Context | None, writer: PartWriter
@@ -214,7 +224,18 @@ class AsyncSteps:
         extra = () if context is None else (context,)
         self._entry = entry
         self._writer = writer
+        self.context = context
         self._generator: AsyncGenerator[Any, Any] = entry.invoke(params, *extra)
+
+    @property
+    def node(self) -> str:
+        """Its node's name."""
+        return self._entry.name
+
+    @property
+    def token(self) -> int:
+        """Names its request."""
+        return self._writer.token
 
     async def step(self) -> StreamWord | None:
         """Make the next part, as `Steps.step`; the last word too when the task is cancelled."""

@@ -9,12 +9,10 @@ Mirror: tests/worker/test_template.py.
 
 import errno
 import gc
-import logging
 import os
 import sys
 from contextlib import suppress
-from io import TextIOWrapper
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from pronghorn.broker.wire.channel import ControlChannel
 from pronghorn.broker.wire.control import (
@@ -25,18 +23,23 @@ from pronghorn.broker.wire.control import (
     WorkerForked,
 )
 from pronghorn.broker.wire.linux import die_with_parent, wait_until_adopted
+from pronghorn.broker.wire.logs import Lines, capture_prints, set_up_logs
 
 from .dispatch import DispatchTable
 from .ending import EXIT_FAILED, flush_output, leave
 from .loader import load
 from .process import run_worker
+from .running import running_call
+
+_LOG_PATIENCE_S: Final = 0.2
 
 
 class Template:
     """The running template. Owns its channel to the supervisor."""
 
-    def __init__(self, config: TemplateConfig, channel: ControlChannel) -> None:
+    def __init__(self, config: TemplateConfig, channel: ControlChannel, lines: Lines) -> None:
         self._config = config
+        self._lines = lines
         self._channel = channel
         loaded = load(config.modules)
         self._table = DispatchTable(loaded.entries)
@@ -104,6 +107,7 @@ class Template:
     def _become_worker(self, worker_id: int, link_fd: int, page_fd: int) -> NoReturn:
         """Be a worker in this process, which then ends."""
         try:
+            self._lines.become_worker(worker_id)
             self._channel.close()
             wait_until_adopted(self._config.supervisor_pid)
             die_with_parent(self._config.supervisor_pid)
@@ -120,30 +124,47 @@ class Template:
         leave(status)
 
 
-def read_config(channel: ControlChannel) -> TemplateConfig | None:
-    """Read the config that the supervisor sends first and set the process up accordingly."""
+def read_config(
+    channel: ControlChannel, worker_id: int | None = None
+) -> tuple[TemplateConfig, Lines] | None:
+    """Read the config that the supervisor sends first and set the process up accordingly.
+
+    Args:
+        channel: Where it comes from.
+        worker_id: If this is a worker.
+
+    Returns:
+        It, and where to log; `None` if the supervisor is gone.
+    """
     received = channel.receive()
     if received is None:
         return None
     config = received[0][0]
     assert isinstance(config, TemplateConfig)
-    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
+    # A reader that takes nothing in holds up nobody for longer than that, and only once.
+    lines = set_up_logs(
+        "template" if worker_id is None else "worker",
+        config.log_level,
+        config.log_format,
+        worker_id=worker_id,
+        running=running_call,
+        patience_s=_LOG_PATIENCE_S,
+    )
+    capture_prints(lines)
     sys.path[:] = config.sys_path
-    # What nodes print is seen at once, also when it goes to a pipe and the worker is killed.
-    if isinstance(sys.stdout, TextIOWrapper):  # None when the host has closed it
-        sys.stdout.reconfigure(line_buffering=True)
-    return config
+    return config, lines
 
 
 def main() -> int:
     """Run the template over the channel whose descriptor is the first argument."""
     channel = ControlChannel.inherited(int(sys.argv[1]))
-    config = read_config(channel)
-    if config is None:
+    configured = read_config(channel)
+    if configured is None:
         return 1
+    config, lines = configured
     die_with_parent(config.supervisor_pid)
     with suppress(BrokenPipeError):  # the supervisor has ended the tree meanwhile
-        Template(config, channel).run()
+        Template(config, channel, lines).run()
     return 0
 
 

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from .administration import Order, OrderError, SeenWorker
 from .limits import DEFAULT_BOUNDS, DEFAULT_LIMITS, Bounds, Limits
+from .logline import LogFormat, LogLevel
 from .table import NodeTable
 
 RETIRE_S = 600.0
@@ -60,7 +61,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         retire_s: Seconds that a worker which is replaced gets to end what it has begun.
         reload: Whether to reload when a file of the modules changes.
         remote_admin: Whether clients over tcp may administer the pool.
-        log_level: Name of the level for all processes of the tree.
+        log_level: Level for all processes of the tree.
+        log_format: How they write it.
     """
 
     modules: tuple[str, ...]
@@ -83,7 +85,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     retire_s: float = RETIRE_S
     reload: bool = False
     remote_admin: bool = False
-    log_level: str = "WARNING"
+    log_level: LogLevel = "WARNING"
+    log_format: LogFormat = "human"
 
 
 class PoolReady(msgspec.Struct, frozen=True, tag=True):
@@ -131,7 +134,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     labels: tuple[str, ...] = ()  # those that some workers have
     files: tuple[str, ...]  # what to remove if the supervisor is gone without a word
     remote_admin: bool = False
-    log_level: str = "WARNING"
+    log_level: LogLevel = "WARNING"
+    log_format: LogFormat = "human"
 
 
 class BrokerBound(msgspec.Struct, frozen=True, tag=True):
@@ -250,7 +254,8 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sys_path: tuple[str, ...]
     supervisor_pid: int
     result_bytes: int
-    log_level: str = "WARNING"
+    log_level: LogLevel = "WARNING"
+    log_format: LogFormat = "human"
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):

@@ -49,6 +49,15 @@ AFFINITY_CHARACTERS_MAX = 128
 QUOTED_CHARACTERS_MAX = 512
 """What an error quotes of a peer's text, so that a reply is not as long as the mistake."""
 
+LOG_LINE_BYTES_MAX = 4096
+"""What a pipe takes in as one (PIPE_BUF), so that lines of several processes are never mixed up; a
+pipe that can be written to at all has room for as much."""
+
+LOG_LINES_PER_S = 50
+LOG_LINES_BURST = 200
+"""Lines of our own that one process writes: what a peer does, again and again, must not fill disks.
+Those of users' code are theirs to limit."""
+
 NAMES_COMPARED_MAX = 100
 """Names that an unknown one is compared with for "did you mean": 5 us each, in the broker."""
 

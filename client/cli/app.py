@@ -6,7 +6,7 @@ Mirror: tests/client/cli/test_app.py.
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -137,6 +137,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    HUMAN = "human"
+    JSON = "json"
+
+
 class Order(StrEnum):
     """Orders in which tasks of a rehearsal end."""
 
@@ -228,6 +235,9 @@ def serve(
         typer.Option(metavar="IP:PORT", help="Serve metrics for Prometheus at this address."),
     ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="What to log.")] = LogLevel.WARNING,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Log lines for people or, as JSON, for programs.")
+    ] = LogFormat.HUMAN,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -269,7 +279,8 @@ def serve(
             labels=parse_labels(label or ()),
             reload=reload,
             remote_admin=remote_admin,
-            log_level=log_level.name,
+            log_level=cast(Any, log_level.name),  # one of those that `wire.logline` names
+            log_format=log_format.value,
             metrics=address,
         )
         serve(options, context.obj, as_json=as_json)

@@ -28,6 +28,7 @@ from pronghorn.broker.wire.control import PoolReady, PoolReloaded
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError, UnimplementedError
 from pronghorn.broker.wire.limits import Bounds
 from pronghorn.broker.wire.linux import require_linux
+from pronghorn.broker.wire.logline import LogFormat, LogLevel
 from pronghorn.broker.wire.places import runtime_folder
 from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeTable
 from pronghorn.broker.wire.version import VERSION
@@ -57,7 +58,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, int]
     reload: bool
     remote_admin: bool
-    log_level: str
+    log_level: LogLevel
+    log_format: LogFormat
     metrics: tuple[str, int] | None = None
 
 
@@ -202,6 +204,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             reload=options.reload,
             remote_admin=options.remote_admin,
             log_level=options.log_level,
+            log_format=options.log_format,
             supervisor=supervisor,
         )
     finally:

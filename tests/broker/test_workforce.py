@@ -422,7 +422,7 @@ def test_a_template_that_hangs_as_it_forks_is_ended_with_its_stack(
 ) -> None:
     once = tmp_path / "once"
     once.touch()
-    text = HANG.format(worker=False, once=str(once), prepare="print(os.getpid())")
+    text = HANG.format(worker=False, once=str(once), prepare="os.write(1, b'%d' % os.getpid())")
     tree = start(text, start_timeout_s=0.5)
     tree.until_loaded()
     tree.workforce.can_start = True

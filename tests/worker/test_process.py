@@ -264,8 +264,8 @@ def test_a_start_hook_that_fails_ends_the_worker_before_it_is_ready(
     end.wait_for_end()
     assert reap(pid) == f"exit status {EXIT_START_HOOK}"
     error = capfd.readouterr().err
-    assert "worker 4 does not serve: start hook shop.load_model failed\nTraceback" in error
-    frames = [line.strip() for line in error.splitlines() if line.startswith("  File ")]
+    assert "worker 4 does not serve: start hook shop.load_model failed\n  Traceback" in error
+    frames = [line.strip() for line in error.splitlines() if line.startswith("    File ")]
     assert [("shop.py" in frame, frame.endswith("in load_model")) for frame in frames] == [
         (True, True)
     ]
@@ -326,7 +326,7 @@ def test_a_worker_that_can_not_trust_itself_ends_and_says_why(
     end.wait_for_end()
     assert reap(pid) == "exit status 1"
     error = capfd.readouterr().err
-    assert "worker 4 ends: an exception outside of any node\nTraceback" in error
+    assert "worker 4 ends: an exception outside of any node\n  Traceback" in error
     assert "RuntimeError: no way" in error
 
 
@@ -339,7 +339,7 @@ def test_a_worker_whose_loop_is_ended_by_users_code_ends_and_says_why(
     end.wait_for_end()
     assert reap(pid) == "exit status 1"
     error = capfd.readouterr().err
-    assert "worker 4 failed\nTraceback" in error
+    assert "worker 4 failed\n  Traceback" in error
     assert "SystemExit: so long" in error
 
 

@@ -103,7 +103,8 @@ def started(module: str, *, output: int | None = None) -> tuple[ControlChannel, 
         else:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-                stdout=output,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
                 pass_fds=[theirs.fileno()],
                 env={
                     name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"
@@ -208,7 +209,11 @@ def test_what_is_printed_appears_at_once_and_once(nodes: str, tmp_path: Path) ->
         end.ready()
         end.send(run_call(1, 3, "spoken"))
         end.message()
-        assert os.read(reader, 1000) == b"importedspoken\n"
+        told = os.read(reader, 1000).decode().splitlines()
+        assert [line.split(" ", 1)[1] for line in told] == [
+            f"INFO template[{template.pid}] stdout: imported",
+            f"INFO worker-1[{pid}] shop.say#1 stdout: spoken",
+        ]
         os.kill(pid, signal.SIGKILL)
         reap(pid)
     template.close()

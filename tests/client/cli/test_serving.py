@@ -70,7 +70,7 @@ def test_people_are_told_in_words(commands: Commands) -> None:
     with commands.start("serve", "nodes.py", "bad.py", "--workers", "1") as process:
         assert process.stdout is not None
         first = process.stdout.readline().decode()
-        assert "is ready: 11 nodes, 1 worker, pid" in first
+        assert "is ready: 16 nodes, 1 worker, pid" in first
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=TIMEOUT_S)
     endpoint, nodes, end = output.decode().splitlines()
@@ -95,12 +95,22 @@ def test_signal_ends_the_tree_with_0_and_leaves_nothing(
     assert folders(commands) == []
 
 
-def test_what_nodes_print_is_no_event(commands: Commands) -> None:
-    with commands.serving("nodes.py", "--workers", "1") as serving:
+def test_what_nodes_print_is_no_event_but_a_line_of_the_log(commands: Commands) -> None:
+    options = ["--workers", "1", "--log-level", "info", "--log-format", "json"]
+    with commands.serving("nodes.py", *options) as serving:
         assert commands("call", "nothing") == (0, b"null\n", "")
         serving.process.send_signal(signal.SIGTERM)
         assert serving.next_event()["event"] == "end"
-        assert serving.process.communicate(timeout=TIMEOUT_S) == (b"", b"a node prints\n")
+        out, errors = serving.process.communicate(timeout=TIMEOUT_S)
+    assert out == b""
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert {"supervisor", "broker", "worker"} <= {line["process"] for line in lines}
+    (printed,) = [line for line in lines if line["logger"] == "stdout"]
+    assert (printed["node"], printed["worker"], printed["message"]) == (
+        "nodes.nothing",
+        1,
+        "a node prints",
+    )
 
 
 def test_modules_beside_the_current_folder_are_found(commands: Commands) -> None:
