@@ -44,6 +44,7 @@ from .invocation import (
     timeout_ms_of,
 )
 from .mapping import Chunk, MapPlan
+from .spans import spans_in_use
 from .stopwatch import Extras, Stopwatch, Traced, with_options
 from .streaming import AsyncArrivals, AsyncOpen, AsyncStream, call_telling_async
 from .transport import AsyncTransport
@@ -144,7 +145,7 @@ class AsyncClient:
         Raises:
             PronghornError: One of its subclasses; `outcome` says whether the node ran.
         """
-        return await self._call(node, args, kwargs, self._extras)
+        return await self._in_span(node, args, kwargs, self._extras)
 
     @overload
     async def trace(
@@ -172,11 +173,25 @@ class AsyncClient:
         stopwatch = Stopwatch(monotonic_ns)
         extras = (self._extras or Extras())._replace(stopwatch=stopwatch)
         try:
-            result = await self._call(node, args, kwargs, extras)
+            result = await self._in_span(node, args, kwargs, extras)
         except PronghornError as error:
             error.waterfall = stopwatch.waterfall()
             raise
         return Traced(result, stopwatch.waterfall())
+
+    async def _in_span(
+        self,
+        node: NodeLike,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        extras: Extras | None,
+    ) -> Any:
+        """Make a call, within a span if the program uses OpenTelemetry."""
+        spans = spans_in_use()
+        if spans is None:
+            return await self._call(node, args, kwargs, extras)
+        with spans.call(target_of(node).name, extras) as within:
+            return await self._call(node, args, kwargs, within)
 
     async def _call(
         self,
@@ -189,7 +204,9 @@ class AsyncClient:
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         if "on_event" in kwargs and (on_event := take_on_event(target, kwargs)) is not None:
             encoded = encode_arguments(target, args, kwargs, params)
-            opened = self._opener(target, encoded, timeout_ms_of(timeout_s), on_event, parts=False)
+            opened = self._opener(
+                target, encoded, timeout_ms_of(timeout_s), on_event, extras, parts=False
+            )
             return await call_telling_async(target, opened)
         encoded = encode_arguments(target, args, kwargs, params)
         timeout_ms = timeout_ms_of(timeout_s)
@@ -242,9 +259,13 @@ class AsyncClient:
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         on_event = take_on_event(target, kwargs)
         encoded = encode_arguments(target, args, kwargs, params)
-        return AsyncStream(
-            target, self._opener(target, encoded, timeout_ms_of(timeout_s), on_event, parts=True)
-        )
+        timeout_ms, extras, spans = timeout_ms_of(timeout_s), self._extras, spans_in_use()
+        if spans is None:
+            opener = self._opener(target, encoded, timeout_ms, on_event, extras, parts=True)
+            return AsyncStream(target, opener)
+        span, extras = spans.begin(target.name, extras)
+        opener = self._opener(target, encoded, timeout_ms, on_event, extras, parts=True)
+        return AsyncStream(target, spans.watched_async(span, opener))
 
     def map(
         self,
@@ -283,13 +304,16 @@ class AsyncClient:
             result_type=target.result_type,
         )
         timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
-        return _results(
-            self._transport,
-            plan,
-            timeout_ms,
-            self._extras,
-            return_exceptions=return_exceptions,
-        )
+
+        def made(extras: Extras | None) -> AsyncGenerator[Any, None]:
+            return _results(
+                self._transport, plan, timeout_ms, extras, return_exceptions=return_exceptions
+            )
+
+        spans = spans_in_use()
+        if spans is None:
+            return made(self._extras)
+        return spans.iterate_async(target.name, self._extras, made)
 
     def _opener(
         self,
@@ -297,6 +321,7 @@ class AsyncClient:
         encoded: Params,
         timeout_ms: float | None,
         on_event: OnEvent | None,
+        extras: Extras | None,
         *,
         parts: bool,
     ) -> AsyncOpen:
@@ -313,7 +338,7 @@ class AsyncClient:
                 left_ms,
                 parts=parts,
                 on_event=on_event,
-                extras=self._extras,
+                extras=extras,
             )
 
         return opened

@@ -45,6 +45,7 @@ from .invocation import (
 )
 from .mapping import MapPlan, Results
 from .remote import RemoteTransport
+from .spans import spans_in_use
 from .stopwatch import Extras, Stopwatch, Traced, with_options
 from .streaming import Arrivals, Open, Stream, call_telling
 from .transport import Transport
@@ -147,7 +148,7 @@ class Client:
         Raises:
             PronghornError: One of its subclasses; `outcome` says whether the node ran.
         """
-        return self._call(node, args, kwargs, self._extras)
+        return self._in_span(node, args, kwargs, self._extras)
 
     @overload
     def trace(
@@ -173,11 +174,25 @@ class Client:
         stopwatch = Stopwatch(monotonic_ns)
         extras = (self._extras or Extras())._replace(stopwatch=stopwatch)
         try:
-            result = self._call(node, args, kwargs, extras)
+            result = self._in_span(node, args, kwargs, extras)
         except PronghornError as error:
             error.waterfall = stopwatch.waterfall()
             raise
         return Traced(result, stopwatch.waterfall())
+
+    def _in_span(
+        self,
+        node: NodeLike,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        extras: Extras | None,
+    ) -> Any:
+        """Make a call, within a span if the program uses OpenTelemetry."""
+        spans = spans_in_use()
+        if spans is None:
+            return self._call(node, args, kwargs, extras)
+        with spans.call(target_of(node).name, extras) as within:
+            return self._call(node, args, kwargs, within)
 
     def _call(
         self,
@@ -190,7 +205,9 @@ class Client:
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         if "on_event" in kwargs and (on_event := take_on_event(target, kwargs)) is not None:
             encoded = encode_arguments(target, args, kwargs, params)
-            opened = self._opener(target, encoded, timeout_ms_of(timeout_s), on_event, parts=False)
+            opened = self._opener(
+                target, encoded, timeout_ms_of(timeout_s), on_event, extras, parts=False
+            )
             return call_telling(target, opened)
         encoded = encode_arguments(target, args, kwargs, params)
         timeout_ms = timeout_ms_of(timeout_s)
@@ -237,8 +254,13 @@ class Client:
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         on_event = take_on_event(target, kwargs)
         encoded = encode_arguments(target, args, kwargs, params)
-        return self._transport.submit(
-            target, encoded, timeout_ms_of(timeout_s), on_event, self._extras
+        timeout_ms, extras, spans = timeout_ms_of(timeout_s), self._extras, spans_in_use()
+        if spans is None:
+            return self._transport.submit(target, encoded, timeout_ms, on_event, extras)
+        return spans.submit(
+            target.name,
+            extras,
+            lambda within: self._transport.submit(target, encoded, timeout_ms, on_event, within),
         )
 
     @overload
@@ -279,9 +301,13 @@ class Client:
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         on_event = take_on_event(target, kwargs)
         encoded = encode_arguments(target, args, kwargs, params)
-        return Stream(
-            target, self._opener(target, encoded, timeout_ms_of(timeout_s), on_event, parts=True)
-        )
+        timeout_ms, extras, spans = timeout_ms_of(timeout_s), self._extras, spans_in_use()
+        if spans is None:
+            opener = self._opener(target, encoded, timeout_ms, on_event, extras, parts=True)
+            return Stream(target, opener)
+        span, extras = spans.begin(target.name, extras)
+        opener = self._opener(target, encoded, timeout_ms, on_event, extras, parts=True)
+        return Stream(target, spans.watched(span, opener))
 
     def map(
         self,
@@ -319,8 +345,15 @@ class Client:
             result_type=target.result_type,
         )
         timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
-        results = self._transport.map(plan, timeout_ms, self._extras)
-        return _flatten(results, return_exceptions=return_exceptions)
+
+        def made(extras: Extras | None) -> Iterator[Any]:
+            results = self._transport.map(plan, timeout_ms, extras)
+            return _flatten(results, return_exceptions=return_exceptions)
+
+        spans = spans_in_use()
+        if spans is None:
+            return made(self._extras)
+        return spans.iterate(target.name, self._extras, made)
 
     def _opener(
         self,
@@ -328,6 +361,7 @@ class Client:
         encoded: Params,
         timeout_ms: float | None,
         on_event: OnEvent | None,
+        extras: Extras | None,
         *,
         parts: bool,
     ) -> Open:
@@ -344,7 +378,7 @@ class Client:
                 left_ms,
                 parts=parts,
                 on_event=on_event,
-                extras=self._extras,
+                extras=extras,
             )
 
         return opened

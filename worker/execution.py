@@ -56,7 +56,7 @@ _NO_BUFFERS: Sequence[Buffer] = ()
 class Execution:
     """Runs requests for one worker."""
 
-    __slots__ = ("_result_bytes", "_worker_id", "area", "caller", "open_channel", "page")
+    __slots__ = ("_result_bytes", "_worker_id", "area", "caller", "open_channel", "page", "parents")
 
     def __init__(self, worker_id: int, result_bytes: int) -> None:
         self._worker_id = worker_id
@@ -64,6 +64,8 @@ class Execution:
         self.caller: Caller | None = None  # makes the calls of nodes
         # Makes what a request's progress and events go into, for a caller that takes them.
         self.open_channel: Callable[[RunStream, Context], Channel] | None = None
+        # token -> traceparent of its caller; None if runs have no spans
+        self.parents: dict[int, str] | None = None
         self.page: SlotsPage | None = None  # where the broker tells what it has given up
         self.area: mmap | None = None  # behind the page, for the results of a chunk's items
 

@@ -12,6 +12,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -322,7 +323,10 @@ class _CallThread:
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
         self._future: Future[Any] = Future()
-        threading.Thread(target=self._run, name="pronghorn-nested", daemon=True).start()
+        run = copy_context().run  # what surrounds the caller
+        threading.Thread(
+            target=run, args=(self._run,), name="pronghorn-nested", daemon=True
+        ).start()
 
     def result(self) -> "asyncio.Future[Any]":
         """Give what the running loop can await."""

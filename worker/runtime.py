@@ -51,6 +51,7 @@ from pronghorn.broker.wire.link import (
 )
 from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage, area_bytes
 from pronghorn.broker.wire.stream import FrameWriter
+from pronghorn.client.spans import spans_in_use
 
 from .context import Context
 from .core import WorkerCore
@@ -61,6 +62,7 @@ from .execution import CONCURRENT_ITEMS, Execution, Word, failed, struck
 from .generators import Generators, Handle, LoopGenerator, Outbox, Outgoing
 from .loops import GRACE_S
 from .nested import NestedCalls
+from .spanned import SpannedExecution
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +104,12 @@ class WorkerRuntime:
         os.close(page_fd)
         self._page = SlotsPage(memoryview(self._memory))
         self._core: WorkerCore[Handle] = WorkerCore(self._page)
-        self._execution = Execution(worker_id, result_bytes)
+        spans = spans_in_use()
+        self._execution = (
+            Execution(worker_id, result_bytes)
+            if spans is None
+            else SpannedExecution(worker_id, result_bytes, spans)
+        )
         self._loop = loop
         self._nested = NestedCalls(
             table=table,
@@ -340,6 +347,8 @@ class WorkerRuntime:
         traceparent = None
         if self._traceparents:
             traceparent = self._traceparents.pop(message.token, None)
+            if traceparent is not None and self._execution.parents is not None:
+                self._execution.parents[message.token] = traceparent
         if not entry.takes_context:
             return None
         return self._execution.context(entry, message, traceparent=traceparent)

@@ -9,7 +9,7 @@ Mirror: tests/worker/test_streaming.py.
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Raw
 
@@ -39,6 +39,7 @@ TURN_NS: Final = 1_000_000
 
 Send = Callable[[Yielded, Sequence[Buffer]], None]
 StreamWord = tuple[Done | Failed, Sequence[Buffer]]
+Last = TypeVar("Last", Done, Failed)
 
 
 class PartWriter:
@@ -62,6 +63,7 @@ class PartWriter:
         "_size",
         "begun_ns",
         "count",
+        "on_end",
         "takes_parts",
         "token",
     )
@@ -79,6 +81,7 @@ class PartWriter:
         self._collected: list[bytes] = []  # parts, encoded
         self._size = 0  # their bytes
         self.count = 0  # parts so far
+        self.on_end: Callable[[Done | Failed], None] | None = None  # is told the last word
         self.begun_ns = monotonic_ns()
 
     @property
@@ -120,12 +123,18 @@ class PartWriter:
         size = len(body) + sum(memoryview(buffer).nbytes for buffer in buffers)
         if size > self._result_bytes:
             return self.failed(self._refusal(f"the result has {size} bytes", self._result_bytes))
-        return Done(self.token, Raw(body), self._run_ns(), len(buffers)), buffers
+        return self._ended(Done(self.token, Raw(body), self._run_ns(), len(buffers))), buffers
 
     def failed(self, error: PronghornError) -> StreamWord:
         """Make the last word on a generator that has failed."""
         run_ns = self._run_ns()
-        return Failed(self.token, error.code, error.message, error.details, run_ns), ()
+        word = Failed(self.token, error.code, error.message, error.details, run_ns)
+        return self._ended(word), ()
+
+    def _ended(self, word: Last) -> Last:
+        if self.on_end is not None:
+            self.on_end(word)
+        return word
 
     def _run_ns(self) -> int:
         return monotonic_ns() - self.begun_ns
