@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import client_nodes
 import pytest
@@ -236,3 +237,9 @@ def test_a_start_hook_that_fails_is_named_by_the_pool_that_does_not_start(tmp_pa
     with pytest.raises(PoolStartError) as caught:
         Pool(str(module), workers=1)
     assert "a failed start hook: ConnectionError: no database at 10.0.0.7" in str(caught.value)
+
+
+@pytest.mark.parametrize("option", [{"log_level": "LOUD"}, {"log_format": "xml"}])
+def test_a_level_or_form_of_logs_that_there_is_not_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"{next(iter(option))}"):
+        Pool(client_nodes.FILE, **option)
