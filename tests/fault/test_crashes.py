@@ -74,7 +74,7 @@ def test_a_hang_is_ended_after_its_deadline_and_its_stack_logged(
         ends.wait()
     assert running.client.call("add", 1, 2, timeout_s=PATIENCE_S) == 3
     log = capfd.readouterr().err
-    assert "faulty.sleep_long went on after it was given up\nFatal Python error: Aborted" in log
+    assert "faulty.sleep_long went on after it was given up\n  Fatal Python error: Aborted" in log
     assert "in sleep_long\n" in log
 
 
