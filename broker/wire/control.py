@@ -61,6 +61,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         retire_s: Seconds that a worker which is replaced gets to end what it has begun.
         reload: Whether to reload when a file of the modules changes.
         remote_admin: Whether clients over tcp may administer the pool.
+        data: Folder of the journal; "": nothing can be recorded.
         log_level: Level for all processes of the tree.
         log_format: How they write it.
     """
@@ -85,6 +86,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     retire_s: float = RETIRE_S
     reload: bool = False
     remote_admin: bool = False
+    data: str = ""
     log_level: LogLevel = "WARNING"
     log_format: LogFormat = "human"
 
@@ -331,6 +333,23 @@ class AttachBroker(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to journal: the next broker, the one before it has ended. Descriptor: stream."""
 
 
+class OpenJournal(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: a call is to be recorded, and there is no journal yet.
+
+    Answered by `JournalAttached` or `JournalAbsent`, as soon as it is known which.
+    """
+
+
+class JournalAttached(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: the journal; a new one when that has ended. Descriptor: stream."""
+
+
+class JournalAbsent(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: there is no journal for now, and why."""
+
+    message: str
+
+
 ControlMessage = (
     PoolConfig
     | PoolReady
@@ -362,9 +381,12 @@ ControlMessage = (
     | JournalOpened
     | JournalFailed
     | AttachBroker
+    | OpenJournal
+    | JournalAttached
+    | JournalAbsent
 )
 
-DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1}
+DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1, JournalAttached: 1}
 """How many file descriptors travel beside a message, none for all others. What comes out of a
 channel is all of them or, where the receiver could not take them, none."""
 
