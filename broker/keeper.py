@@ -27,6 +27,7 @@ from .wire.control import (
     JournalFailed,
     JournalOpened,
 )
+from .wire.logline import LogFormat, LogLevel
 from .wire.shortage import explained
 
 _log = logging.getLogger("pronghorn.broker.supervisor")
@@ -42,7 +43,8 @@ class Keeper:
     def __init__(
         self,
         folder: str,
-        log_level: str,
+        log_level: LogLevel,
+        log_format: LogFormat,
         watcher: Watcher,
         tell_broker: Callable[[ControlMessage, tuple[int, ...]], None],
     ) -> None:
@@ -50,12 +52,14 @@ class Keeper:
 
         Args:
             folder: Of the store; "": nothing can be recorded.
-            log_level: Of the journal.
+            log_level: Level of what the journal logs.
+            log_format: How it writes it.
             watcher: The supervisor's loop.
             tell_broker: Sends the broker a message with its descriptors.
         """
         self._folder = folder
-        self._log_level = log_level
+        self._log_level: LogLevel = log_level
+        self._log_format: LogFormat = log_format
         self._tell = tell_broker
         self._writer = Program(
             "pronghorn.broker.journal.writer",
@@ -111,7 +115,10 @@ class Keeper:
         self._writer.start()
 
     def _configure(self) -> tuple[JournalConfig, tuple[int, ...]]:
-        return JournalConfig(folder=self._folder, log_level=self._log_level), ()
+        config = JournalConfig(
+            folder=self._folder, log_level=self._log_level, log_format=self._log_format
+        )
+        return config, ()
 
     def _on_message(self, message: ControlMessage) -> None:
         match message:

@@ -87,7 +87,9 @@ class Supervisor:
             on_exit=self._on_broker_exit,
             on_failure=self._on_broker_failure,
         )
-        self._keeper = Keeper(config.data, config.log_level, self._watcher, self._broker.send)
+        self._keeper = Keeper(
+            config.data, config.log_level, config.log_format, self._watcher, self._broker.send
+        )
         self._generations = Generations(
             config,
             self._watcher,

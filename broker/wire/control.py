@@ -299,7 +299,8 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         quota_bytes: Bytes of the store from which on no new runs are accepted.
         ballast_bytes: Room that is reserved for the end of open runs; by the disk's size if `None`.
         floor_bytes: Room on the disk below which no new runs are accepted; likewise.
-        log_level: Name of the level of logging.
+        log_level: Level of what it logs.
+        log_format: How it writes it.
     """
 
     folder: str
@@ -309,7 +310,8 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     quota_bytes: int = 16 * 1024**3
     ballast_bytes: int | None = None
     floor_bytes: int | None = None
-    log_level: str = "WARNING"
+    log_level: LogLevel = "WARNING"
+    log_format: LogFormat = "human"
 
 
 class JournalOpened(msgspec.Struct, frozen=True, tag=True):

@@ -43,7 +43,7 @@ class Bench:
         self.keepers: list[Keeper] = []
 
     def keeper(self, folder: str) -> Keeper:
-        keeper = Keeper(folder, "CRITICAL", self.watcher, self.broker.take)
+        keeper = Keeper(folder, "CRITICAL", "human", self.watcher, self.broker.take)
         self.keepers.append(keeper)
         return keeper
 
