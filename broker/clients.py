@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from .durable import Durable, asks_for_record
 from .events import Malformed, Origin, PeerGone, Probed, Received, ReceivedJson, Report, Send
 from .lifecycle import Lifecycle
 from .orders import Orders
@@ -62,12 +63,14 @@ class Clients:
         welcome: WelcomeInfo,
         bounds: Bounds,
         parts: Parts,
+        durable: Durable,
     ) -> None:
         self._welcome = welcome
         self._bounds = bounds
         self._grant_bytes = welcome.limits.grant_bytes
         self.memory_is_tight = False  # then requests are refused
         self._parts = parts
+        self._durable = durable
         self._orders = orders
         self._catalog = life.catalog
         # Every name a caller may use -> node; none once all is about to end.
@@ -102,7 +105,9 @@ class Clients:
 
     @property
     def have_open(self) -> bool:
-        """Whether any client has a request open."""
+        """Whether any client has a request open, or one that is not kept yet as it should be."""
+        if self._life.recorder.is_busy:
+            return True
         return any(session.open for session in self._by_peer.values())
 
     # --- events ---------------------------------------------------------------------------------
@@ -214,6 +219,11 @@ class Clients:
             if options is not None:
                 if options.timeout_ms is not None:
                     due = now + options.timeout_ms / 1000
+                if asks_for_record(node, options):
+                    error = self._durable.refusal(node, options, now, chunk=chunk)
+                    if error is not None:
+                        self._refuse(session.peer, id_, error, origin)
+                        return
                 opened = self._parts.open_flow(session, id_, node, options, chunk=chunk)
                 if isinstance(opened, PronghornError):
                     self._refuse(session.peer, id_, opened, origin)
@@ -242,6 +252,9 @@ class Clients:
             request.affinity = options.affinity
             if options.priority is not None:
                 request.priority = options.priority
+            if asks_for_record(node, options):
+                self._durable.admit(request, options, now)
+                return
         self._life.admit(request, now)
 
     def _is_full(self, size: int) -> bool:

@@ -18,12 +18,17 @@ from typing import Any
 import msgspec
 
 from .clients import Clients
+from .durable import Durable
 from .events import (
     Administered,
     Command,
     DrainBegun,
     Drained,
     Event,
+    JournalCommitted,
+    JournalGone,
+    JournalRefusing,
+    JournalWelcomed,
     Malformed,
     MemoryTight,
     PeerGone,
@@ -91,6 +96,7 @@ class BrokerCore:
         parts = Parts(life, limits)
         self._workers = workers = Workers(life, self._nested, parts)
         self._orders = orders = Orders(life, limits, bounds, config.administrators)
+        self._durable = durable = Durable(life)
         self._clients = clients = Clients(
             self._sessions,
             life,
@@ -104,6 +110,7 @@ class BrokerCore:
             ),
             bounds=bounds,
             parts=parts,
+            durable=durable,
         )
         # Give ready requests to workers and return what is to be done, in order.
         self.settle: Callable[[float], list[Command]] = life.settle
@@ -122,6 +129,10 @@ class BrokerCore:
             WorkerRetired: workers.on_retired,
             Administered: orders.on_answered,
             DrainBegun: self._on_drain_begun,
+            JournalWelcomed: durable.on_welcomed,
+            JournalCommitted: durable.on_committed,
+            JournalRefusing: durable.on_refusing,
+            JournalGone: durable.on_gone,
             Tick: self._on_tick,
         }
 
@@ -191,7 +202,13 @@ class BrokerCore:
         self._sessions.check_invariants()
         waiting = life.queue.waiting()
         held = [r for w in life.placement.workers.values() for r in w.held.values()]
-        everywhere = [*waiting, *held, *life.delayed.items(), *life.orders.values()]
+        everywhere = [
+            *waiting,
+            *held,
+            *life.delayed.items(),
+            *life.orders.values(),
+            *self._durable.waiting(),
+        ]
         count = len({id(request) for request in everywhere})
         assert len(everywhere) == count, "I2: no request is in two places"
         queued = Counter(request.node.name for request in waiting)

@@ -9,10 +9,12 @@ from .events import (
     DrainBegun,
     Drained,
     Event,
+    JournalGone,
     Kill,
     Look,
     TableComing,
     TableKnown,
+    WantJournal,
     WorkerRetired,
 )
 from .wire.control import (
@@ -22,13 +24,15 @@ from .wire.control import (
     ControlMessage,
     ExpectTable,
     HasDrained,
+    JournalAbsent,
     KillWorker,
+    OpenJournal,
     RetireWorker,
     ServeTable,
     WorkerServed,
 )
 
-Wish = Kill | Look | Administer | Drained
+Wish = Kill | Look | Administer | Drained | WantJournal
 """A command of the core's that is the supervisor's to carry out."""
 
 
@@ -45,11 +49,13 @@ def event_of(message: ControlMessage) -> Event | None:
             return Administered(ticket, value, error)
         case BeginDrain():
             return DrainBegun()
+        case JournalAbsent(text):
+            return JournalGone(text)
         case _:
             return None
 
 
-def message_of(wish: Wish) -> KillWorker | WorkerServed | CarryOut | HasDrained:
+def message_of(wish: Wish) -> KillWorker | WorkerServed | CarryOut | HasDrained | OpenJournal:
     """Make the message to the supervisor of the core's command."""
     match wish:
         case Kill(worker_id, reason):
@@ -60,3 +66,5 @@ def message_of(wish: Wish) -> KillWorker | WorkerServed | CarryOut | HasDrained:
             return CarryOut(ticket, order, workers)
         case Drained():
             return HasDrained()
+        case WantJournal():
+            return OpenJournal()

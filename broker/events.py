@@ -152,6 +152,41 @@ class DrainBegun(msgspec.Struct, frozen=True):
     """All is about to end: no more requests of clients are accepted."""
 
 
+class JournalWelcomed(msgspec.Struct, frozen=True):
+    """A journal takes records.
+
+    Attributes:
+        acknowledged: Number up to which all records of this epoch are kept.
+        refusing: Why nothing new is to be accepted, "" if it is.
+        seed: What nobody can guess, for the ids of runs.
+        clock_ns: Nanoseconds since 1970 at the zero of the monotonic clock.
+    """
+
+    acknowledged: int
+    refusing: str
+    seed: bytes
+    clock_ns: int
+
+
+class JournalCommitted(msgspec.Struct, frozen=True):
+    """All records up to that number are kept; `clock_ns` as in `JournalWelcomed`."""
+
+    through: int
+    clock_ns: int
+
+
+class JournalRefusing(msgspec.Struct, frozen=True):
+    """Why nothing new is to be accepted that is to be recorded; "": it is again."""
+
+    reason: str
+
+
+class JournalGone(msgspec.Struct, frozen=True):
+    """There is no journal: another is being started, or, if there is a `message`, that is why."""
+
+    message: str = ""
+
+
 class Tick(msgspec.Struct, frozen=True):
     """The time that `BrokerCore.next_due` named has come."""
 
@@ -171,6 +206,10 @@ Event = (
     | WorkerRetired
     | Administered
     | DrainBegun
+    | JournalWelcomed
+    | JournalCommitted
+    | JournalRefusing
+    | JournalGone
     | Tick
 )
 
@@ -227,4 +266,14 @@ class Drained(msgspec.Struct, frozen=True):
     """Tell the supervisor that no client has a request open, and none will."""
 
 
-Command = Send | Assign | Kill | Look | Administer | Drained | Report
+class WantJournal(msgspec.Struct, frozen=True):
+    """Have the supervisor open the journal; `JournalWelcomed` or `JournalGone` answers it."""
+
+
+class WriteRecord(msgspec.Struct, frozen=True, gc=False):
+    """Write a record to the journal, with its buffers; before replies that leave with it."""
+
+    frames: Sequence[bytes]
+
+
+Command = Send | Assign | Kill | Look | Administer | Drained | Report | WantJournal | WriteRecord

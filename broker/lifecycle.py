@@ -12,7 +12,7 @@ Rules, cited by number where they are kept and checked:
 
 I1. Each accepted request gets exactly one terminal reply, unless its session is gone.
 I2. A request is in exactly one place: in the queue, held by one worker, waiting for its next
-    attempt, or ended.
+    attempt or for the journal, or ended.
 I3. A request that is reported as ``not_started`` was never begun, and is never given out again.
 I4. An ended request stays in its worker's `held` until the worker's last word on it.
 I5. A call that a node has made is open only as long as that node runs (nested.py).
@@ -31,6 +31,7 @@ from .deadlines import Deadlines
 from .events import Assign, Command, Kill, Look, Send
 from .placement import Placement, Worker, WorkerState
 from .queue import ReadyQueue, Room
+from .recorder import Recorder
 from .requests import Flow, Key, Request, Session
 from .retries import retry_delay_s
 from .routes import Routes
@@ -92,6 +93,7 @@ class Lifecycle:
         self.accepted = 0  # requests since the start
         self.count = Counters()
         self.refusals = Refusals(self.count)
+        self.recorder = Recorder()
 
     def admit(self, request: Request, now: float) -> None:
         """Take in an accepted request: it goes to a worker at once or into the queue."""
@@ -134,6 +136,8 @@ class Lifecycle:
             for room in queue.rooms():
                 self._serve_room(room, now)
         commands, self.commands = self.commands, []
+        if self.recorder.has_news:
+            commands += self.recorder.settle(now)
         return commands
 
     def _serve_room(self, room: Room, now: float) -> None:
@@ -198,12 +202,18 @@ class Lifecycle:
         for request in self.queue.take_all():
             if self._is_outdated(request):
                 self._place_or_return(request, now)
-            elif self._renewed(request):
-                if request.node.is_plain and request.affinity is None:
-                    request.room = None
-                    self.queue.append(request)
-                else:
-                    self._place_special(request, now)
+            else:
+                self.readmit(request, now)
+
+    def readmit(self, request: Request, now: float) -> None:
+        """Queue a request that has waited elsewhere, or for workers of other nodes."""
+        if not self._renewed(request):
+            return
+        if request.node.is_plain and request.affinity is None:
+            request.room = None
+            self.queue.append(request)
+        else:
+            self._place_special(request, now)
 
     def retire(self, worker: Worker, now: float) -> None:
         """Have a worker finish what it has begun and end; what it has not goes to others."""
@@ -280,7 +290,9 @@ class Lifecycle:
         if request.flow is not None:
             session.parts -= request.flow.window
             session.part_bytes -= request.flow.window_bytes
-        if request.silent:
+        if request.keep is not None:
+            self._end_recorded(request, message, buffers)
+        elif request.silent:
             if request.origin is not None:
                 self.commands.append(Send(session.peer, message, request.origin))
         elif session.worker_id:
@@ -302,6 +314,18 @@ class Lifecycle:
                 if not siblings:
                     del self.children[request.parent]
 
+    def _end_recorded(
+        self, request: Request, message: Result | MapResult | Error, buffers: Sequence[bytes]
+    ) -> None:
+        """Have the end of a request recorded; its reply may have to wait for that."""
+        session, reply = request.session, None
+        if not request.silent:
+            session.unacknowledged += session.known
+            reply = Send(session.peer, message, request.origin, buffers, session.known)
+        elif request.origin is not None:
+            reply = Send(session.peer, message, request.origin)
+        self.recorder.end(request, message, buffers, reply)
+
     def tell_times(self, request: Request, now: float) -> None:
         """Send where the time of a request went that is about to end, if its caller asked for it.
 
@@ -318,6 +342,8 @@ class Lifecycle:
         for request in self.deadlines.pop_due(now):
             if not request.ended:
                 self.give_up(request, DeadlineExceededError, "the deadline has passed", now)
+            elif request.keep is not None:
+                self.recorder.give_up(request)
             elif request.due is not None and request.due <= now:  # else a later one is to come
                 request.due = inf
                 self._on_stuck(request, now)
@@ -484,7 +510,7 @@ class Lifecycle:
         self.rehouse(worker, now)
 
     def _is_over(self, request: Request) -> bool:
-        return request.ended and not self.placement.holds(request)
+        return request.ended and request.keep is None and not self.placement.holds(request)
 
 
 def _is_not_delayed(request: Request) -> bool:

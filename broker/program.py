@@ -1,4 +1,4 @@
-"""One program that the supervisor keeps running, the broker or the template. An IO shell.
+"""One program that the supervisor keeps running: broker, template or journal. An IO shell.
 
 It is started with a control channel, its config being the first message; when it ends, or can't be
 started, it is started again after the wait that the policy says.
@@ -18,10 +18,12 @@ from .processes import kill, spawn_module
 from .restart import RestartPolicy
 from .watcher import Watcher
 from .wire.channel import GONE, ControlChannel, make_pair
-from .wire.control import BrokerConfig, ControlMessage, TemplateConfig
+from .wire.control import BrokerConfig, ControlMessage, JournalConfig, TemplateConfig
 from .wire.shortage import explained
 
 _log = logging.getLogger("pronghorn.broker.supervisor")
+
+Config = BrokerConfig | TemplateConfig | JournalConfig
 
 
 class Program:
@@ -32,7 +34,7 @@ class Program:
         module: str,
         watcher: Watcher,
         *,
-        configure: Callable[[], tuple[BrokerConfig | TemplateConfig, tuple[int, ...]]],
+        configure: Callable[[], tuple[Config, tuple[int, ...]]],
         on_message: Callable[[ControlMessage], None],
         on_exit: Callable[[str], None],
         on_failure: Callable[[str], None],
@@ -103,6 +105,11 @@ class Program:
         """Send a signal, by default to end it at once; nothing happens when it has ended."""
         if self._channel is not None:
             kill(self._pid, number)
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 while it does not run."""
+        return self._pid if self._channel is not None else 0
 
     def end(self) -> None:
         """Kill it and start it no more; its exit is not told."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Raw
 
-from .events import Origin
+from .events import Origin, Send
 from .gates import Gate
+from .journal.record import KeptDurability
 from .quarantine import Record
 from .queue import RoomKey
 from .retries import RetryBudget
@@ -92,6 +93,18 @@ class Flow:
     event_seq: int = 0  # number of the next event
 
 
+@dataclass(slots=True, eq=False)
+class Keep:
+    """What is kept of a request that is to be recorded, until its record is written."""
+
+    durability: KeptDurability
+    params: Raw
+    buffers: Sequence[bytes]
+    run_ns: int = 0  # of the node alone, in the attempt that has ended it
+    reply: Send | None = None  # of one that has ended: what is sent when its record is kept
+    is_held: bool = False  # whether that waits for the journal
+
+
 class Request(msgspec.Struct, gc=False):
     """One accepted request, kept until the worker's last word on it."""
 
@@ -118,7 +131,7 @@ class Request(msgspec.Struct, gc=False):
     ended: bool = False  # its terminal reply is out; a worker may still be busy with it
     depth: int = 0  # how many calls of nodes it lies within
     attempts: int = 1  # how often it was begun, or will have been with the next time
-    delayed: bool = False  # waits for its next attempt, neither queued nor held
+    delayed: bool = False  # waits for its next attempt, or a journal: neither queued nor held
     parent: int = 0  # token of the request whose node has made this call; 0 for a client's
     tracing: Tracing | None = None  # of one whose way is looked at
     here: bool = False  # its caller's worker can run it itself: it never waits in the queue
@@ -128,3 +141,4 @@ class Request(msgspec.Struct, gc=False):
     affinity: str | None = None  # requests of the same one go to the same worker
     room: RoomKey | None = None  # what it waits for; None: for any worker (routes.py)
     gate: Gate | None = None  # that it has passed and not left
+    keep: Keep | None = None  # of one that is recorded, until its terminal reply is sent

@@ -40,10 +40,12 @@ from .events import (
     WorkerGone,
     WorkerSent,
     WorkerStarting,
+    WriteRecord,
 )
 from .folder import remove_files
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
+from .journal_end import JournalEnd
 from .links import LinkError, WorkerLink
 from .memory import Memory, Pressure
 from .peers import Peers
@@ -61,7 +63,9 @@ from .wire.control import (
     ControlMessage,
     ExpectTable,
     HasDrained,
+    JournalAttached,
     KillWorker,
+    OpenJournal,
     ServeTable,
     Shutdown,
     WorkerExited,
@@ -142,6 +146,7 @@ class BrokerServer:
         self._pressure = Pressure.NONE
         self.memory_is_over = False  # whether it ends because of that
         self._reporter = Reporter(self._core, self._streams)
+        self._journal = JournalEnd(config.epoch, self._poller, self._on_journal)
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
         # number of a generation -> digest of its nodes, of the served one and those to come
@@ -214,6 +219,7 @@ class BrokerServer:
         """Close everything; replies that were sent leave within the linger time."""
         for worker in self._workers.values():  # first, for it tells the workers to end
             self._release(worker)
+        self._journal.close()
         self._streams.close_all()
         self._frontend.close()
         self._memory.close()
@@ -334,11 +340,16 @@ class BrokerServer:
                 self._add_worker(message, descriptors)
             case WorkerExited(worker_id, cause, stack):
                 self._remove_worker(worker_id, cause, stack)
+            case JournalAttached():
+                self._journal.attach(descriptors)
             case Shutdown():
                 self._stopping = True
         event = event_of(message)
         if event is not None:
             self._core.handle(event, monotonic())
+
+    def _on_journal(self, event: Event) -> None:
+        self._core.handle(event, self._now)
 
     def _add_worker(self, started: WorkerStarted, descriptors: tuple[int, ...]) -> None:
         """Take in a worker; one that can't be had, for want of descriptors or memory, is killed."""
@@ -424,9 +435,12 @@ class BrokerServer:
                         sends[command.peer].append(command)
                     else:
                         sends[command.peer] = [command]
+                elif isinstance(command, WriteRecord):
+                    self._journal.write(command.frames)
                 else:
                     self._tell_supervisor(message_of(command))
             self._flush()
+            self._journal.flush()  # before the replies that promise it
             lost: list[Event] = []
             for peer, of_peer in sends.items():
                 lost += self._deliver(peer, of_peer)
@@ -481,7 +495,13 @@ class BrokerServer:
 
     def _tell_supervisor(
         self,
-        message: BrokerBound | KillWorker | WorkerReady | WorkerServed | CarryOut | HasDrained,
+        message: BrokerBound
+        | KillWorker
+        | WorkerReady
+        | WorkerServed
+        | CarryOut
+        | HasDrained
+        | OpenJournal,
     ) -> None:
         try:
             self._channel.send(message)

@@ -4,15 +4,17 @@
 
     host ──channel──► supervisor ──channel──► broker    routes; told of each worker's start and end
                           │ ────channel─────► template  imports users' modules, forks workers
+                          │ ────channel─────► journal   keeps what is to survive, if anything is
                           └──── pidfds ─────► workers   children by re-parenting (subreaper)
 
 It runs no code of users and holds no request. It ends the whole tree when the host closes the
 channel or ends, and on SIGTERM or SIGINT; when it is itself killed, the kernel kills template and
-workers (PR_SET_PDEATHSIG) and the broker, seeing the channel closed, removes the files and ends.
+workers (PR_SET_PDEATHSIG) and the broker, seeing the channel closed, removes the files and ends,
+as the journal ends when it has kept what the broker wrote.
 
-`watcher` is its loop, `program` keeps broker and templates running, `generations` has what is
-served and reloads it, `administrator` carries out orders; here is what one of them means for the
-others, and for the host.
+`watcher` is its loop, `program` keeps broker and templates running, `keeper` the journal,
+`generations` has what is served and reloads it, `administrator` carries out orders; here is what
+one of them means for the others, and for the host.
 
 Mirror: tests/broker/test_supervisor.py.
 """
@@ -29,6 +31,7 @@ from time import monotonic
 from .administrator import Administrator
 from .folder import RuntimeFolder, remove_stale
 from .generations import Generations
+from .keeper import ENDS_WITHIN_S, Keeper
 from .processes import end_children, use_cpus
 from .program import Program
 from .sources import SourceWatch
@@ -45,6 +48,7 @@ from .wire.control import (
     DrainPool,
     HasDrained,
     KillWorker,
+    OpenJournal,
     PoolConfig,
     PoolFailed,
     PoolReady,
@@ -83,6 +87,9 @@ class Supervisor:
             on_exit=self._on_broker_exit,
             on_failure=self._on_broker_failure,
         )
+        self._keeper = Keeper(
+            config.data, config.log_level, config.log_format, self._watcher, self._broker.send
+        )
         self._generations = Generations(
             config,
             self._watcher,
@@ -115,6 +122,7 @@ class Supervisor:
             )
             self._broker.start()
             self._generations.current.start()
+            self._keeper.start_if_used()
             # The others are starting: nobody waits for this.
             remove_stale(self._folder.path.parent, POOL_PREFIX)
             while not self._stopping:
@@ -164,7 +172,12 @@ class Supervisor:
         self._broker.send(Shutdown())
         self._generations.close()
         grace_s = HOOKS_GRACE_S if self._generations.have_stop_hooks else self._config.grace_s
-        self._watcher.wait_for_children(grace_s)
+        journal = self._keeper.pid
+        self._watcher.wait_for_children(grace_s, spared=journal)
+        self._watcher.kill_children(spared=journal)
+        self._watcher.wait_for_children(_REAP_WAIT_S, spared=journal)
+        self._keeper.close()  # what the broker has written last can be read now
+        self._watcher.wait_for_children(ENDS_WITHIN_S)
         self._watcher.kill_children()
         self._watcher.wait_for_children(_REAP_WAIT_S)
         if self._sources is not None:
@@ -285,6 +298,7 @@ class Supervisor:
                 # A port chosen by the system stays the same for the next broker.
                 self._endpoints = endpoints
                 self._generations.broker_bound()
+                self._keeper.broker_bound()
             case BrokerFailed(text):
                 if self._announced:
                     _log.error("a new broker can't serve and is started again: %s", text)
@@ -300,6 +314,8 @@ class Supervisor:
                 self._generations.kill(worker_id, reason)
             case CarryOut():
                 self._administrator.carry_out(message)
+            case OpenJournal():
+                self._keeper.open()
             case HasDrained():
                 self._stop()
             case _:
@@ -310,6 +326,7 @@ class Supervisor:
         _log.error("the broker ended with %s; all calls in flight are lost", cause)
         self._bound = ()
         self._generations.broker_ended()
+        self._keeper.broker_ended()
         self._administrator.end_epoch()
         if self._draining:
             self._stop()

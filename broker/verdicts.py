@@ -85,8 +85,8 @@ def refusal(
         return InvalidArgumentError(
             f"an affinity has at most {limit} characters", ErrorDetails(limit=limit)
         )
-    if options.durability not in (None, "none") or options.value_ref:
-        return UnimplementedError("durability and value_ref are reserved, not served")
+    if options.value_ref:
+        return UnimplementedError("value_ref is reserved, not served")
     return None
 
 
@@ -114,6 +114,15 @@ def in_quarantine(node: Node, now: float) -> PronghornError:
         f"{node.name} is in quarantine for {left_s:.1f} s: it has ended one worker after the other",
         details,
     )
+
+
+def journal_overload(node: Node) -> PronghornError:
+    """Make the error for requests that come while the journal is far behind."""
+    details = ErrorDetails(
+        outcome="not_started", retryable=True, retry_after_ms=RETRY_AFTER_MS, node=node.name
+    )
+    why = "too much is not kept yet: the disk is slow, or the journal is being started again"
+    return Overload("journal", f"{node.name} can't be recorded: {why}", details)
 
 
 def memory_refusal(bounds: Bounds) -> PronghornError:

@@ -113,22 +113,26 @@ class Watcher:
             if pid not in self._children:
                 os.waitpid(pid, os.WNOHANG)
 
-    def kill_children(self) -> None:
-        """Kill all children that are watched."""
+    def kill_children(self, *, spared: int = 0) -> None:
+        """Kill all children that are watched, but for one of that process id."""
         for pid in self._children:
-            kill(pid)
+            if pid != spared:
+                kill(pid)
 
-    def wait_for_children(self, seconds: float) -> None:
-        """Reap the watched children, without their handlers, until all have ended or so long."""
+    def wait_for_children(self, seconds: float, *, spared: int = 0) -> None:
+        """Reap the watched children, without their handlers, until all have ended or so long.
+
+        The one of the process id `spared` is not waited for.
+        """
         deadline = monotonic() + seconds
         poll = select.poll()  # an epoll would need a descriptor
-        pids = {pidfd: pid for pid, pidfd in self._children.items()}
+        pids = {pidfd: pid for pid, pidfd in self._children.items() if pid != spared}
         for pidfd in pids:
             poll.register(pidfd, select.POLLIN)
-        while self._children and (left := deadline - monotonic()) > 0:
+        while pids and (left := deadline - monotonic()) > 0:
             for pidfd, _ in poll.poll(left * 1000):
                 poll.unregister(pidfd)
-                self.end_child(pids[pidfd])
+                self.end_child(pids.pop(pidfd))
 
     def close(self) -> None:
         """Let go of everything; children are left to themselves."""

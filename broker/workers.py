@@ -198,6 +198,8 @@ class Workers:
         self._count.completed += 1
         if request.tracing is not None:
             self._trace(worker, request, message.run_ns)
+        if request.keep is not None:
+            request.keep.run_ns = message.run_ns
         value, origin = message.value, request.origin
         if origin is not None and origin.codec == CODEC_JSON:
             value = Raw(unwrap_json(value))
@@ -239,6 +241,8 @@ class Workers:
         self._count.failed += 1
         if request.tracing is not None:
             self._trace(worker, request, message.run_ns)
+        if request.keep is not None:
+            request.keep.run_ns = message.run_ns
         error = Error(request.id, message.code, message.message, message.details)
         self._life.finish(request, error)
 

@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
+from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.statistics import STATS, Statistics
 from pronghorn.broker.wire.values import NodeDescription
@@ -79,6 +80,7 @@ class AsyncClient:
         priority: int | EllipsisType | None = ...,
         affinity: str | EllipsisType | None = ...,
         traceparent: str | EllipsisType | None = ...,
+        durability: Durability | EllipsisType | None = ...,
     ) -> Self:
         """Return this client, its connections shared, with options for all that it calls and maps.
 
@@ -94,6 +96,9 @@ class AsyncClient:
             traceparent: Of the W3C trace that the calls are part of, as the header of that name has
                 it, handed to the nodes. As that is what others have sent, a malformed one is
                 ignored, by the broker.
+            durability: ``"batched"`` or ``"sync"`` for calls that the broker's journal records:
+                ``sync`` answers when the record is kept, whatever dies then; ``batched`` at once,
+                and the record is kept some milliseconds later. ``"none"``, the default: no record.
 
         Raises:
             InvalidArgumentError: One of them makes no sense.
@@ -102,7 +107,11 @@ class AsyncClient:
         if timeout_s is not ...:
             client._timeout_s = timeout_s
         client._extras = with_options(
-            self._extras, priority=priority, affinity=affinity, traceparent=traceparent
+            self._extras,
+            priority=priority,
+            affinity=affinity,
+            traceparent=traceparent,
+            durability=durability,
         )
         return client
 

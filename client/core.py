@@ -392,6 +392,7 @@ class ClientCore(Generic[Handle]):
             times=extras.stopwatch is not None,
             priority=extras.priority,
             affinity=extras.affinity,
+            durability=extras.durability,
         )
 
     def _note_sent(self, request_id: int) -> None:

@@ -80,6 +80,7 @@ class ProcessTree:
         drain_s: float = 0.0,
         reload: bool = False,
         remote_admin: bool = False,
+        data: str | os.PathLike[str] | None = None,
         log_level: LogLevel = "WARNING",
         log_format: LogFormat = "human",
         supervisor: StartedSupervisor | None = None,
@@ -103,6 +104,7 @@ class ProcessTree:
             drain_s: Seconds that `drain` gives open calls.
             reload: Reload when a file of the modules changes.
             remote_admin: Allow administration over tcp.
+            data: Folder of the journal, made when it is needed; by default nothing is recorded.
             log_level: Level for all processes.
             log_format: How they write it.
             supervisor: One that waits for its config; by default it is started here.
@@ -153,6 +155,7 @@ class ProcessTree:
             drain_s=drain_s,
             reload=reload,
             remote_admin=remote_admin,
+            data="" if data is None else os.path.abspath(data),
             log_level=log_level,
             log_format=log_format,
         )

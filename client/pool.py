@@ -50,6 +50,8 @@ class Pool:
             is given requests, has come to so many bytes. What a fresh one takes must be less.
         drain_s: Seconds that `close` gives open calls to end; by default they are lost.
         remote_admin: Allow administration over tcp.
+        data: Folder of the journal, for calls with a durability (`Client.within`); it is made when
+            the first such call comes. By default there is none, and such calls are refused.
         log_level: What its processes log: lines on this program's standard error, as is what nodes
             print, each with the ids of worker and call.
         log_format: Lines for people (``human``) or for programs (``json``).
@@ -75,6 +77,7 @@ class Pool:
         recycle_memory: int | None = None,
         drain_s: float = 0.0,
         remote_admin: bool = False,
+        data: str | os.PathLike[str] | None = None,
         log_level: LogLevel = "WARNING",
         log_format: LogFormat = "human",
     ) -> None:
@@ -98,6 +101,7 @@ class Pool:
             recycle_memory=recycle_memory,
             drain_s=drain_s,
             remote_admin=remote_admin,
+            data=data,
             log_level=log_level,
             log_format=log_format,
         )

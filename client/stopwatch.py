@@ -5,14 +5,16 @@ Mirror: tests/client/test_stopwatch.py.
 
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, get_args
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.limits import AFFINITY_CHARACTERS_MAX, PRIORITIES
-from pronghorn.broker.wire.messages import Times
+from pronghorn.broker.wire.messages import Durability, Times
 from pronghorn.broker.wire.waterfall import Waterfall
 
 R = TypeVar("R")
+
+_DURABILITIES = get_args(Durability)
 
 
 class Traced(NamedTuple, Generic[R]):
@@ -90,12 +92,14 @@ class Extras(NamedTuple):
         stopwatch: Is told where its time goes.
         priority: Its band, 0 first.
         affinity: Calls of the same one go to the same worker.
+        durability: What is promised of its result.
     """
 
     traceparent: str | None = None
     stopwatch: Stopwatch | None = None
     priority: int | None = None
     affinity: str | None = None
+    durability: Durability | None = None
 
 
 def with_options(
@@ -104,6 +108,7 @@ def with_options(
     priority: int | EllipsisType | None = ...,
     affinity: str | EllipsisType | None = ...,
     traceparent: str | EllipsisType | None = ...,
+    durability: Durability | EllipsisType | None = ...,
 ) -> Extras | None:
     """Return extras with those changed that are not ``...``; `None` if there are none.
 
@@ -126,4 +131,9 @@ def with_options(
         changed = changed._replace(affinity=affinity)
     if traceparent is not ...:
         changed = changed._replace(traceparent=traceparent)
+    if durability is not ...:
+        if durability is not None and durability not in _DURABILITIES:
+            known = ", ".join(_DURABILITIES)
+            raise InvalidArgumentError(f"durability is {durability!r}; it must be one of {known}")
+        changed = changed._replace(durability=durability)
     return None if changed == Extras() else changed

@@ -18,6 +18,7 @@ from pronghorn.broker.wire.errors import (
     DeadlineExceededError,
     ErrorDetails,
     InvalidArgumentError,
+    JournalError,
     Outcome,
     PronghornError,
 )
@@ -52,6 +53,8 @@ from .loops import outside_loop
 from .streaming import AsyncSteps, Steps
 
 AnyWord = TypeVar("AnyWord")
+
+_NO_JOURNAL = "an in-process pool has no journal: use a Pool with data=..."
 
 
 class _Requests:
@@ -201,6 +204,9 @@ class _Requests:
         on_event: OnEvent | None = None,
         extras: Extras | None = None,
     ) -> Context | None:
+        if extras is not None and extras.durability not in (None, "none"):
+            details = ErrorDetails(outcome="not_started", node=entry.name)
+            raise JournalError(f"{entry.name} can't be recorded: {_NO_JOURNAL}", details)
         if not entry.takes_context:
             return None
         traceparent = None if extras is None else well_formed(extras.traceparent)

@@ -123,6 +123,10 @@ class Backlog(Generic[Waiter]):
             released += entry.waiters
         return released
 
+    def waiters(self) -> list[Waiter]:
+        """Return who waits, in the order of their records; all stay."""
+        return [waiter for entry in self._entries for waiter in entry.waiters]
+
     def standing(self, now: float) -> Standing:
         """Say what a new durable call meets."""
         if self._exceeds(REFUSE, now) or self._next_index > _LAST_INDEX:

@@ -31,6 +31,7 @@ from ..wire.channel import GONE, ControlChannel
 from ..wire.codec import DECODE_ERRORS
 from ..wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
 from ..wire.limits import MIB
+from ..wire.logs import set_up_logs
 from ..wire.version import SERVER_NAME
 from .answers import answer
 from .batch import CommitQueue
@@ -402,7 +403,7 @@ def main() -> int:
         return 1
     config = first[0][0]
     assert isinstance(config, JournalConfig)
-    logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
+    set_up_logs("journal", config.log_level, config.log_format)
     try:
         folder = DataFolder.hold(Path(config.folder))
         writer = Writer(config, channel, folder)

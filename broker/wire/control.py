@@ -61,6 +61,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         retire_s: Seconds that a worker which is replaced gets to end what it has begun.
         reload: Whether to reload when a file of the modules changes.
         remote_admin: Whether clients over tcp may administer the pool.
+        data: Folder of the journal; "": nothing can be recorded.
         log_level: Level for all processes of the tree.
         log_format: How they write it.
     """
@@ -85,6 +86,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     retire_s: float = RETIRE_S
     reload: bool = False
     remote_admin: bool = False
+    data: str = ""
     log_level: LogLevel = "WARNING"
     log_format: LogFormat = "human"
 
@@ -297,7 +299,8 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         quota_bytes: Bytes of the store from which on no new runs are accepted.
         ballast_bytes: Room that is reserved for the end of open runs; by the disk's size if `None`.
         floor_bytes: Room on the disk below which no new runs are accepted; likewise.
-        log_level: Name of the level of logging.
+        log_level: Level of what it logs.
+        log_format: How it writes it.
     """
 
     folder: str
@@ -307,7 +310,8 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     quota_bytes: int = 16 * 1024**3
     ballast_bytes: int | None = None
     floor_bytes: int | None = None
-    log_level: str = "WARNING"
+    log_level: LogLevel = "WARNING"
+    log_format: LogFormat = "human"
 
 
 class JournalOpened(msgspec.Struct, frozen=True, tag=True):
@@ -329,6 +333,23 @@ class JournalFailed(msgspec.Struct, frozen=True, tag=True):
 
 class AttachBroker(msgspec.Struct, frozen=True, tag=True):
     """Supervisor to journal: the next broker, the one before it has ended. Descriptor: stream."""
+
+
+class OpenJournal(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: a call is to be recorded, and there is no journal yet.
+
+    Answered by `JournalAttached` or `JournalAbsent`, as soon as it is known which.
+    """
+
+
+class JournalAttached(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: the journal; a new one when that has ended. Descriptor: stream."""
+
+
+class JournalAbsent(msgspec.Struct, frozen=True, tag=True):
+    """Supervisor to broker: there is no journal for now, and why."""
+
+    message: str
 
 
 ControlMessage = (
@@ -362,9 +383,12 @@ ControlMessage = (
     | JournalOpened
     | JournalFailed
     | AttachBroker
+    | OpenJournal
+    | JournalAttached
+    | JournalAbsent
 )
 
-DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1}
+DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1, JournalAttached: 1}
 """How many file descriptors travel beside a message, none for all others. What comes out of a
 channel is all of them or, where the receiver could not take them, none."""
 

@@ -230,6 +230,14 @@ def serve(
     remote_admin: Annotated[
         bool, typer.Option("--remote-admin", help="Allow administration over tcp.")
     ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the journal, made when something is recorded. [default: "
+            "pronghorn/NAME in the user's state folder]",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="IP:PORT", help="Serve metrics for Prometheus at this address."),
@@ -279,6 +287,7 @@ def serve(
             labels=parse_labels(label or ()),
             reload=reload,
             remote_admin=remote_admin,
+            data=data,
             log_level=cast(Any, log_level.name),  # one of those that `wire.logline` names
             log_format=log_format.value,
             metrics=address,
@@ -312,6 +321,14 @@ def call(
         str | None,
         typer.Option(metavar="KEY", help="Calls of the same key go to the same worker."),
     ] = None,
+    durability: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="sync: print the result when the call's record is kept; batched: at once, the "
+            "record follows. [default: none]",
+        ),
+    ] = None,
     trace: Annotated[
         bool, typer.Option("--trace", help="Show where its time went, on standard error.")
     ] = False,
@@ -339,6 +356,7 @@ def call(
             params_json,
             priority=priority,
             affinity=affinity,
+            durability=durability,
             endpoint=found,
             timeout_s=timeout,
             trace=trace,

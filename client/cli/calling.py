@@ -5,9 +5,10 @@ Mirror: tests/client/cli/test_calling.py.
 
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, PronghornError
+from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.values import NodeDescription
 
 from ..inbox import Event, Progress
@@ -38,6 +39,7 @@ def call(
     timeout_s: float | None,
     priority: int | None = None,
     affinity: str | None = None,
+    durability: str | None = None,
     trace: bool = False,
 ) -> None:
     """Call a node with params from the command line; print its result, or its parts as they come.
@@ -50,7 +52,9 @@ def call(
     params = _params(words, params_json)
     check_listening(endpoint)
     with Client(endpoint, connect_timeout_s=CONNECT_TIMEOUT_S).within(
-        priority=priority, affinity=affinity
+        priority=priority,
+        affinity=affinity,
+        durability=cast(Durability | None, durability),  # who takes it, checks it
     ) as client:
         description = _described(client, node)
         streams = description is not None and description.streams

@@ -29,7 +29,7 @@ from pronghorn.broker.wire.errors import BrokerLostError, PronghornError, Unimpl
 from pronghorn.broker.wire.limits import Bounds
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.logline import LogFormat, LogLevel
-from pronghorn.broker.wire.places import runtime_folder
+from pronghorn.broker.wire.places import data_folder, runtime_folder
 from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeTable
 from pronghorn.broker.wire.version import VERSION
 
@@ -58,6 +58,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, int]
     reload: bool
     remote_admin: bool
+    data: str | None  # None: the one of the name
     log_level: LogLevel
     log_format: LogFormat
     metrics: tuple[str, int] | None = None
@@ -203,6 +204,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             labels=options.labels,
             reload=options.reload,
             remote_admin=options.remote_admin,
+            data=options.data or data_folder(options.name),
             log_level=options.log_level,
             log_format=options.log_format,
             supervisor=supervisor,

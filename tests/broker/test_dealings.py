@@ -10,10 +10,12 @@ from pronghorn.broker.events import (
     DrainBegun,
     Drained,
     Event,
+    JournalGone,
     Kill,
     Look,
     TableComing,
     TableKnown,
+    WantJournal,
     WorkerRetired,
 )
 from pronghorn.broker.wire.administration import ListWorkers, OrderError, SeenWorker
@@ -24,7 +26,9 @@ from pronghorn.broker.wire.control import (
     ControlMessage,
     ExpectTable,
     HasDrained,
+    JournalAbsent,
     KillWorker,
+    OpenJournal,
     RetireWorker,
     ServeTable,
     Shutdown,
@@ -45,6 +49,7 @@ SEEN = (SeenWorker(1, "ready", 0, 7),)
         (RetireWorker(3), WorkerRetired(3)),
         (CarriedOut(4, NIL, ERROR), Administered(4, NIL, ERROR)),
         (BeginDrain(), DrainBegun()),
+        (JournalAbsent("no folder"), JournalGone("no folder")),
         (Shutdown(), None),
     ],
 )
@@ -59,6 +64,7 @@ def test_messages_of_the_supervisor_are_events(message: ControlMessage, event: E
         (Look(1, 7), WorkerServed(1, 7)),
         (Administer(4, ListWorkers(), SEEN), CarryOut(4, ListWorkers(), SEEN)),
         (Drained(), HasDrained()),
+        (WantJournal(), OpenJournal()),
     ],
 )
 def test_wishes_of_the_core_are_messages(wish: Wish, message: ControlMessage) -> None:

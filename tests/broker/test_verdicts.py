@@ -77,7 +77,6 @@ def test_at_the_limits_a_request_is_accepted(fitting: dict[str, Any]) -> None:
         ({"id_": "x" * (ID_BYTES_MAX + 1)}, InvalidArgumentError, None),
         ({"options": Options(timeout_ms=0.0)}, InvalidArgumentError, None),
         ({"options": Options(timeout_ms=TIMEOUT_MS_MAX + 1)}, InvalidArgumentError, None),
-        ({"options": Options(durability="sync")}, UnimplementedError, None),
         ({"options": Options(value_ref="x")}, UnimplementedError, None),
     ],
 )

@@ -193,6 +193,19 @@ def test_all_children_are_waited_for_and_no_longer_than_said(watcher: Watcher) -
     assert monotonic() < begun + 20.0
 
 
+def test_one_child_may_be_spared(watcher: Watcher) -> None:
+    begun = monotonic()
+    spared, other = shell("exec sleep 100"), shell("exec sleep 100")
+    for pid in (spared, other):
+        watcher.watch_child(pid, lambda _: pytest.fail("told"))
+    watcher.kill_children(spared=spared)
+    watcher.wait_for_children(100.0, spared=spared)
+    assert set(children()) & {spared, other} == {spared}
+    watcher.kill_children()
+    watcher.wait_for_children(100.0)
+    assert monotonic() < begun + 20.0
+
+
 def test_waiting_for_children_takes_no_descriptor(
     watcher: Watcher, request: pytest.FixtureRequest
 ) -> None:

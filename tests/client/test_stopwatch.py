@@ -4,8 +4,9 @@ from itertools import count
 
 import pytest
 
+from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.messages import Times
-from pronghorn.client.stopwatch import Stopwatch
+from pronghorn.client.stopwatch import Stopwatch, with_options
 
 
 def test_what_is_noted_and_what_is_told_come_together() -> None:
@@ -44,3 +45,12 @@ def test_a_run_in_this_process_is_all_there_is() -> None:
     assert waterfall is not None
     assert {stage.name: stage.ns for stage in waterfall.stages()}["run"] == 5
     assert sum(stage.ns for stage in waterfall.stages()) == waterfall.total_ns
+
+
+def test_a_durability_is_one_of_three() -> None:
+    extras = with_options(None, durability="sync")
+    assert extras is not None
+    assert extras.durability == "sync"
+    assert with_options(extras, durability=None) is None
+    with pytest.raises(InvalidArgumentError, match="one of none, batched, sync"):
+        with_options(None, durability="fsync")  # type: ignore[arg-type]

@@ -87,7 +87,10 @@ def test_the_urgent_go_first(tmp_path: Path) -> None:
     assert log.read_text() == "000001111133333"
 
 
-@pytest.mark.parametrize("wrong", [{"priority": 4}, {"priority": "high"}, {"affinity": "x" * 129}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"priority": 4}, {"priority": "high"}, {"affinity": "x" * 129}, {"durability": "fsync"}],
+)
 def test_options_that_make_no_sense(client: Client, wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidArgumentError):
         client.within(**wrong)  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from pronghorn.client import (
     BrokerLostError,
     DeadlineExceededError,
     InvalidArgumentError,
+    JournalError,
     NodeError,
     NotFoundError,
     PoolStartError,
@@ -210,6 +211,18 @@ def test_a_pool_that_is_not_used_starts_nothing(nodes_file: Path) -> None:
 
 
 # --- where nodes run ----------------------------------------------------------------------------
+
+
+def test_nothing_is_recorded(pool: LocalPool) -> None:
+    with pool.client() as client:
+        durable = client.within(durability="sync")
+        with pytest.raises(JournalError, match="an in-process pool has no journal"):
+            durable.call("add", 1, 2)
+        with pytest.raises(JournalError):
+            durable.submit("add", 1, 2).result(PATIENCE_S)
+        with pytest.raises(JournalError):
+            list(durable.map("add", [(1, 2)]))
+        assert durable.within(durability=None).call("add", 1, 2) == 3
 
 
 def test_where_nodes_of_a_sync_client_run(pool: LocalPool) -> None:

@@ -146,3 +146,13 @@ def test_whatever_dies_what_was_acknowledged_is_kept_once_and_in_order(seed: int
     assert len(read) > 100
     assert [number for number, _ in read] == [number for number, _ in story.records[: len(kept)]]
     assert fold(read) == fold(story.records[: len(kept)])
+
+
+def test_who_waits_is_listed_and_stays(backlog: Backlog[str]) -> None:
+    first = backlog.append([b"x"], 0.0)
+    second = backlog.append([b"x"], 0.0)
+    backlog.wait(second, "b")
+    backlog.wait(first, "a")
+    assert backlog.waiters() == ["a", "b"]
+    assert backlog.acknowledge(first) == ["a"]
+    assert backlog.waiters() == ["b"]

@@ -28,12 +28,15 @@ from pronghorn.broker.wire.control import (
     DrainPool,
     ExpectTable,
     HasDrained,
+    JournalAbsent,
+    JournalAttached,
     JournalConfig,
     JournalFailed,
     JournalOpened,
     KillWorker,
     Loaded,
     ModuleFailure,
+    OpenJournal,
     PoolConfig,
     PoolFailed,
     PoolReady,
@@ -107,6 +110,9 @@ MESSAGES: list[ControlMessage] = [
     JournalOpened(3, ("record 7 is damaged",)),
     JournalFailed("in use"),
     AttachBroker(),
+    OpenJournal(),
+    JournalAttached(),
+    JournalAbsent("no folder"),
 ]
 
 
@@ -120,7 +126,12 @@ def test_messages_survive_the_channel(message: ControlMessage) -> None:
 
 
 def test_descriptors_travel_beside_those_that_hand_out_a_link_or_stream() -> None:
-    assert dict(DESCRIPTORS) == {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1}
+    assert dict(DESCRIPTORS) == {
+        WorkerStarted: 2,
+        StartWorker: 2,
+        AttachBroker: 1,
+        JournalAttached: 1,
+    }
 
 
 def test_a_host_of_another_version_is_refused() -> None:

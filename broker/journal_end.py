@@ -1,0 +1,134 @@
+"""The broker's end of the stream to the journal's writer. An IO shell.
+
+The supervisor hands it over, and another one when the writer, having died, was started again. What
+the writer says becomes events for the core, whose records are written here: they never block, and
+what the socket does not take waits in memory, where the core counts it until it is acknowledged.
+
+Mirror: tests/broker/test_journal_end.py.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .events import Event, JournalCommitted, JournalGone, JournalRefusing, JournalWelcomed
+from .journal.messages import (
+    Broken,
+    Committed,
+    FromJournal,
+    Hello,
+    Refusing,
+    Welcome,
+    broker_end,
+    frames_of,
+)
+from .poller import Poller
+from .wire.link import READ_BYTES_MAX, Buffer
+from .wire.stream import FrameWriter
+
+_log = logging.getLogger("pronghorn.broker.server")
+
+_SEED_BYTES: Final = 32
+
+
+class JournalEnd:
+    """The stream to the journal, if there is one.
+
+    Args:
+        epoch: Of this broker.
+        poller: Tells when it can be read or written to.
+        handle: Takes the core's events.
+    """
+
+    def __init__(self, epoch: str, poller: Poller, handle: Callable[[Event], None]) -> None:
+        self._epoch = epoch
+        self._poller = poller
+        self._handle = handle
+        self._socket: socket.socket | None = None
+        self._writer: FrameWriter | None = None  # with `_socket`
+        self._reader = broker_end()
+        self._waits_to_write = False
+
+    def attach(self, descriptors: Sequence[int]) -> None:
+        """Use this stream from now on; the core hears of it when the journal has answered."""
+        self.close()
+        if not descriptors:  # it did not arrive
+            self._handle(JournalGone("the broker has too many files open"))
+            return
+        self._socket = sock = socket.socket(fileno=descriptors[0])
+        sock.setblocking(False)
+        self._writer, self._reader = FrameWriter(sock), broker_end()
+        self._poller.watch(sock.fileno(), self._read)
+        self.write(frames_of(Hello(self._epoch)))
+        self.flush()
+
+    def write(self, frames: Sequence[Buffer]) -> None:
+        """Have a record written by the next `flush`; nothing happens when the journal is gone.
+
+        Then the core hears of that, and writes it again to the next one.
+        """
+        if self._writer is not None:
+            self._writer.put(frames)
+
+    def flush(self) -> None:
+        """Write what there is; what the socket does not take is written when it does."""
+        writer, sock = self._writer, self._socket
+        if writer is None or sock is None:
+            return
+        waits = not writer.flush() and not writer.is_broken  # its end is read
+        if waits == self._waits_to_write:
+            return
+        self._waits_to_write = waits
+        if waits:
+            self._poller.watch_both(sock.fileno(), self._write_and_read)
+        else:
+            self._poller.watch_reads(sock.fileno(), self._read)
+
+    def close(self) -> None:
+        """Let go of the stream, all that it takes being written to it."""
+        if self._socket is not None:
+            self.flush()
+            self._poller.unwatch(self._socket.fileno())
+            self._socket.close()
+            self._socket = self._writer = None
+            self._waits_to_write = False
+
+    def _write_and_read(self) -> None:
+        self.flush()
+        self._read()
+
+    def _read(self) -> None:
+        """Take in what the journal has said."""
+        if self._socket is None:  # this turn's poll gave out what was closed in it
+            return
+        try:
+            data = self._socket.recv(READ_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.close()
+            self._handle(JournalGone())
+            return
+        clock_ns = time.time_ns() - time.monotonic_ns()
+        for message, _ in self._reader.feed(data):
+            self._take(message, clock_ns)
+
+    def _take(self, message: FromJournal, clock_ns: int) -> None:
+        match message:
+            case Committed(through):
+                self._handle(JournalCommitted(through, clock_ns))
+            case Welcome(acknowledged, refusing):
+                seed = os.urandom(_SEED_BYTES)
+                self._handle(JournalWelcomed(acknowledged, refusing, seed, clock_ns))
+            case Refusing(reason):
+                self._handle(JournalRefusing(reason))
+            case Broken(why):
+                _log.critical("the journal can't go on with what was written: %s", why)
+                self._handle(JournalGone(f"it can't go on with what was written: {why}"))
+            case _:
+                raise AssertionError(f"nothing was asked: {message!r}")

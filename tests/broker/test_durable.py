@@ -1,0 +1,310 @@
+"""Mirror of broker/durable.py: a core with a journal, played here."""
+
+from math import inf
+from typing import Any
+
+import pytest
+from core_driver import JSON, PARAMS, PEER, VALUE, Driver, assigned, error_of
+
+from pronghorn.broker import durable
+from pronghorn.broker.events import (
+    Assign,
+    Command,
+    DrainBegun,
+    Drained,
+    JournalCommitted,
+    JournalGone,
+    JournalRefusing,
+    JournalWelcomed,
+    PeerGone,
+    Send,
+    TableKnown,
+    WantJournal,
+    WorkerGone,
+    WriteRecord,
+)
+from pronghorn.broker.journal.backlog import REFUSE
+from pronghorn.broker.journal.record import Accepted, Ended, Record, decode_record, sequence_of
+from pronghorn.broker.wire.link import Done, RunCall, wrap_json
+from pronghorn.broker.wire.messages import (
+    Call,
+    Cancel,
+    Error,
+    MapChunk,
+    Options,
+    Result,
+)
+from pronghorn.broker.wire.table import NodeInfo, NodeTable
+
+START = sequence_of(1, 0)
+SYNC, BATCHED = Options(durability="sync"), Options(durability="batched")
+CLOCK_NS = 10**18
+
+
+def open_journal(driver: Driver, *, acknowledged: int = START, refusing: str = "") -> list[Command]:
+    return driver.do(JournalWelcomed(acknowledged, refusing, b"seed", CLOCK_NS))
+
+
+def keep(driver: Driver, index: int) -> list[Command]:
+    """Be a journal that has committed all records up to that one."""
+    return driver.do(JournalCommitted(START + index, CLOCK_NS))
+
+
+def records(commands: list[Command]) -> list[Record]:
+    written = [command for command in commands if isinstance(command, WriteRecord)]
+    return [decode_record.decode(command.frames[0]) for command in written]
+
+
+def begun(driver: Driver, options: Options, id_: int = 1) -> RunCall:
+    run: Any = assigned(driver.say(Call(id_, "m.add", PARAMS, options)))
+    assert driver.begin(run)
+    return run
+
+
+def result(id_: int = 1) -> Send:
+    return Send(PEER, Result(id_, VALUE), None, (), batched=True)
+
+
+@pytest.fixture
+def recording(serving: Driver) -> Driver:
+    """Give a broker with a journal, a worker and a client."""
+    assert open_journal(serving) == []
+    return serving
+
+
+# --- the journal is opened -----------------------------------------------------------------------
+
+
+def test_the_first_call_has_the_journal_opened_and_waits_for_it(serving: Driver) -> None:
+    assert serving.say(Call(1, "m.add", PARAMS, SYNC)) == [WantJournal()]
+    assert serving.say(Call(2, "m.add", PARAMS, BATCHED)) == []
+    given = open_journal(serving)
+    assert [type(command) for command in given] == [Assign]
+    assert serving.count("accepted") == 2
+
+
+def test_calls_of_a_node_with_a_limit_pass_it_after_the_wait(driver: Driver) -> None:
+    table = driver.core._life.catalog.table
+    one = [
+        node if node.name != "m.sleep" else type(node)("m.sleep", "async", max_concurrency=1)
+        for node in table.nodes
+    ]
+    driver.do(TableKnown(NodeTable(tuple(one), "digest")))
+    driver.start_worker()
+    driver.hello()
+    driver.say(Call(1, "m.sleep", PARAMS, SYNC), Call(2, "m.sleep", PARAMS, SYNC))
+    (given,) = open_journal(driver)
+    assert isinstance(given, Assign)  # and the other waits at the node's gate
+
+
+def test_without_a_journal_what_waits_is_refused_and_all_that_comes(serving: Driver) -> None:
+    serving.say(Call(1, "m.add", PARAMS, SYNC))
+    error = error_of(serving.do(JournalGone("no folder")))
+    assert (error.id, error.code) == (1, "JOURNAL_ERROR")
+    assert error.message == "m.add can't be recorded: no folder"
+    assert error.details.outcome == "not_started"
+    assert error_of(serving.say(Call(2, "m.add", PARAMS, BATCHED))).message == error.message
+    assert assigned(serving.say(Call(3, "m.add", PARAMS)))  # others go on
+    open_journal(serving)  # its folder is there again
+    serving.say(Call(4, "m.add", PARAMS, SYNC))
+    assert serving.count("accepted") == 3
+
+
+def test_a_call_that_waits_for_the_journal_can_be_cancelled_and_be_late(serving: Driver) -> None:
+    late = Options(durability="sync", timeout_ms=1000.0)
+    serving.say(Call(1, "m.add", PARAMS, SYNC), Call(2, "m.add", PARAMS, late))
+    cancelled = error_of(serving.say(Cancel(1)))
+    assert (cancelled.code, cancelled.details.outcome) == ("CANCELLED", "not_started")
+    expired = error_of(serving.tick(serving.now + 1.0))
+    assert (expired.code, expired.details.outcome) == ("DEADLINE_EXCEEDED", "not_started")
+    assert serving.core.next_due() == inf
+    assert open_journal(serving) == []
+
+
+def test_what_waits_goes_with_its_client(serving: Driver) -> None:
+    serving.say(Call(1, "m.add", PARAMS, SYNC))
+    assert serving.do(PeerGone(PEER)) == []
+    assert open_journal(serving) == []
+
+
+def test_only_so_many_wait_for_the_journal(
+    serving: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "WAITING_MAX", 1)
+    serving.say(Call(1, "m.add", PARAMS, SYNC))
+    error = error_of(serving.say(Call(2, "m.add", PARAMS, SYNC)))
+    assert (error.code, error.details.retryable) == ("RESOURCE_EXHAUSTED", True)
+
+
+# --- calls are recorded --------------------------------------------------------------------------
+
+
+def test_sync_is_answered_when_its_end_is_kept(recording: Driver) -> None:
+    run = begun(recording, SYNC)
+    recording.now += 0.5
+    commands = recording.work(Done(run.token, VALUE, 1234))
+    accepted, ended = records(commands)
+    assert len(commands) == 2  # and no reply
+    assert isinstance(accepted, Accepted)
+    assert (accepted.run, accepted.node, accepted.durability) == (START + 1, "m.add", "sync")
+    assert (accepted.value, len(accepted.secret)) == (PARAMS, 16)
+    assert accepted.at_ns == CLOCK_NS + 1000 * 10**9
+    assert isinstance(ended, Ended)
+    assert (ended.run, ended.previous, ended.token) == (START + 1,) * 3
+    assert (ended.status, ended.run_ns, ended.value) == ("done", 1234, VALUE)
+    assert ended.at_ns - accepted.at_ns == 5 * 10**8
+    assert keep(recording, 1) == []
+    assert keep(recording, 2) == [result()]
+
+
+def test_batched_is_answered_at_once(recording: Driver) -> None:
+    run = begun(recording, BATCHED)
+    *written, reply = recording.work(Done(run.token, VALUE, 1))
+    assert (len(records(written)), reply) == (2, result())
+    assert keep(recording, 2) == []
+
+
+def test_batched_waits_when_the_journal_is_behind(recording: Driver) -> None:
+    run = begun(recording, BATCHED)
+    recording.work(Done(run.token, VALUE, 1))
+    recording.now += 0.2
+    run = begun(recording, BATCHED, 2)
+    assert len(records(recording.work(Done(run.token, VALUE, 1)))) == 2
+    assert keep(recording, 4) == [result(2)]
+
+
+def test_a_failure_is_recorded_and_waits_too(recording: Driver) -> None:
+    begun(recording, SYNC)
+    commands = recording.do(WorkerGone(1, "signal 9 (SIGKILL)"))
+    _, ended = records(commands)
+    assert isinstance(ended, Ended)
+    assert ended.failure is not None
+    assert (ended.status, ended.failure.code) == ("failed", "WORKER_LOST")
+    (reply,) = keep(recording, 2)
+    assert isinstance(reply, Send)
+    assert isinstance(reply.message, Error)
+
+
+def test_what_is_given_up_is_recorded_and_told_at_once(recording: Driver) -> None:
+    begun(recording, SYNC)
+    commands = recording.say(Cancel(1))
+    accepted, ended = records(commands)
+    assert isinstance(accepted, Accepted)
+    assert accepted.value == PARAMS
+    assert isinstance(ended, Ended)
+    assert ended.status == "cancelled"
+    assert [type(c) for c in commands if not isinstance(c, WriteRecord)] == [Assign, Send]
+
+
+def test_the_time_may_be_up_while_the_record_is_not_kept(recording: Driver) -> None:
+    run = begun(recording, Options(durability="sync", timeout_ms=1000.0))
+    recording.work(Done(run.token, VALUE, 1))
+    error = error_of(recording.tick(recording.now + 1.0))
+    assert (error.code, error.details.outcome) == ("DEADLINE_EXCEEDED", "executed")
+    assert keep(recording, 2) == []
+    assert recording.core.next_due() == inf
+
+
+def test_json_is_kept_as_json(recording: Driver) -> None:
+    run = assigned(recording.json("m.add", id=1, durability="sync"))
+    recording.begin(run)
+    text = wrap_json(b"3")
+    accepted, ended = records(recording.work(Done(run.token, text, 1)))
+    assert isinstance(accepted, Accepted)
+    assert isinstance(ended, Ended)
+    assert (accepted.codec, accepted.value) == (1, wrap_json(b"[1,2]"))
+    assert (ended.codec, ended.value) == (1, text)
+    (reply,) = keep(recording, 2)
+    assert isinstance(reply, Send)
+    assert reply.origin == JSON
+
+
+def test_a_plain_call_is_not_recorded(recording: Driver) -> None:
+    run = assigned(recording.say(Call(1, "m.add", PARAMS, Options(durability="none"))))
+    recording.begin(run)
+    assert recording.work(Done(run.token, VALUE, 1)) == [result()]
+
+
+def test_nodes_of_pronghorns_own_are_not_recorded(driver: Driver) -> None:
+    driver.do(TableKnown(NodeTable((NodeInfo("pronghorn.nodes", "inline"),), "digest")))
+    driver.start_worker()
+    driver.hello()
+    run = assigned(driver.say(Call(1, "pronghorn.nodes", PARAMS, SYNC)))
+    driver.begin(run)
+    assert driver.work(Done(run.token, VALUE, 1)) == [result()]
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (MapChunk(1, "m.add", PARAMS, SYNC), "not maps"),
+        (Call(1, "m.rows", PARAMS, Options(durability="sync", stream=(1, 100))), "parts are taken"),
+        (Call(1, "m.add", PARAMS, Options(durability="batched", key="k")), "not served yet"),
+    ],
+)
+def test_what_is_not_recorded_yet_is_refused(recording: Driver, message: Any, why: str) -> None:
+    error = error_of(recording.say(message))
+    assert (error.code, error.details.outcome) == ("UNIMPLEMENTED", "not_started")
+    assert why in error.message
+
+
+# --- the journal is full, slow, dead -------------------------------------------------------------
+
+
+def test_a_full_journal_refuses_until_there_is_room(recording: Driver) -> None:
+    assert recording.do(JournalRefusing("the disk is full")) == []
+    error = error_of(recording.say(Call(1, "m.add", PARAMS, SYNC)))
+    assert (error.code, error.message) == (
+        "JOURNAL_ERROR",
+        "m.add can't be recorded: the disk is full",
+    )
+    recording.do(JournalRefusing(""))
+    begun(recording, SYNC, 2)
+
+
+def test_a_journal_far_behind_refuses(recording: Driver) -> None:
+    run = begun(recording, BATCHED)
+    recording.work(Done(run.token, VALUE, 1))
+    recording.now += REFUSE.age_s
+    error = error_of(recording.say(Call(2, "m.add", PARAMS, BATCHED)))
+    assert (error.code, error.details.retryable) == ("RESOURCE_EXHAUSTED", True)
+
+
+def test_another_writer_gets_what_the_one_before_has_not_kept(recording: Driver) -> None:
+    run = begun(recording, SYNC)
+    first = recording.work(Done(run.token, VALUE, 1))
+    assert recording.do(JournalGone()) == []
+    run = begun(recording, SYNC, 2)  # calls go on
+    assert recording.work(Done(run.token, VALUE, 1)) == []  # what is written arrives nowhere
+    again = open_journal(recording, acknowledged=START + 1)
+    assert again[:1] == first[1:]
+    assert [record.run for record in records(again)] == [START + 1, START + 3, START + 3]
+    assert keep(recording, 4) == [result(1), result(2)]
+
+
+def test_a_writer_that_had_kept_all_before_it_died_releases_the_replies(recording: Driver) -> None:
+    run = begun(recording, SYNC)
+    recording.work(Done(run.token, VALUE, 1))
+    recording.do(JournalGone())
+    assert open_journal(recording, acknowledged=START + 2) == [result()]
+
+
+def test_nobody_waits_for_a_journal_that_does_not_come_back(recording: Driver) -> None:
+    run = begun(recording, SYNC)
+    recording.work(Done(run.token, VALUE, 1))
+    late = begun(recording, SYNC, 2)
+    recording.do(JournalGone())
+    error = error_of(recording.do(JournalGone("it is damaged")))
+    assert (error.id, error.code, error.details.outcome) == (1, "JOURNAL_ERROR", "executed")
+    (reply,) = recording.work(Done(late.token, VALUE, 1))
+    assert isinstance(reply, Send)
+    assert isinstance(reply.message, Error)
+    assert reply.message.message == "m.add: it has run, and its record is not kept: it is damaged"
+    assert len(records(open_journal(recording))) == 4  # it did come back
+
+
+def test_a_drain_waits_until_all_is_kept(recording: Driver) -> None:
+    run = begun(recording, BATCHED)
+    recording.work(Done(run.token, VALUE, 1))
+    assert recording.do(DrainBegun()) == []
+    assert keep(recording, 2) == [Drained()]
