@@ -1,6 +1,7 @@
 """For all tests: async tests run on uvloop, and a test that leaves something behind fails."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -20,6 +21,9 @@ def pytest_asyncio_loop_factories(
 def pytest_configure(config: pytest.Config) -> None:
     # libuv makes a pipe for signals with its first loop and keeps it: that is no test's leak.
     uvloop.new_event_loop().close()
+    # Whoever starts the suite in the background of a shell hands it an ignored SIGINT, which every
+    # program that a test interrupts would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
