@@ -153,8 +153,8 @@ BUDGETS: dict[str, Budget] = {
     "journal.commits": _most("commits per run, 1,000 in flight", 0.1, 0.01, ""),
     "journal.bytes": _printed("bytes on disk per small run", "bytes"),
     "journal.start": _most("journal open, 100,000 ended and 10,000 open runs", 2, 0.5, "s"),
-    "guard.sync": _guarded("sync client p50 / C proxy", 0.95),
-    "guard.async": _guarded("async client p50 / C proxy", 1.15),
-    "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 0.85),
+    "guard.sync": _guarded("sync client p50 / C proxy", 1.25),
+    "guard.async": _guarded("async client p50 / C proxy", 1.5),
+    "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 1.05),
     "guard.instructions": _printed("instructions per call / C proxy and worker"),
 }
