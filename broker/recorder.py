@@ -21,9 +21,6 @@ from .wire.link import CODEC_JSON, CODEC_MSGPACK, wrap_json
 from .wire.messages import NIL, Error, MapResult, Result
 
 _SECRET_BYTES: Final = 16
-_GIVEN_UP: Final = (CancelledError.code, DeadlineExceededError.code)
-"""Codes of ends that are told at once: they promise nothing of what the node did."""
-
 _LATE: Final = "it has run, but the journal has not kept that in time"
 
 
@@ -115,13 +112,14 @@ class Recorder:
         if backlog is None:  # it has ended before there was a journal, so it was never begun
             self._send(request)
             return
-        is_over = isinstance(message, Error) and message.code in _GIVEN_UP
+        # What is told of no result promises nothing, so there is nothing to wait for.
+        has_run = isinstance(message, Result) or message.details.outcome == "executed"
         waits = keep.durability == "sync" or backlog.standing(now) is not Standing.OPEN
         run = backlog.next_sequence
         self._write(self._accepted(run, request, keep), keep.buffers, now)
         last = self._write(self._ending(run, request, keep, message, now), buffers, now)
         keep.params, keep.buffers = NIL, ()
-        if is_over or not waits:
+        if not (has_run and waits):
             self._send(request)
         elif self._absent:
             self._fail(request, JournalError, _not_kept(self._absent))

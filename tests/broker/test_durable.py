@@ -25,7 +25,8 @@ from pronghorn.broker.events import (
 )
 from pronghorn.broker.journal.backlog import REFUSE
 from pronghorn.broker.journal.record import Accepted, Ended, Record, decode_record, sequence_of
-from pronghorn.broker.wire.link import Done, RunCall, wrap_json
+from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.link import Done, Failed, RunCall, wrap_json
 from pronghorn.broker.wire.messages import (
     Call,
     Cancel,
@@ -95,6 +96,19 @@ def test_calls_of_a_node_with_a_limit_pass_it_after_the_wait(driver: Driver) -> 
     driver.say(Call(1, "m.sleep", PARAMS, SYNC), Call(2, "m.sleep", PARAMS, SYNC))
     (given,) = open_journal(driver)
     assert isinstance(given, Assign)  # and the other waits at the node's gate
+
+
+def test_what_was_never_begun_is_told_at_once_and_truly(recording: Driver) -> None:
+    """Its record promises nothing, so there is nothing to wait for (found by the simulation)."""
+    recording.do(WorkerGone(1, "signal 9 (SIGKILL)"))
+    assert recording.say(Call(1, "m.add", PARAMS, SYNC)) == []
+    table = recording.core._life.catalog.table
+    others = tuple(node for node in table.nodes if node.name != "m.add")
+    commands = recording.do(TableKnown(NodeTable(others, "others"), 1))
+    error = error_of([command for command in commands if not isinstance(command, WriteRecord)])
+    assert (error.code, error.details.outcome) == ("NOT_FOUND", "not_started")
+    assert [type(record) for record in records(commands)] == [Accepted, Ended]
+    assert recording.do(JournalGone("no folder")) == []
 
 
 def test_without_a_journal_what_waits_is_refused_and_all_that_comes(serving: Driver) -> None:
@@ -174,15 +188,26 @@ def test_batched_waits_when_the_journal_is_behind(recording: Driver) -> None:
 
 
 def test_a_failure_is_recorded_and_waits_too(recording: Driver) -> None:
+    run = begun(recording, SYNC)
+    details = ErrorDetails(outcome="executed")
+    _, ended = records(recording.work(Failed(run.token, "NODE_ERROR", "boom", details)))
+    assert isinstance(ended, Ended)
+    assert ended.failure is not None
+    assert (ended.status, ended.failure.code) == ("failed", "NODE_ERROR")
+    assert error_of(keep(recording, 2)).code == "NODE_ERROR"
+
+
+def test_a_lost_worker_is_recorded_and_told_at_once(recording: Driver) -> None:
     begun(recording, SYNC)
     commands = recording.do(WorkerGone(1, "signal 9 (SIGKILL)"))
     _, ended = records(commands)
     assert isinstance(ended, Ended)
     assert ended.failure is not None
     assert (ended.status, ended.failure.code) == ("failed", "WORKER_LOST")
-    (reply,) = keep(recording, 2)
-    assert isinstance(reply, Send)
-    assert isinstance(reply.message, Error)
+    (error,) = (one.message for one in commands if isinstance(one, Send))
+    assert isinstance(error, Error)
+    assert error.details.outcome == "maybe_executed"
+    assert keep(recording, 2) == []
 
 
 def test_what_is_given_up_is_recorded_and_told_at_once(recording: Driver) -> None:

@@ -37,7 +37,7 @@ from raw_client import (
 )
 from raw_sockets import WAIT_MS, RawSockets
 
-from pronghorn.broker.wire.limits import KIB
+from pronghorn.broker.wire.limits import KIB, MIB
 from pronghorn.client import Client
 from pronghorn.client.pool import Pool
 
@@ -246,6 +246,7 @@ def test_our_own_methods(req: Callable[[Any], Any]) -> None:
             "additionalProperties": False,
         },
         "result": {"type": "integer"},
+        "streams": False,
     }
     assert req(rpc(4, "pronghorn.cancel", {"id": 99}))["result"] is False
 
@@ -489,6 +490,8 @@ def test_hello_is_answered_with_all_one_has_to_know(client: RawClient, pool: Poo
         "grant_requests": 64,
         "grant_bytes": 512 * KIB,
         "stranger_requests": 16,
+        "grant_parts": 16384,
+        "grant_part_bytes": 256 * MIB,
     }
     assert client.ask([PING, 1]) == [PONG, 1, info["epoch"]]
     assert client.hello()["epoch"] == info["epoch"]

@@ -39,6 +39,7 @@ _WEIGHTS: dict[str, tuple[int, int]] = {
     "misfit": (1, 2),
     "retire": (6, 30),
     "reload": (2, 10),
+    "journal": (3, 12),
     "restart": (0, 3),
     "drain": (0, 2),
 }

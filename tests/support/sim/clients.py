@@ -11,10 +11,11 @@ from pronghorn.broker.wire.messages import Error, MapResult, Part, Result
 from pronghorn.client.core import ClientCore, Completion
 from pronghorn.client.inbox import Inbox
 from pronghorn.client.mapping import Chunk, MapPlan
+from pronghorn.client.stopwatch import Extras
 
 from .connections import Connection
 from .dice import Dice
-from .nodes import INLINE_NAMES, NAMES, STREAMING, duration, parts_of
+from .nodes import DURABILITIES, INLINE_NAMES, NAMES, STREAMING, duration, parts_of
 from .oracle import Record
 
 if TYPE_CHECKING:
@@ -105,8 +106,14 @@ class OurClient:
         body = {"uid": record.uid, "pad": b"" if buffers else b"p" * pad}
         record.due = self._due(timeout_ms)
         params = msgspec.msgpack.encode(body), buffers
+        extras = None
+        if dice.chance(8):
+            record.durability = dice.choose(DURABILITIES)
+            extras = Extras(durability=record.durability)
         try:
-            request_id = self.core.call(record, record.name, params, timeout_ms, record.due)
+            request_id = self.core.call(
+                record, record.name, params, timeout_ms, record.due, extras=extras
+            )
         except InvalidArgumentError as error:
             self._world.oracle.tell(record, error)
             return

@@ -1,5 +1,6 @@
 """The nodes that are served, and how long each of their calls runs."""
 
+from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.table import NodeInfo, NodeTable, RetryPolicy
 
 from .dice import Dice
@@ -40,6 +41,7 @@ TABLES = (
 """What the modules hold after a reload; callers go on to ask for all that there ever was."""
 
 MISSED = ("thread", "again", "acaller")  # there are tables without them
+DURABILITIES: tuple[Durability, ...] = ("batched", "sync")
 FAILING = ("fail", "m.fail")
 INLINE_NAMES = ("quick", "slow", "m.fail")
 NAMES = (

@@ -3,10 +3,11 @@
 It stands outside of all cores: a node that runs says so here, whatever the messages say.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pronghorn.broker.wire.errors import Outcome, PronghornError
-from pronghorn.broker.wire.messages import Error, Pong, Result
+from pronghorn.broker.wire.messages import Durability, Error, Pong, Result
 from pronghorn.broker.wire.values import decode_value
 
 from .nodes import FAILING, MISSED, RETRIED
@@ -17,7 +18,7 @@ class Record:
 
     __slots__ = (
         *("claimed", "due", "duration_s", "fails", "known", "name"),
-        *("retried", "runs", "told", "uid"),
+        *("durability", "retried", "runs", "told", "uid"),
     )
 
     def __init__(self, uid: int, name: str, duration_s: float, known: bool) -> None:
@@ -26,6 +27,7 @@ class Record:
         self.known = known  # whether there is a node of that name
         self.duration_s = duration_s
         self.due: float | None = None  # its caller's deadline
+        self.durability: Durability | None = None
         self.fails = name in FAILING
         self.retried = name in RETRIED  # it may run again, and fails now and then
         self.claimed = False  # whether a worker has claimed it, alone or with others
@@ -39,9 +41,15 @@ class Record:
 
 
 class Oracle:
-    """All calls of a run."""
+    """All calls of a run.
 
-    def __init__(self) -> None:
+    Args:
+        kept: What the journal has kept: uid of a call -> how it has ended, and its value.
+    """
+
+    def __init__(self, kept: Mapping[int, tuple[str, Any]]) -> None:
+        self._kept = kept
+        self._batched: list[Record] = []  # told of a result in this epoch, and to be kept in time
         self.records: list[Record] = []  # by uid
         self._untold: dict[int, Record] = {}  # uid -> record that somebody waits for
 
@@ -78,6 +86,7 @@ class Oracle:
         assert value == record.value, f"call {record.uid} got {value!r}, not {record.value}"
         once = record.runs == 1 or (record.runs and record.retried)
         assert once, f"call {record.uid} has a result and ran {record.runs} times"
+        self._check_promise(record, "done")
         self._end(record, "result")
 
     def tell_error(self, record: Record, code: str, outcome: Outcome | None, message: str) -> None:
@@ -91,6 +100,7 @@ class Oracle:
         if code == "WORKER_LOST":
             assert record.claimed, f"call {record.uid} was not begun, told {what}"
         if code == "NODE_ERROR":
+            self._check_promise(record, "failed")
             assert record.fails or record.retried, f"call {record.uid} does not fail, told {what}"
         if code == "NOT_FOUND":
             missed = record.name in MISSED
@@ -98,9 +108,29 @@ class Oracle:
         assert code not in ("INTERNAL", "PROTOCOL_ERROR"), what
         self._end(record, outcome)
 
+    def forget_batched(self) -> None:
+        """The broker dies, and with it what was told and not kept yet: only `sync` is safe."""
+        self._batched.clear()
+
+    def check_kept(self) -> None:
+        """Check that all that was told is kept by now."""
+        for record in self._batched:
+            assert record.uid in self._kept, f"call {record.uid} was told, and is not kept"
+        self._batched.clear()
+
     def untold(self) -> list[int]:
         """Give the calls whose callers still wait."""
         return list(self._untold)
+
+    def _check_promise(self, record: Record, status: str) -> None:
+        """Check that what is told was kept before, or remember that it has to be."""
+        if record.durability == "sync":
+            assert record.uid in self._kept, f"call {record.uid} is told before it is kept"
+            value = record.value if status == "done" else None
+            kept = self._kept[record.uid]
+            assert kept == (status, value), f"call {record.uid} is told {status}, kept as {kept}"
+        elif record.durability == "batched":
+            self._batched.append(record)
 
     def _end(self, record: Record, told: str) -> None:
         assert record.told is None, f"call {record.uid} ends twice: {record.told}, then {told}"

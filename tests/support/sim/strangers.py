@@ -22,7 +22,7 @@ from pronghorn.broker.wire.messages import (
 
 from .connections import Connection
 from .dice import Dice
-from .nodes import NAMES, duration
+from .nodes import DURABILITIES, NAMES, duration
 from .oracle import Record
 
 if TYPE_CHECKING:
@@ -168,7 +168,8 @@ class Stranger:
         record = self._call(key, dice)
         options = None
         if kind == 4:
-            options = Options(durability="sync")
+            record.durability = dice.choose(DURABILITIES)
+            options = Options(durability=record.durability)
         elif dice.chance(5):
             options = Options(timeout_ms=dice.choose(_TIMEOUTS_MS))
         return Call(id_, record.name, _params(record), options)

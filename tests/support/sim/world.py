@@ -16,6 +16,7 @@ from .brokers import FakeBroker
 from .clients import OurClient
 from .connections import Connection, Frames
 from .dice import Dice
+from .journal import FakeJournal
 from .network import DELAY_MAX_S
 from .nodes import NAMES, TABLE, TABLES
 from .oracle import Oracle
@@ -23,6 +24,8 @@ from .strangers import Stranger
 from .workers import Doom, FakeWorker
 
 STORY_EVENTS = 40
+_CHECKED_EVERY = 4
+"""Events from one look at all indexes of the cores to the next: it takes longer than an event."""
 
 _ADDRESS = re.compile(" object at 0x[0-9a-f]+")  # differs from run to run
 _CLIENTS_MAX = 5
@@ -50,7 +53,6 @@ class World:
         dice = Dice(seed)
         self.worker_type = worker_type
         self.agenda = Agenda()
-        self.oracle = Oracle()
         self.done: list[Action] = []  # that were done to it, the last one perhaps only waited for
         self.events = 0
         self.digest = 0  # of all events so far
@@ -67,6 +69,8 @@ class World:
         self.draining = False  # nothing is done to it any more
         self.broker: FakeBroker | None = None
         self._workers_wanted = 1 + dice.below(4)
+        self.journal = FakeJournal(self, Dice(~seed))
+        self.oracle = Oracle(self.journal.kept)
         self._table = TABLE  # of the nodes that are served
         self._generation = 0  # of them
         self._imports = 0  # generations so far
@@ -99,6 +103,8 @@ class World:
         assert self.oracle.untold() == [], "these calls never end"
         assert self.broker is not None
         self.broker.check_drained()
+        self.journal.check_drained()
+        self.oracle.check_kept()
         for client in [*self._clients, *self._gone]:
             client.check_drained()
         for stranger in self._strangers:
@@ -139,10 +145,12 @@ class World:
         self._check()
 
     def _check(self) -> None:
+        indexes = self.events % _CHECKED_EVERY == 0
         if self.broker is not None:
-            self.broker.check()
-        for client in self._clients:
-            client.check()
+            self.broker.check(indexes=indexes)
+        if indexes:
+            for client in self._clients:
+                client.check()
 
     # --- what others ask of it ------------------------------------------------------------------
 
@@ -231,6 +239,7 @@ class World:
     def _start_broker(self) -> None:
         self._epochs += 1
         self.broker = FakeBroker(self, self._epochs, self._table, self._generation)
+        self.journal.serve(self.broker)
         for _ in range(self._workers_wanted):
             self._start_worker()
 
@@ -350,6 +359,14 @@ class World:
             for _ in range(self._workers_wanted):  # some may have ended before
                 self._replace(broker)
 
+    def on_journal_wanted(self, broker: FakeBroker) -> None:
+        """Have the supervisor open the journal."""
+        if broker is self.broker:
+            self.journal.wanted()
+
+    def _journal(self, dice: Dice) -> None:
+        self.journal.suffer(dice)
+
     def _drain(self, dice: Dice) -> None:
         """Have the broker end when all that is open has ended."""
         if self.broker is not None:
@@ -362,6 +379,8 @@ class World:
 
     def _end_drained(self, broker: FakeBroker) -> None:
         if broker is self.broker:
+            if not self.journal.is_absent:
+                self.oracle.check_kept()
             self._restart(Dice(self.seed + self._epochs))
 
     def _restart(self, dice: Dice) -> None:
@@ -371,6 +390,7 @@ class World:
         self.log("broker dies")
         self.broker.alive = False
         self.broker = None
+        self.oracle.forget_batched()
         for worker in list(self.workers.values()):
             worker.die()
         self.workers.clear()
@@ -402,6 +422,7 @@ _ACTS: dict[str, Callable[[World, Dice], None]] = {
     "misfit": World._misfit,
     "retire": World._retire,
     "reload": World._reload,
+    "journal": World._journal,
     "restart": World._restart,
     "drain": World._drain,
 }

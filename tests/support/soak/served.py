@@ -38,6 +38,7 @@ _SERVE = (
     "sys.exit(main())\n"
 )
 
+_OF_PROCESS = re.compile(r"^/proc/\d+/")  # which have other numbers after a restart
 _LOGGED = re.compile(r"[A-Z]+ pronghorn|Traceback")
 _ALARM = re.compile(r"(ERROR|CRITICAL) |Traceback")
 _KILLED = re.compile(r"the (broker|template) ended with signal 9 \(SIGKILL\)")  # by us
@@ -233,9 +234,10 @@ def _held(pid: int) -> Counter[str]:
     folder = f"/proc/{pid}/fd"
     for name in os.listdir(folder):
         try:
-            held[os.readlink(f"{folder}/{name}").partition(":[")[0]] += 1
+            kind = os.readlink(f"{folder}/{name}").partition(":[")[0]
         except FileNotFoundError:  # closed just now
             continue
+        held[_OF_PROCESS.sub("/proc/PID/", kind)] += 1
     held["thread"] = len(os.listdir(f"/proc/{pid}/task"))
     return held
 
