@@ -50,6 +50,7 @@ from .wire.errors import (
 from .wire.link import (
     CODEC_JSON,
     CODEC_MSGPACK,
+    AskAlive,
     CancelRun,
     NestedDone,
     NestedFailed,
@@ -360,6 +361,10 @@ class Lifecycle:
             if placement.looks:
                 self.commands += [Look(worker.id, worker.given) for worker in placement.looks]
                 placement.looks.clear()
+            if placement.asked:
+                for worker in placement.asked:
+                    self.tell(worker, AskAlive())
+                placement.asked.clear()
 
     def check_invariants(self) -> None:
         """Check what is known of the calls of nodes; for tests, after the other indexes' checks."""

@@ -91,6 +91,9 @@ class Placement:
         # Those that get nothing quick but from one room, until the next `keep_none`.
         self.kept: list[Worker] = []
         self.looks: list[Worker] = []  # those of whom the supervisor is to be told
+        # Those found blocked, who are to be asked: they hold only what runs beside others, so they
+        # may begin it all and have nothing to say for long; of what is inline there are last words.
+        self.asked: list[Worker] = []
         self._idle: list[Worker] = []  # no inline request and a free slot; last in, first out
         self._rotation: deque[Worker] = deque()  # may have room for quick ones; checked when used
         self._tokens = 0  # the token given out last
@@ -410,6 +413,8 @@ class Placement:
         worker.check_at = inf
         if not worker.stalled and _not_begun(worker):
             self.block(worker)
+            if len(worker.held) == worker.concurrent_count:
+                self.asked.append(worker)
 
     def _file(self, worker: Worker) -> None:
         """Put a worker where it belongs after a change."""

@@ -22,6 +22,7 @@ from .wire.errors import WorkerLostError
 from .wire.items import Mark, collect
 from .wire.link import (
     CODEC_JSON,
+    Alive,
     CancelNested,
     ChunkDone,
     Done,
@@ -58,6 +59,7 @@ class Workers:
             Progressed: parts.on_progressed,
             Emitted: parts.on_emitted,
             Ready: self._on_ready,
+            Alive: self._on_alive,
         }
 
     def on_starting(self, event: WorkerStarting, now: float) -> None:
@@ -165,6 +167,9 @@ class Workers:
 
     def _on_cancel_nested(self, worker: Worker, message: CancelNested, event: WorkerSent) -> None:
         self._nested.on_cancel(worker, message)
+
+    def _on_alive(self, worker: Worker, message: Alive, event: WorkerSent) -> None:
+        """Do nothing more: `on_sent` has noticed that it is not blocked."""
 
     def _on_ready(self, worker: Worker, message: Ready, event: WorkerSent) -> None:
         worker.pid = message.pid

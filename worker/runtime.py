@@ -31,6 +31,8 @@ from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails, PronghornError
 from pronghorn.broker.wire.link import (
     READ_BYTES_MIN,
+    Alive,
+    AskAlive,
     Buffer,
     CancelRun,
     MoreCredit,
@@ -68,6 +70,9 @@ _log = logging.getLogger(__name__)
 
 _THREADS = CONCURRENT_ITEMS  # of thread=True nodes, made as needed; no request waits for one
 _TURN_NS = 1_000_000  # run time of inline nodes after which waiting coroutines get their turn
+
+# What waits in a worker that waits for a call of its node: it can't begin anything meanwhile.
+_TAKES_ITS_TURN = (RunCall, RunChunk, Stop, AskAlive)
 
 
 class WorkerRuntime:
@@ -275,7 +280,7 @@ class WorkerRuntime:
                 data = b""
             self._read_bytes = next_read_bytes(self._read_bytes, len(data))
             for message, buffers in self._reader.feed(data):
-                if isinstance(message, (RunCall, RunChunk, Stop)) or self._is_early(message):
+                if isinstance(message, _TAKES_ITS_TURN) or self._is_early(message):
                     self._queue.append((message, buffers))
                 else:
                     self._handle(message, buffers)
@@ -338,6 +343,8 @@ class WorkerRuntime:
             self._take_credit(message)
         elif isinstance(message, TraceContext):
             self._traceparents[message.token] = message.traceparent
+        elif isinstance(message, AskAlive):
+            self._send(Alive())
         elif isinstance(message, Stop):
             self._core.stop()
             self._end_if_drained()

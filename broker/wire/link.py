@@ -116,6 +116,10 @@ class MoreCredit(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False)
     events: int
 
 
+class AskAlive(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Broker to worker, which seems to be blocked: say `Alive` after all that came before this."""
+
+
 class TraceContext(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
     """Broker to worker, right before the request with that token: the traceparent of its caller."""
 
@@ -207,6 +211,10 @@ class Progressed(msgspec.Struct, frozen=True, array_like=True, tag=25, gc=False)
     message: str
 
 
+class Alive(msgspec.Struct, frozen=True, array_like=True, tag=27):
+    """Worker to broker: it has come to an `AskAlive`; what it was given before it has begun."""
+
+
 class Emitted(msgspec.Struct, frozen=True, array_like=True, tag=26, gc=False):
     """Worker to broker: an event of a node, for a caller that takes them."""
 
@@ -225,6 +233,7 @@ ToWorker = (
     | RunHere
     | RunStream
     | MoreCredit
+    | AskAlive
     | TraceContext
 )
 ToBroker = (
@@ -238,6 +247,7 @@ ToBroker = (
     | Yielded
     | Progressed
     | Emitted
+    | Alive
 )
 
 encode_link = msgspec.msgpack.Encoder().encode

@@ -11,10 +11,12 @@ from pronghorn.broker.events import Assign, Command, Kill, PeerGone, Send, Worke
 from pronghorn.broker.lifecycle import Lifecycle
 from pronghorn.broker.requests import Session
 from pronghorn.broker.sessions import Sessions
-from pronghorn.broker.window import BUDGET_NS, LIGHT_BUDGET_NS, LIGHT_REQUESTS, LIGHT_S
+from pronghorn.broker.window import BUDGET_NS, LIGHT_BUDGET_NS, LIGHT_REQUESTS, LIGHT_S, STALL_S
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.limits import DEFAULT_LIMITS
 from pronghorn.broker.wire.link import (
+    Alive,
+    AskAlive,
     CancelRun,
     ChunkDone,
     Done,
@@ -39,6 +41,16 @@ def test_what_waits_is_cancelled_at_once(driver: Driver) -> None:
     assert driver.say(Cancel(5)) == [Send(PEER, cancelled(5, "m.add", "not_started"))]
     assert driver.core.statistics(driver.now).queued == 0
     assert driver.start_worker() == []
+
+
+def test_a_blocked_worker_is_asked_whether_it_is_still(serving: Driver) -> None:
+    """It had begun late, and then had nothing to say: it got nothing any more, for ever."""
+    sleeping = assigned(serving.say(Call(1, "m.sleep")))
+    (asked,) = serving.tick(serving.now + STALL_S)
+    assert asked == Assign(1, AskAlive())
+    assert serving.begin(sleeping)
+    assert serving.say(Call(2, "m.add")) == []
+    assert assigned(serving.work(Alive())).node == ADD
 
 
 def test_a_stranger_may_cancel_the_last_that_it_has_open(driver: Driver) -> None:

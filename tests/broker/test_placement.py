@@ -266,6 +266,7 @@ def test_a_worker_that_says_nothing_for_long_is_blocked(placement: Placement) ->
     check(placement, NOW + STALL_S)
     assert worker.stalled
     assert placement.stalled == {worker.id: worker}
+    assert placement.asked == []  # it will say that the quick ones have ended
     assert place(placement, request(QUICK)) is None
     assert place(placement, request(SLEEP)) is None
     assert placement.check_at == inf

@@ -91,3 +91,21 @@ def test_a_stopped_worker_is_killed_after_the_deadline(start: Start, fifo: Fifo)
         ends.wait(within_s=PATIENCE_S)
         assert monotonic() - begun < 4.0
     assert running.client.call("add", 1, 2, timeout_s=PATIENCE_S) == 3
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_held_up_and_has_nothing_to_say_gets_calls_again(
+    start: Start, fifo: Fifo
+) -> None:
+    """It has begun what it holds, late, and that waits for ever: its other calls waited with it."""
+    running = start()
+    (worker,) = running.tree.workers
+    os.kill(worker, signal.SIGSTOP)
+    waiting = running.client.submit("wait_forever", fifo.path)
+    end = monotonic() + PATIENCE_S
+    while not running.client.stats().workers[0].stalled:
+        assert monotonic() < end
+    os.kill(worker, signal.SIGCONT)
+    fifo.line()
+    assert running.client.call("add", 1, 2, timeout_s=PATIENCE_S) == 3
+    assert not waiting.done()

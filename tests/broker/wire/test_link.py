@@ -15,6 +15,8 @@ from pronghorn.broker.wire.link import (
     LENGTH,
     READ_BYTES_MAX,
     READ_BYTES_MIN,
+    Alive,
+    AskAlive,
     CancelNested,
     CancelRun,
     ChunkDone,
@@ -60,6 +62,7 @@ TO_WORKER: list[ToWorker] = [
     RunHere(4),
     RunStream(9, 3, 1, 0, Raw(b"\x80"), takes_parts=True, items=8, bytes=9000, events=5),
     MoreCredit(9, 4, 4500, 1),
+    AskAlive(),
 ]
 FAILURE = ItemFailure(1, "NODE_ERROR", "no", ErrorDetails(outcome="executed"))
 TO_BROKER: list[ToBroker] = [
@@ -73,6 +76,7 @@ TO_BROKER: list[ToBroker] = [
     Yielded(9, Raw(b"\x03")),
     Progressed(9, 1.0, 2.0, "half"),
     Emitted(9, "found", Raw(b"\x03")),
+    Alive(),
 ]
 
 frames = st.lists(st.binary(max_size=40), max_size=20)

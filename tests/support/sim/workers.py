@@ -17,6 +17,8 @@ from pronghorn.broker.wire.errors import ErrorDetails, NodeError
 from pronghorn.broker.wire.items import ItemResults
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
+    Alive,
+    AskAlive,
     CancelNested,
     CancelRun,
     ChunkDone,
@@ -179,7 +181,7 @@ class FakeWorker:
             self.say(Ready(self.id, 10_000 + self.id, digest))
 
     def _receive(self, message: ToWorker) -> None:
-        if self._waiting and not isinstance(message, RunCall | RunChunk | Stop):
+        if self._waiting and not isinstance(message, RunCall | RunChunk | Stop | AskAlive):
             self._handle(message)
         else:
             self._inbox.append(message)
@@ -211,6 +213,9 @@ class FakeWorker:
             return
         if isinstance(message, MoreCredit):
             self._take_credit(message)
+            return
+        if isinstance(message, AskAlive):
+            self.say(Alive())
             return
         assert isinstance(message, RunCall | RunChunk)
         if self._dies(Doom.BEFORE_CLAIM):
