@@ -129,8 +129,6 @@ class Lifecycle:
             taken = placement.take_back()
             self.count.taken_back += len(taken)
             self.put_back(taken, now)
-        if self.routes.gate_due <= now:
-            self.routes.gate_due = inf
         if placement.kept:
             placement.keep_none()
         if queue.length:
@@ -340,6 +338,8 @@ class Lifecycle:
 
     def on_tick(self, now: float) -> None:
         """Deal with all whose time has come."""
+        if self.routes.gate_due <= now:
+            self.routes.gate_due = inf  # `settle` looks again who may pass
         for request in self.deadlines.pop_due(now):
             if not request.ended:
                 self.give_up(request, DeadlineExceededError, "the deadline has passed", now)

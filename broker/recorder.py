@@ -34,17 +34,13 @@ class Recorder:
         self._clock_ns = 0  # nanoseconds since 1970 at the zero of the monotonic clock
         self._ended: list[tuple[Request, Result | Error, Sequence[bytes]]] = []  # to be recorded
         self._absent = ""  # why there is no journal; "": there is one, or another is being started
-        self.commands: list[Command] = []  # since the last `settle`
+        self._commands: list[Command] = []  # since the last `settle`
+        self.has_news = False  # whether `settle` has something to do
 
     @property
     def is_busy(self) -> bool:
         """Whether anything is to be kept yet, and can be."""
         return bool(self._ended) or (bool(self._backlog) and not self._absent)
-
-    @property
-    def has_news(self) -> bool:
-        """Whether `settle` has something to do."""
-        return bool(self._ended or self.commands)
 
     def standing(self, now: float) -> Standing:
         """Say what a new durable request meets."""
@@ -62,13 +58,15 @@ class Recorder:
         assert not isinstance(message, MapResult), "chunks are not recorded"
         request.keep.reply = reply
         self._ended.append((request, message, buffers))
+        self.has_news = True
 
     def settle(self, now: float) -> list[Command]:
         """Record what has ended, and return what is to be done."""
         ended, self._ended = self._ended, []
         for request, message, buffers in ended:
             self._record(request, message, buffers, now)
-        commands, self.commands = self.commands, []
+        commands, self._commands = self._commands, []
+        self.has_news = False
         return commands
 
     def give_up(self, request: Request) -> None:
@@ -85,7 +83,7 @@ class Recorder:
         if self._backlog is None:
             self._backlog = Backlog(generation_of(event.acknowledged))
         self._release(event.acknowledged)
-        self.commands += map(WriteRecord, self._backlog.unacknowledged())
+        self._command(*map(WriteRecord, self._backlog.unacknowledged()))
 
     def on_committed(self, event: JournalCommitted) -> None:
         """Send the replies that have waited for this."""
@@ -168,8 +166,12 @@ class Recorder:
         assert self._backlog is not None
         frames = [bytes(frame) for frame in frames_of(record, *buffers)]
         if self._is_connected:
-            self.commands.append(WriteRecord(frames))
+            self._command(WriteRecord(frames))
         return self._backlog.append(frames, now)
+
+    def _command(self, *commands: Command) -> None:
+        self._commands += commands
+        self.has_news = True
 
     def _wall_ns(self, at: float) -> int:
         """Return a time of the monotonic clock as nanoseconds since 1970."""
@@ -188,7 +190,7 @@ class Recorder:
         assert request.keep is not None
         reply, request.keep = request.keep.reply, None
         if reply is not None:
-            self.commands.append(reply)
+            self._command(reply)
 
     def _fail(
         self, request: Request, error: type[DeadlineExceededError | JournalError], why: str

@@ -19,9 +19,6 @@ from .wire.link import CODEC_JSON
 from .wire.messages import Result
 from .wire.statistics import Durations, Statistics, WorkerStatistics
 
-SAMPLED_TURNS = 64
-"""One of so many turns is measured: to look at the clock after each would cost a call 1 %."""
-
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -35,7 +32,7 @@ class Reporter:
         self._started_at = monotonic()
 
     def end_turn(self, begun: float) -> None:
-        """Measure a turn of the loop that ends now; for one of `SAMPLED_TURNS`."""
+        """Measure a turn of the loop that ends now; to be called for some of them."""
         self._turns.record(int((monotonic() - begun) * 1e9))
         self._core.step(begun)
 

@@ -51,8 +51,8 @@ from .memory import Memory, Pressure
 from .peers import Peers
 from .poller import Poller, nothing
 from .processes import allow_all_descriptors
-from .reporting import SAMPLED_TURNS, Reporter
-from .streams import Stream, Streams
+from .reporting import Reporter
+from .streams import Stream, Streams, Visitors
 from .wire.channel import GONE, ControlChannel
 from .wire.codec import encode_message
 from .wire.control import (
@@ -87,6 +87,8 @@ _TURN_S = 0.000_2
 """How long the broker takes in news before it acts on them, if more are there."""
 
 _TURNS_PER_LOOK = 16  # at the memory
+_LOOKS_PER_MEASURE = 4
+"""Of so many such turns one is measured: to look at the clock after each would cost a call 1 %."""
 _EXIT_MEMORY = 75  # sysexits.h: a temporary failure; another broker is started
 
 _GC_ALLOCATIONS = 50_000  # surplus of new containers before the collector looks at them
@@ -124,6 +126,7 @@ class BrokerServer:
         self._by_peer = self._streams.by_peer
         # Streams from which more was read than is taken in at once, by their peers.
         self._unfinished: dict[bytes, Stream] = {}
+        self._visitors = Visitors()
         try:
             self._peers = Peers(self._poller, self._on_process_ended)
             self._frontend = Frontend(config.limits, self._peers)
@@ -151,6 +154,7 @@ class BrokerServer:
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
         # number of a generation -> digest of its nodes, of the served one and those to come
         self._digests: dict[int, str] = {}
+        self._looks = 0
         self._stopping = False
         self._now = 0.0  # monotonic seconds at this turn's begin
         self.orphaned = False  # whether the supervisor went without a word
@@ -174,8 +178,7 @@ class BrokerServer:
         timeout: float | None = None
         due = inf  # when the core wants a tick
         unread = False  # whether clients' messages may wait
-        turns = 0  # since the memory was looked at
-        unmeasured = 0  # turns since one was measured
+        turns = 0  # since the last look around
         while not self._stopping:
             worked = False  # whether the core has news
             ready = poll(timeout, _EVENTS_PER_TURN)
@@ -186,7 +189,7 @@ class BrokerServer:
                     continue
                 handlers[fd]()
                 worked = True
-                if (passed := monotonic()) - now > _TURN_S:
+                if len(ready) > 1 and (passed := monotonic()) - now > _TURN_S:
                     self._now = now = passed
                     self._carry_out(core.settle(now))
             if self._unfinished:
@@ -197,17 +200,13 @@ class BrokerServer:
                 worked = True
             if worked:
                 self._carry_out(core.settle(now))
-            turns += 1
-            if turns == _TURNS_PER_LOOK:
-                turns = 0
-                self._look_at_memory()
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
             due = core.next_due()
-            unmeasured += 1
-            if unmeasured == SAMPLED_TURNS:
-                unmeasured = 0
-                self._reporter.end_turn(now)
+            turns += 1
+            if turns == _TURNS_PER_LOOK:
+                turns = 0
+                self._look_around(now)
             if unread or self._unfinished:
                 timeout = 0.0
             elif due == inf:
@@ -227,6 +226,13 @@ class BrokerServer:
         self._streams.close()  # last: a client that finds only the other socket uses that one
         self._poller.close()
         self._channel.close()
+
+    def _look_around(self, now: float) -> None:
+        """Measure now and then, at the end of a turn."""
+        self._looks += 1
+        if self._looks % _LOOKS_PER_MEASURE == 0:
+            self._reporter.end_turn(now)
+        self._look_at_memory()
 
     def _look_at_memory(self) -> None:
         pressure = self._memory.look(self._now)
@@ -255,6 +261,7 @@ class BrokerServer:
         """Take in one burst of clients' messages; returns whether more may wait."""
         frontend = self._frontend
         frontend.touched = False
+        self._visitors.heard_others(self._now)
         parse, handle, now = self._ingress.parse, self._core.handle, self._now
         messages = frontend.receive_burst()
         for frames in messages:
@@ -272,26 +279,34 @@ class BrokerServer:
 
     def _read_stream(self, stream: Stream) -> None:
         """Take in what one client on a stream has sent. Guarded by ``scripts/bench guard``."""
-        if stream.peer in self._unfinished:  # it has its turn in `_read_unfinished`
+        if stream.rest:  # it has its turn in `_read_unfinished`
             return
         handle, now = self._core.handle, self._now
+        if stream is not self._visitors.last:
+            self._visitors.heard(stream, now)
         for event in stream.receive():
             handle(event, now)
+        if stream.rest:
+            self._unfinished[stream.peer] = stream
         if not stream.alive:
             handle(self._drop(stream), now)
-        elif stream.has_rest:
-            self._unfinished[stream.peer] = stream
 
     def _read_unfinished(self) -> None:
         """Give each client that has sent much at once its turn."""
+        handle, now = self._core.handle, self._now
+        events_max = self._visitors.events_max(now)
         unfinished, self._unfinished = self._unfinished, {}
-        for stream in unfinished.values():
-            self._read_stream(stream)
+        for peer, stream in unfinished.items():
+            for event in stream.take(events_max):
+                handle(event, now)
+            if stream.rest:
+                self._unfinished[peer] = stream
 
     def _drop(self, stream: Stream) -> PeerGone:
         """Close a stream; returns the event that tells the core."""
         self._streams.drop(stream)
         self._unfinished.pop(stream.peer, None)
+        self._visitors.left(stream)
         self._egress.forget(stream.peer)
         return PeerGone(stream.peer)
 

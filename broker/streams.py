@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from struct import Struct as Layout
@@ -36,6 +37,13 @@ EVENTS_PER_VISIT = 16
 """Most requests of one client that are taken in before others get their turn: 0.2 ms of them. What
 else it has sent at once waits, parsed, for its next turn."""
 
+EVENTS_ALONE = 256
+"""The same of a client that is the only one: so many together cost a fifth less CPU time each
+(``scripts/bench guard``, "many"), and another one's first call waits up to 3 ms for them."""
+
+ALONE_S = 2.0
+"""A client is the only one when no other was heard for so long."""
+
 SLOW_PEERS_MAX = 10  # told of by `Streams.unread`
 
 _BACKLOG = 4096  # connects of that many clients at once do not have to wait
@@ -53,9 +61,9 @@ class Stream(FrameWriter):
         "_parser",
         "_reader",
         "_recv",
-        "_rest",
         "alive",
         "peer",
+        "rest",
         "waits_to_write",
     )
 
@@ -68,26 +76,19 @@ class Stream(FrameWriter):
         self._reader = FrameReader(limits.socket_message_bytes)
         self._parser = StreamParser(ingress, peer, limits)
         self._ask = READ_BYTES_MIN  # how much is read at once: little, unless frames are large
-        self._rest: Sequence[Event] = ()  # parsed, and not taken in yet
+        self.rest: Sequence[Event] = ()  # parsed, and not taken in yet
 
     def fileno(self) -> int:
         """Return the descriptor to poll."""
         return self._socket.fileno()
 
-    @property
-    def has_rest(self) -> bool:
-        """Whether `receive` has something to give without the socket being readable."""
-        return bool(self._rest)
-
     def receive(self) -> Sequence[Event]:
-        """Give up to `EVENTS_PER_VISIT` events; reads once and parses if there are none left.
+        """Read once and parse; gives up to `EVENTS_PER_VISIT` events, and keeps the `rest`.
 
-        `alive` tells whether there can be more.
+        To be called when there is none. `alive` tells whether there can be more.
         """
         if not self.alive:
             return ()
-        if self._rest:
-            return self._some(self._rest)
         try:
             data = self._recv(self._ask)
         except BlockingIOError:
@@ -104,7 +105,15 @@ class Stream(FrameWriter):
         except StreamError:
             self.alive = False
             return ()
-        return events if len(events) <= EVENTS_PER_VISIT else self._some(events)
+        if len(events) <= EVENTS_PER_VISIT:
+            return events
+        self.rest = events[EVENTS_PER_VISIT:]
+        return events[:EVENTS_PER_VISIT]
+
+    def take(self, most: int) -> Sequence[Event]:
+        """Give up to so many events of the `rest`."""
+        events, self.rest = self.rest[:most], self.rest[most:]
+        return events
 
     def seen(self) -> SlowPeer:
         """Tell whose connection this is, and how much of what is written to it is unread."""
@@ -114,12 +123,36 @@ class Stream(FrameWriter):
 
     def close(self) -> None:
         """Close the connection."""
-        self._rest = ()
+        self.rest = ()
         self._socket.close()
 
-    def _some(self, events: Sequence[Event]) -> Sequence[Event]:
-        self._rest = events[EVENTS_PER_VISIT:]
-        return events[:EVENTS_PER_VISIT]
+
+class Visitors:
+    """Tells how much of what a client has sent is taken in before others get their turn."""
+
+    __slots__ = ("_others_at", "last")
+
+    def __init__(self) -> None:
+        self.last: Stream | None = None  # who was heard last, as long as it is there
+        self._others_at = -inf  # when somebody was heard after another
+
+    def heard(self, stream: Stream, now: float) -> None:
+        """Note that a client is heard who is not the `last` one."""
+        self._others_at = -inf if self.last is None else now
+        self.last = stream
+
+    def heard_others(self, now: float) -> None:
+        """Note that clients are heard who have no streams."""
+        self._others_at = now
+
+    def left(self, stream: Stream) -> None:
+        """Note that a client is gone."""
+        if stream is self.last:
+            self.last = None
+
+    def events_max(self, now: float) -> int:
+        """Tell how much of one client's is taken in at once."""
+        return EVENTS_ALONE if now - self._others_at > ALONE_S else EVENTS_PER_VISIT
 
 
 class Listener:

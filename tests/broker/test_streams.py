@@ -19,7 +19,15 @@ from trees import PATIENCE_S
 from pronghorn.broker.events import Event, Malformed, Probed, Received
 from pronghorn.broker.ingress import Ingress
 from pronghorn.broker.poller import Poller
-from pronghorn.broker.streams import EVENTS_PER_VISIT, Listener, Stream, Streams
+from pronghorn.broker.streams import (
+    ALONE_S,
+    EVENTS_ALONE,
+    EVENTS_PER_VISIT,
+    Listener,
+    Stream,
+    Streams,
+    Visitors,
+)
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, KIB, MIB, Limits
 from pronghorn.broker.wire.link import FrameReader
@@ -79,22 +87,23 @@ class Broker:
         )
 
     def read(self, stream: Stream) -> None:
+        if stream.rest:
+            return
         self.events += stream.receive()
         if not stream.alive:
             self.gone.append(stream)
             self.streams.drop(stream)
 
     def turn(self) -> None:
-        rests = [stream for stream in self.streams.by_peer.values() if stream.has_rest]
+        rests = [stream for stream in self.streams.by_peer.values() if stream.rest]
         for fd, _ in self.poller.poll(0, 64):
             self.poller.handlers[fd]()
         for stream in rests:
-            if stream.has_rest:
-                self.read(stream)
+            self.events += stream.take(EVENTS_PER_VISIT)
 
     def turn_until(self, condition: Callable[[], object]) -> None:
         while not condition():
-            rest = any(stream.has_rest for stream in self.streams.by_peer.values())
+            rest = any(stream.rest for stream in self.streams.by_peer.values())
             assert rest or self.poller.poll(PATIENCE_S, 1), "nothing happens"
             self.turn()
 
@@ -272,10 +281,29 @@ def test_what_comes_at_once_is_given_in_parts_and_in_order(broker: Broker) -> No
     client.send(bundle, encode([35, count, "add"]))
     broker.turn_until(lambda: broker.events)
     assert len(broker.events) == EVENTS_PER_VISIT
-    assert stream.has_rest
-    broker.turn_until(lambda: not stream.has_rest)
+    assert stream.rest
+    broker.turn_until(lambda: not stream.rest)
     broker.turn_until(lambda: len(broker.events) == count + 1)
     assert received(broker.events) == list(range(count + 1))
+
+
+def test_more_is_taken_in_of_a_client_that_is_alone(broker: Broker) -> None:
+    (_, one), (_, two) = broker.client(), broker.client()
+    visitors = Visitors()
+    visitors.heard(one, 1000.0)
+    assert visitors.events_max(1000.0) == EVENTS_ALONE  # nobody else was ever heard
+    visitors.heard(two, 1001.0)
+    assert visitors.events_max(1001.0 + ALONE_S) == EVENTS_PER_VISIT
+    assert visitors.events_max(1001.1 + ALONE_S) == EVENTS_ALONE
+    visitors.heard(one, 1002.0)
+    assert visitors.events_max(1002.0) == EVENTS_PER_VISIT
+    visitors.left(two)
+    assert visitors.events_max(1002.0) == EVENTS_PER_VISIT
+    visitors.left(one)
+    visitors.heard(two, 1002.0)
+    assert visitors.events_max(1002.0) == EVENTS_ALONE
+    visitors.heard_others(1002.0)
+    assert visitors.events_max(1002.0) == EVENTS_PER_VISIT
 
 
 @pytest.mark.parametrize("unread", [False, True])
