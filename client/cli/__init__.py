@@ -1,8 +1,9 @@
 """The command line ``pronghorn``: serve nodes, call them, look at a broker.
 
 What a program needs to know of it is in `status` (exit codes), `arguments` (how values are written)
-and `output` (what goes where). Each command's work is in a module of its own, imported when that
-command runs: help needs typer and nothing of ours.
+and `output` (what goes where). The commands' arguments and options are in the modules ``…_app``,
+which `app` puts together. Each command's work is in a module of its own, imported when that command
+runs: help needs typer and nothing of ours.
 """
 
 import signal

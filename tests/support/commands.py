@@ -109,6 +109,20 @@ async def linger(told: str) -> None:
 '''
 
 
+HEAVY = (
+    *("jinja2", "yaml", "zmq", "lmdb", "asyncio", "uvloop", "rich"),
+    *("pronghorn.broker.journal", "pronghorn.client.sync", "pronghorn.client.launch"),
+)
+"""What neither help nor a usage error may wait for."""
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """Return the names of all modules that a command imports."""
+    command = [sys.executable, "-X", "importtime", *COMMAND[1:], *arguments]
+    traced = subprocess.run(command, capture_output=True, text=True).stderr
+    return {line.rpartition("|")[2].strip() for line in traced.splitlines()}
+
+
 class Done(NamedTuple):
     """What a command has done."""
 
@@ -152,6 +166,21 @@ class Commands:
             timeout=TIMEOUT_S,
         )
         return Done(done.returncode, done.stdout or b"", done.stderr.decode())
+
+    def shows_help(self, *words: str) -> str:
+        """Check that a command has help, and ``--json`` as each has; return what it shows."""
+        shown = self(*words, "--help")
+        assert shown.status == 0
+        assert "--json" in shown.output
+        return shown.output
+
+    def refuses(self, *arguments: str) -> str:
+        """Check that arguments are wrong usage, told without a result; return what is told."""
+        done = self(*arguments)
+        assert (done.status, done.output) == (2, "")
+        assert "Usage: pronghorn" in done.errors
+        assert "Traceback" not in done.errors
+        return done.errors
 
     @contextlib.contextmanager
     def start(self, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
