@@ -13,21 +13,20 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from copy import copy
 from time import monotonic, monotonic_ns
-from types import EllipsisType, TracebackType
+from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
-from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.statistics import STATS, Statistics
 from pronghorn.broker.wire.values import NodeDescription
 
 from .admin import AsyncAdmin
 from .aioremote import AsyncRemoteTransport
+from .base import BaseClient
 from .inbox import OnEvent
 from .invocation import (
     LIST_NODES,
@@ -46,7 +45,7 @@ from .invocation import (
 )
 from .mapping import Chunk, MapPlan
 from .spans import spans_in_use
-from .stopwatch import Extras, Stopwatch, Traced, with_options
+from .stopwatch import Extras, Stopwatch, Traced
 from .streaming import AsyncArrivals, AsyncOpen, AsyncStream, call_telling_async
 from .transport import AsyncTransport
 
@@ -54,7 +53,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class AsyncClient:
+class AsyncClient(BaseClient):
     """A client of one broker, for one event loop.
 
     Connects when it is first used, or by ``async with``. Many calls may be open at once; those made
@@ -66,54 +65,9 @@ class AsyncClient:
         connect_timeout_s: How long to wait for a broker to answer.
     """
 
-    _timeout_s: float | None = None  # of calls that are given none
-    _extras: Extras | None = None  # of all calls
-
     def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
         self.endpoint = endpoint or default_endpoint()
         self._transport: AsyncTransport = AsyncRemoteTransport(self.endpoint, connect_timeout_s)
-
-    def within(
-        self,
-        timeout_s: float | EllipsisType | None = ...,
-        *,
-        priority: int | EllipsisType | None = ...,
-        affinity: str | EllipsisType | None = ...,
-        traceparent: str | EllipsisType | None = ...,
-        durability: Durability | EllipsisType | None = ...,
-    ) -> Self:
-        """Return this client, its connections shared, with options for all that it calls and maps.
-
-        ``client.within(2.0).call(add, 1, 2)`` keeps the types of a call by function, to which a
-        type checker lets nobody add ``timeout_s``. What is not given stays as it is.
-
-        Args:
-            timeout_s: For calls that are given none; `None` for no limit.
-            priority: 0 to 3: those of a lower number are begun first, but none waits for ever: each
-                second a band that waits for its turn moves up by one. 1 by default; nodes hand it
-                on to those they call.
-            affinity: A key: calls of the same one go to the same worker, while it lives.
-            traceparent: Of the W3C trace that the calls are part of, as the header of that name has
-                it, handed to the nodes. As that is what others have sent, a malformed one is
-                ignored, by the broker.
-            durability: ``"batched"`` or ``"sync"`` for calls that the broker's journal records:
-                ``sync`` answers when the record is kept, whatever dies then; ``batched`` at once,
-                and the record is kept some milliseconds later. ``"none"``, the default: no record.
-
-        Raises:
-            InvalidArgumentError: One of them makes no sense.
-        """
-        client = copy(self)
-        if timeout_s is not ...:
-            client._timeout_s = timeout_s
-        client._extras = with_options(
-            self._extras,
-            priority=priority,
-            affinity=affinity,
-            traceparent=traceparent,
-            durability=durability,
-        )
-        return client
 
     @overload
     async def call(
@@ -264,11 +218,8 @@ class AsyncClient:
         Raises:
             PronghornError: The call has failed; in the iterator, behind the parts before that.
         """
-        target = target_of(node)
-        timeout_s, params = take_options(target, kwargs, self._timeout_s)
-        on_event = take_on_event(target, kwargs)
-        encoded = encode_arguments(target, args, kwargs, params)
-        timeout_ms, extras, spans = timeout_ms_of(timeout_s), self._extras, spans_in_use()
+        target, encoded, timeout_ms, on_event = self._prepare(node, args, kwargs)
+        extras, spans = self._extras, spans_in_use()
         if spans is None:
             opener = self._opener(target, encoded, timeout_ms, on_event, extras, parts=True)
             return AsyncStream(target, opener)
@@ -305,14 +256,9 @@ class AsyncClient:
             PronghornError: That of the first failed item, unless `return_exceptions`.
         """
         target = target_of(node)
-        plan = MapPlan(
-            target.name,
-            items,
-            ordered=ordered,
-            chunk_size=chunk_size,
-            result_type=target.result_type,
+        plan, timeout_ms = self._plan(
+            target, items, ordered=ordered, chunk_size=chunk_size, timeout_s=timeout_s
         )
-        timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
 
         def made(extras: Extras | None) -> AsyncGenerator[Any, None]:
             return _results(

@@ -13,20 +13,19 @@ from collections.abc import (
     Mapping,
 )
 from concurrent.futures import Executor, Future
-from copy import copy
 from time import monotonic, monotonic_ns
-from types import EllipsisType, TracebackType
+from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
-from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.statistics import STATS, Statistics
 from pronghorn.broker.wire.values import NodeDescription
 
 from .admin import Admin
+from .base import BaseClient
 from .executor import NodeExecutor
 from .inbox import OnEvent
 from .invocation import (
@@ -44,10 +43,10 @@ from .invocation import (
     target_of,
     timeout_ms_of,
 )
-from .mapping import MapPlan, Results
+from .mapping import Results
 from .remote import RemoteTransport
 from .spans import spans_in_use
-from .stopwatch import Extras, Stopwatch, Traced, with_options
+from .stopwatch import Extras, Stopwatch, Traced
 from .streaming import Arrivals, Open, Stream, call_telling
 from .transport import Transport
 
@@ -55,7 +54,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Client:
+class Client(BaseClient):
     """A client of one broker, for any number of threads.
 
     `call` blocks on a connection of the calling thread; the first `submit` or `executor` starts the
@@ -68,54 +67,14 @@ class Client:
         connect_timeout_s: How long to wait for a broker to answer.
     """
 
-    _timeout_s: float | None = None  # of calls that are given none
-    _extras: Extras | None = None  # of all calls
     _origin: "Client | None" = None  # what `within` was asked of: its pool closes it
 
     def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
         self.endpoint = endpoint or default_endpoint()
         self._transport: Transport = RemoteTransport(self.endpoint, connect_timeout_s)
 
-    def within(
-        self,
-        timeout_s: float | EllipsisType | None = ...,
-        *,
-        priority: int | EllipsisType | None = ...,
-        affinity: str | EllipsisType | None = ...,
-        traceparent: str | EllipsisType | None = ...,
-        durability: Durability | EllipsisType | None = ...,
-    ) -> Self:
-        """Return this client, its connections shared, with options for all that it calls and maps.
-
-        ``client.within(2.0).call(add, 1, 2)`` keeps the types of a call by function, to which a
-        type checker lets nobody add ``timeout_s``. What is not given stays as it is.
-
-        Args:
-            timeout_s: For calls that are given none; `None` for no limit.
-            priority: 0 to 3: those of a lower number are begun first, but none waits for ever: each
-                second a band that waits for its turn moves up by one. 1 by default; nodes hand it
-                on to those they call.
-            affinity: A key: calls of the same one go to the same worker, while it lives.
-            traceparent: Of the W3C trace that the calls are part of, as the header of that name has
-                it, handed to the nodes. As that is what others have sent, a malformed one is
-                ignored, by the broker.
-            durability: ``"batched"`` or ``"sync"`` for calls that the broker's journal records:
-                ``sync`` answers when the record is kept, whatever dies then; ``batched`` at once,
-                and the record is kept some milliseconds later. ``"none"``, the default: no record.
-
-        Raises:
-            InvalidArgumentError: One of them makes no sense.
-        """
-        client = copy(self)
-        if timeout_s is not ...:
-            client._timeout_s = timeout_s
-        client._extras = with_options(
-            self._extras,
-            priority=priority,
-            affinity=affinity,
-            traceparent=traceparent,
-            durability=durability,
-        )
+    def _copied(self) -> Self:
+        client = super()._copied()
         client._origin = self
         return client
 
@@ -306,11 +265,8 @@ class Client:
         Raises:
             PronghornError: The call has failed; in the iterator, behind the parts before that.
         """
-        target = target_of(node)
-        timeout_s, params = take_options(target, kwargs, self._timeout_s)
-        on_event = take_on_event(target, kwargs)
-        encoded = encode_arguments(target, args, kwargs, params)
-        timeout_ms, extras, spans = timeout_ms_of(timeout_s), self._extras, spans_in_use()
+        target, encoded, timeout_ms, on_event = self._prepare(node, args, kwargs)
+        extras, spans = self._extras, spans_in_use()
         if spans is None:
             opener = self._opener(target, encoded, timeout_ms, on_event, extras, parts=True)
             return Stream(target, opener)
@@ -346,14 +302,9 @@ class Client:
             PronghornError: That of the first failed item, unless `return_exceptions`.
         """
         target = target_of(node)
-        plan = MapPlan(
-            target.name,
-            items,
-            ordered=ordered,
-            chunk_size=chunk_size,
-            result_type=target.result_type,
+        plan, timeout_ms = self._plan(
+            target, items, ordered=ordered, chunk_size=chunk_size, timeout_s=timeout_s
         )
-        timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
 
         def made(extras: Extras | None) -> Iterator[Any]:
             results = self._transport.map(plan, timeout_ms, extras)

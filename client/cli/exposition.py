@@ -7,10 +7,10 @@ nothing is estimated on the way.
 Mirror: tests/client/cli/test_exposition.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
-from pronghorn.broker.wire.statistics import Durations, Statistics
+from pronghorn.broker.wire.statistics import Durations, NodeStatistics, Statistics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,6 +32,17 @@ _COUNTERS: Final = {
     "returned": ("requests_returned", "Calls of nodes left to their callers' workers to run."),
 }
 """Name in the statistics -> name here, help. ``refused`` is told by reason instead."""
+
+_NODE_GAUGES: Final[tuple[tuple[str, str, Callable[[NodeStatistics], int]], ...]] = (
+    ("queued", "Requests of the node that wait for a worker.", lambda node: node.queued),
+    ("held", "Requests of the node that workers hold.", lambda node: node.held),
+    ("quarantined", "Whether the node is in quarantine.", lambda node: int(node.quarantined)),
+)
+_NODE_HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[NodeStatistics], Durations]], ...]] = (
+    ("run", "Run times of calls and items that ended with a result.", lambda node: node.run),
+    ("queue", "How long requests waited for a worker.", lambda node: node.queue),
+)
+"""Name here, help, and what the value is."""
 
 Labels = Mapping[str, str]
 
@@ -131,31 +142,12 @@ def _of_nodes(page: _Page, statistics: Statistics) -> None:
             for code, count in node.errors.items()
         ],
     )
-    page.gauge(
-        "pronghorn_node_queued",
-        "Requests of the node that wait for a worker.",
-        [(labels, node.queued) for labels, node in nodes],
-    )
-    page.gauge(
-        "pronghorn_node_held",
-        "Requests of the node that workers hold.",
-        [(labels, node.held) for labels, node in nodes],
-    )
-    page.gauge(
-        "pronghorn_node_quarantined",
-        "Whether the node is in quarantine.",
-        [(labels, int(node.quarantined)) for labels, node in nodes],
-    )
-    page.histogram(
-        "pronghorn_node_run_seconds",
-        "Run times of calls and items that ended with a result.",
-        [(labels, node.run) for labels, node in nodes],
-    )
-    page.histogram(
-        "pronghorn_node_queue_seconds",
-        "How long requests waited for a worker.",
-        [(labels, node.queue) for labels, node in nodes],
-    )
+    for name, text, value in _NODE_GAUGES:
+        values = [(labels, value(node)) for labels, node in nodes]
+        page.gauge(f"pronghorn_node_{name}", text, values)
+    for name, text, times in _NODE_HISTOGRAMS:
+        durations = [(labels, times(node)) for labels, node in nodes]
+        page.histogram(f"pronghorn_node_{name}_seconds", text, durations)
 
 
 def _of_workers(page: _Page, statistics: Statistics) -> None:
