@@ -25,9 +25,10 @@ from .dispatch import DispatchTable
 from .failures import format_traceback
 from .lifecycle import StartHookError
 from .loader import load
+from .local_aio import LocalAsyncTransport
 from .local_host import LocalHost
 from .local_nested import LocalCalls
-from .local_requests import LocalAsyncTransport, LocalTransport
+from .local_transport import LocalTransport
 
 ENDPOINT = "local:"
 """Stands for the endpoint of a pool that has none."""

@@ -10,8 +10,9 @@ from pronghorn.client.invocation import result_of
 from pronghorn.client.stopwatch import Extras
 
 from .context import Context, NodeLike
+from .local_aio import LocalAsyncTransport
 from .local_host import LocalHost
-from .local_requests import LocalAsyncTransport, LocalTransport
+from .local_transport import LocalTransport
 from .nested import Arguments, check_depth, left_ms, prepared, refuse_in_loop
 
 

@@ -1,54 +1,37 @@
-"""The transports of an in-process pool's clients: requests run where they are made.
+"""Requests of an in-process pool's clients: how they are run, and ended at their deadlines.
+
+The transports that make them, `local_transport` and `local_aio`, have this in common.
 
 Mirror: tests/worker/test_local.py.
 """
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 
 from pronghorn.broker.wire.errors import (
-    BrokerLostError,
     DeadlineExceededError,
     ErrorDetails,
-    InvalidArgumentError,
     JournalError,
     Outcome,
     PronghornError,
 )
 from pronghorn.broker.wire.link import ChunkDone, Done, Failed, RunCall, RunChunk
 from pronghorn.broker.wire.messages import Error, MapResult, Result
-from pronghorn.broker.wire.statistics import STATS
 from pronghorn.broker.wire.traceparent import well_formed
 from pronghorn.client.connection import closed_error
 from pronghorn.client.inbox import OnEvent
-from pronghorn.client.invocation import Params, Target, refused, result_of
-from pronghorn.client.mapping import MapPlan, Results
+from pronghorn.client.invocation import refused
 from pronghorn.client.stopwatch import Extras
-from pronghorn.client.streaming import call_telling
 from pronghorn.client.transport import Answer
 
 from .context import Context
 from .dispatch import Entry
 from .execution import Execution, Word, failed
 from .local_host import LocalHost, NodeTask
-from .local_streams import (
-    LocalArrivals,
-    LocalAsyncArrivals,
-    LocalChannel,
-    Parts,
-    ThreadSteps,
-    as_stream,
-    no_generator,
-    put_into,
-    raise_told,
-)
+from .local_streams import LocalChannel, Parts, ThreadSteps, as_stream, no_generator, put_into
 from .loops import outside_loop
 from .streaming import AsyncSteps, Steps
 
@@ -57,7 +40,7 @@ AnyWord = TypeVar("AnyWord")
 _NO_JOURNAL = "an in-process pool has no journal: use a Pool with data=..."
 
 
-class _Requests:
+class LocalRequests:
     """The requests of one client."""
 
     def __init__(self, host: LocalHost) -> None:
@@ -85,14 +68,14 @@ class _Requests:
         context: Context | None = None,
         extras: Extras | None = None,
     ) -> Answer:
-        due = _due(message)
+        due = due_of(message)
         context = context or self._context(entry, message, extras=extras)
         run = self._execution.collect if entry.streams else self._execution.call
         word = outside_loop(run, entry, message, buffers, context)
         return self._ended(entry, _unless_late(due, entry, word), extras)
 
     def _chunk(self, entry: Entry, message: RunChunk, extras: Extras | None) -> object:
-        due = _due(message)
+        due = due_of(message)
         context = self._context(entry, message, extras=extras)
         word = outside_loop(self._execution.chunk, entry, message, context)
         return self._ended(entry, _unless_late(due, entry, word))[0]
@@ -220,305 +203,15 @@ class _Requests:
         return self._host.execution
 
 
-class LocalTransport(_Requests):
-    """Runs requests in the calling thread; those of async nodes on the pool's loop."""
-
-    def connect(self) -> None:
-        """Refuse a pool that is closed; see `Transport` for this and the others."""
-        self._check_open()
-
-    def call(
-        self,
-        node: str,
-        params: Params,
-        timeout_ms: float | None,
-        depth: int = 0,
-        *,
-        extras: Extras | None = None,
-    ) -> Answer:
-        """Run a call."""
-        self._check_open()
-        if node == STATS:
-            return self._host.statistics.reply(), ()
-        try:
-            entry, message = self._host.message(node, params, timeout_ms, depth)
-        except InvalidArgumentError as error:
-            return refused(error), ()
-        buffers = _as_received(params[1])
-        if entry.kind == "async":
-            return self._host.loop().run(self._call_async(entry, message, buffers, extras=extras))
-        return self._call(entry, message, buffers, extras=extras)
-
-    def submit(
-        self,
-        target: Target,
-        params: Params,
-        timeout_ms: float | None,
-        on_event: OnEvent | None = None,
-        extras: Extras | None = None,
-    ) -> "Future[Any]":
-        """Run a call on the pool's loop or in one of its threads."""
-        self._check_open()
-        arguments = (target, params, timeout_ms, on_event, extras)
-        if self._host.is_async(target.name):
-            return self._host.loop().start(self._run_async(*arguments))
-        return self._host.threads().submit(self._run, *arguments)
-
-    def stream(
-        self,
-        node: str,
-        params: Params,
-        timeout_ms: float | None,
-        *,
-        parts: bool,
-        on_event: OnEvent | None,
-        extras: Extras | None = None,
-    ) -> LocalArrivals:
-        """Run a call step by step, as its parts are taken; or in one go for its events."""
-        self._check_open()
-        made: Parts = deque()
-        try:
-            entry, message = self._host.message(node, params, timeout_ms)
-        except InvalidArgumentError as error:
-            refusal = refused(error)
-            return LocalArrivals(lambda: (refusal, ()), _nothing, made, None)
-        context = self._context(entry, message, on_event, extras=extras)
-        channel = channel_of(context)
-        buffers = _as_received(params[1])
-        if not parts:
-            whole = partial(self._whole, entry, message, buffers, context)
-            return LocalArrivals(whole, _nothing, made, channel)
-        steps = self._steps(entry, message, buffers, context, made)
-        if isinstance(steps, Error):
-            end: Answer = (steps, ())
-            return LocalArrivals(lambda: end, _nothing, made, None)
-        due = _due(message)
-        step: Callable[[], Answer | None]
-        close: Callable[[], None]
-        if isinstance(steps, Steps):
-            step, close = partial(self._step, entry, due, steps), steps.close
-        else:
-            step = partial(self._step_on_loop, entry, message, due, steps, context)
-            close = partial(self._close_on_loop, steps)
-        return LocalArrivals(step, partial(_cancel, context, close), made, channel)
-
-    def _whole(
-        self,
-        entry: Entry,
-        message: RunCall,
-        buffers: Sequence[bytes],
-        context: Context | None,
-    ) -> Answer:
-        if entry.kind == "async":
-            return self._host.loop().run(self._call_async(entry, message, buffers, context))
-        return self._call(entry, message, buffers, context)
-
-    def _step_on_loop(
-        self,
-        entry: Entry,
-        message: RunCall,
-        due: float | None,
-        steps: AsyncSteps,
-        context: Context | None,
-    ) -> Answer | None:
-        step = self._step_async(entry, message, due, steps, context)
-        return self._host.loop().run(step)
-
-    def _close_on_loop(self, steps: AsyncSteps) -> None:
-        with suppress(BrokerLostError):  # the pool is closed, and has ended it
-            self._host.loop().run(steps.close())
-
-    def map(
-        self, plan: MapPlan, timeout_ms: float | None, extras: Extras | None = None
-    ) -> Generator[Results, None, None]:
-        """Run the chunks of a plan one after the other."""
-        while not plan.finished:
-            for chunk in plan.next_chunks():
-                self._check_open()
-                plan.replied(chunk, self._run_chunk(plan.node, chunk.body, timeout_ms, extras))
-                yield from plan.results()
-            yield from plan.results()
-
-    def ping(self, timeout_s: float) -> float:
-        """Take no time."""
-        self._check_open()
-        return 0.0
-
-    def close(self) -> None:
-        """End the requests of this client."""
-        self._end()
-
-    def _run(
-        self,
-        target: Target,
-        params: Params,
-        timeout_ms: float | None,
-        on_event: OnEvent | None,
-        extras: Extras | None,
-    ) -> Any:
-        if on_event is None:
-            reply, buffers = self.call(target.name, params, timeout_ms, extras=extras)
-            return result_of(target, reply, buffers)
-        arrivals = self.stream(
-            target.name, params, timeout_ms, parts=False, on_event=on_event, extras=extras
-        )
-        return call_telling(target, lambda again: arrivals)
-
-    async def _run_async(
-        self,
-        target: Target,
-        params: Params,
-        timeout_ms: float | None,
-        on_event: OnEvent | None,
-        extras: Extras | None,
-    ) -> Any:
-        entry, message = self._host.message(target.name, params, timeout_ms)
-        context = self._context(entry, message, on_event, extras=extras)
-        received = _as_received(params[1])
-        reply, buffers = await self._call_async(entry, message, received, context)
-        raise_told(channel_of(context))
-        return result_of(target, reply, buffers)
-
-    def _run_chunk(
-        self, node: str, items: bytes, timeout_ms: float | None, extras: Extras | None
-    ) -> object:
-        try:
-            entry, message = self._host.chunk(node, items, timeout_ms)
-        except PronghornError as error:
-            return refused(error)
-        if entry.kind == "async":
-            return self._host.loop().run(self._chunk_async(entry, message, extras))
-        return self._chunk(entry, message, extras)
-
-
-class LocalAsyncTransport(_Requests):
-    """Runs requests on the calling loop; those of threaded nodes in threads."""
-
-    async def connect(self) -> None:
-        """Refuse a pool that is closed; see `AsyncTransport` for this and the others."""
-        self._check_open()
-
-    async def call(
-        self,
-        node: str,
-        params: Params,
-        timeout_ms: float | None,
-        depth: int = 0,
-        *,
-        extras: Extras | None = None,
-    ) -> Answer:
-        """Run a call."""
-        self._check_open()
-        if node == STATS:
-            return self._host.statistics.reply(), ()
-        entry, message = self._host.message(node, params, timeout_ms, depth)
-        buffers = _as_received(params[1])
-        if entry.kind == "async":
-            return await self._call_async(entry, message, buffers, extras=extras)
-        if entry.kind == "thread":
-            return await asyncio.to_thread(self._call, entry, message, buffers, extras=extras)
-        return self._call(entry, message, buffers, extras=extras)
-
-    async def stream(
-        self,
-        node: str,
-        params: Params,
-        timeout_ms: float | None,
-        *,
-        parts: bool,
-        on_event: OnEvent | None,
-        extras: Extras | None = None,
-    ) -> LocalAsyncArrivals:
-        """Run a call step by step, as its parts are taken; or in one go for its events."""
-        self._check_open()
-        entry, message = self._host.message(node, params, timeout_ms)
-        made: Parts = deque()
-        context = self._context(entry, message, on_event, extras=extras)
-        channel = channel_of(context)
-        buffers = _as_received(params[1])
-        if not parts:
-            whole = partial(self._whole, entry, message, buffers, context)
-            return LocalAsyncArrivals(whole, _nothing, made, channel)
-        steps = self._steps(entry, message, buffers, context, made)
-        if isinstance(steps, Error):
-            return LocalAsyncArrivals(partial(_ended, steps), _nothing, made, None)
-        due = _due(message)
-        step: Callable[[], Awaitable[Answer | None]]
-        close: Callable[[], None]
-        if isinstance(steps, AsyncSteps):
-            step = partial(self._step_async, entry, message, due, steps, context)
-            close = partial(self._close_soon, steps)
-        else:
-            threaded = ThreadSteps(steps)
-            in_thread = entry.kind == "thread"
-            step = partial(self._step_here, entry, due, threaded, in_thread=in_thread)
-            close = threaded.close
-        return LocalAsyncArrivals(step, partial(_cancel, context, close), made, channel)
-
-    async def _whole(
-        self,
-        entry: Entry,
-        message: RunCall,
-        buffers: Sequence[bytes],
-        context: Context | None,
-    ) -> Answer:
-        if entry.kind == "async":
-            return await self._call_async(entry, message, buffers, context)
-        if entry.kind == "thread":
-            return await asyncio.to_thread(self._call, entry, message, buffers, context)
-        return self._call(entry, message, buffers, context)
-
-    async def _step_here(
-        self, entry: Entry, due: float | None, steps: ThreadSteps, *, in_thread: bool
-    ) -> Answer | None:
-        if in_thread:
-            return await asyncio.to_thread(self._step, entry, due, steps)
-        return self._step(entry, due, steps)
-
-    def _close_soon(self, steps: AsyncSteps) -> None:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(steps.close())
-        self._host.tasks[task] = loop
-        task.add_done_callback(self._host.tasks.pop)
-
-    async def chunk(
-        self, node: str, items: bytes, timeout_ms: float | None, extras: Extras | None = None
-    ) -> object:
-        """Run a chunk of a map."""
-        self._check_open()
-        try:
-            entry, message = self._host.chunk(node, items, timeout_ms)
-        except PronghornError as error:
-            return refused(error)
-        if entry.kind == "async":
-            return await self._chunk_async(entry, message, extras)
-        if entry.kind == "thread":
-            return await asyncio.to_thread(self._chunk, entry, message, extras)
-        return self._chunk(entry, message, extras)
-
-    async def ping(self, timeout_s: float) -> float:
-        """Take no time."""
-        self._check_open()
-        return 0.0
-
-    async def close(self) -> None:
-        """End the requests of this client."""
-        self._end()
-
-
-def _nothing() -> None:
+def nothing() -> None:
     """Close what can't be closed: a call that runs in one go."""
 
 
-def _cancel(context: Context | None, close: Callable[[], None]) -> None:
+def cancel_and_close(context: Context | None, close: Callable[[], None]) -> None:
     """Close a generator that nobody reads any more."""
     if context is not None:
         context.mark_cancelled()
     close()
-
-
-async def _ended(reply: Error) -> Answer:
-    return reply, ()
 
 
 def channel_of(context: Context | None) -> LocalChannel | None:
@@ -543,7 +236,7 @@ def _to_reply(word: Word) -> Answer:
         case Failed():
             _raise_interrupt(message.details)
             reply = Error(message.token, message.code, message.message, message.details)
-    return reply, _as_received(buffers)
+    return reply, as_received(buffers)
 
 
 def _raise_interrupt(details: ErrorDetails) -> None:
@@ -565,10 +258,11 @@ def _late(entry: Entry, outcome: Outcome) -> DeadlineExceededError:
     return DeadlineExceededError(f"{entry.name}: the deadline has passed", details)
 
 
-def _due(message: RunCall | RunChunk) -> float | None:
+def due_of(message: RunCall | RunChunk) -> float | None:
+    """Tell when the time of a request is over, monotonic seconds; `None` if it has no limit."""
     return None if message.left_ms is None else monotonic() + message.left_ms / 1000
 
 
-def _as_received(buffers: Sequence[Any]) -> list[bytes]:
+def as_received(buffers: Sequence[Any]) -> list[bytes]:
     """Copy buffers, so that both sides have values of their own, as if they had travelled."""
     return [bytes(buffer) for buffer in buffers]

@@ -1,4 +1,4 @@
-"""Mirror of worker/local.py, local_host.py, local_requests.py: what is the in-process pool's own.
+"""Mirror of worker/local.py and local_host, _requests, _transport, _aio: what is only its own.
 
 What it has in common with `Pool` is in tests/client.
 """
