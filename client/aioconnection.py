@@ -17,8 +17,9 @@ from typing import Generic
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
 from pronghorn.broker.wire.link import Buffer
 
+from .completions import Completion
 from .connection import FRESH_S, closed_error, no_answer, unconnected
-from .core import ClientCore, Completion, Handle
+from .core import ClientCore, Handle
 from .inbox import Credit, Inbox
 from .sockets import RETRY_S, Attached, Sockets
 from .stopwatch import Extras

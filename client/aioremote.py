@@ -13,8 +13,8 @@ from pronghorn.broker.wire.messages import Part
 from pronghorn.broker.wire.version import CLIENT_NAME
 
 from .aioconnection import AsyncConnection
+from .completions import Completion
 from .connection import LATE_S, closed_error, late, unanswered
-from .core import Completion
 from .inbox import Inbox, OnEvent, told
 from .invocation import Params, check_pong, left_of, refused
 from .sockets import Sockets

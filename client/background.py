@@ -22,8 +22,8 @@ from pronghorn.broker.wire.messages import Part
 from pronghorn.broker.wire.version import CLIENT_NAME
 
 from .aioconnection import AsyncConnection
+from .completions import Completion
 from .connection import LATE_S, closed_error, late
-from .core import Completion
 from .inbox import Inbox, OnEvent, told
 from .invocation import REPEATS_MAX, Target, is_worth_repeating, left_of, result_of
 from .sockets import Sockets

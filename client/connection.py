@@ -28,7 +28,8 @@ from pronghorn.broker.wire.errors import (
 )
 from pronghorn.broker.wire.link import Buffer
 
-from .core import ClientCore, Completion, Reply
+from .completions import Completion, Reply
+from .core import ClientCore
 from .inbox import Credit, Inbox
 from .invocation import left_of, refused
 from .sockets import RETRY_S, Sockets

@@ -20,16 +20,8 @@ import msgspec
 from msgspec import Raw
 
 from pronghorn.broker.wire.codec import decode_reply, encode_message
-from pronghorn.broker.wire.errors import (
-    BrokerLostError,
-    CancelledError,
-    DeadlineExceededError,
-    ErrorDetails,
-    InvalidArgumentError,
-    Outcome,
-    PronghornError,
-)
-from pronghorn.broker.wire.limits import DEFAULT_LIMITS, KIB, Limits
+from pronghorn.broker.wire.errors import CancelledError, DeadlineExceededError
+from pronghorn.broker.wire.limits import DEFAULT_LIMITS, Limits
 from pronghorn.broker.wire.link import Buffer
 from pronghorn.broker.wire.messages import (
     NO_OPTIONS,
@@ -54,31 +46,19 @@ from pronghorn.broker.wire.messages import (
     Times,
     Welcome,
     WelcomeInfo,
-    bundle_requests,
 )
 from pronghorn.broker.wire.messages import Credit as CreditMessage
 
+from .bundling import bundled
+from .completions import Completion, lost_reply, too_large, unsent
 from .inbox import Credit, Inbox, News
 from .stopwatch import Extras, Stopwatch
 from .waiting import Waiting, WaitingRequest, hurried
 
 Handle = TypeVar("Handle")
 
-BUNDLED_BYTES_MAX = 4 * KIB
-"""Of a frame that is bundled: the copy of a larger one costs more than its own frame."""
-
 BUNDLE_REQUESTS = 128
 """Requests after which a message is full: the broker handles a message in one go."""
-
-Reply = Result | MapResult | Error | Pong
-
-
-class Completion(msgspec.Struct, Generic[Handle], frozen=True):
-    """The one end of a request."""
-
-    handle: Handle
-    reply: Reply
-    buffers: Sequence[bytes]
 
 
 class ClientCore(Generic[Handle]):
@@ -201,7 +181,7 @@ class ClientCore(Generic[Handle]):
             return None
         self._stopwatches.pop(request_id, None)
         error = CancelledError(f"{waiting.node}: the call was cancelled")
-        return _unsent(request_id, waiting, error)
+        return unsent(request_id, waiting, error)
 
     def expire(self, now: float) -> list[Completion[Handle]]:
         """End the requests that still wait here and whose time is over: they are not sent."""
@@ -209,7 +189,7 @@ class ClientCore(Generic[Handle]):
         for request_id, waiting in self._waiting.pop_overdue(now):
             why = f"{waiting.node}: the deadline has passed before it could be sent"
             self._stopwatches.pop(request_id, None)
-            completions.append(_unsent(request_id, waiting, DeadlineExceededError(why)))
+            completions.append(unsent(request_id, waiting, DeadlineExceededError(why)))
         return completions
 
     def next_due(self) -> float:
@@ -231,16 +211,7 @@ class ClientCore(Generic[Handle]):
         outgoing, self._outgoing = self._outgoing, []
         if len(outgoing) == 1 and isinstance(outgoing[0], bytes):
             return [outgoing[0]]
-        frames: list[Buffer] = []
-        plain: list[bytes] = []  # those that follow each other
-        for one in outgoing:
-            if isinstance(one, bytes) and len(one) <= BUNDLED_BYTES_MAX:
-                plain.append(one)
-                continue
-            frames += _bundled(plain)
-            plain = []
-            frames += [one] if isinstance(one, bytes) else one
-        return frames + _bundled(plain)
+        return bundled(outgoing)
 
     @property
     def has_outgoing(self) -> bool:
@@ -290,11 +261,11 @@ class ClientCore(Generic[Handle]):
         What was not sent yet is given up too, as ``not_started``; the caller may send it again.
         """
         completions = [
-            Completion(handle, _lost(request_id, why, "maybe_executed"), ())
+            Completion(handle, lost_reply(request_id, why, "maybe_executed"), ())
             for request_id, (handle, _) in self._pending.items()
         ]
         for request_id, waiting in self._waiting.requests.items():
-            reply = _lost(request_id, why, "not_started")
+            reply = lost_reply(request_id, why, "not_started")
             completions.append(Completion(waiting.handle, reply, ()))
         self._inboxes.clear()
         self._pending.clear()
@@ -368,7 +339,7 @@ class ClientCore(Generic[Handle]):
         limits = self.limits
         if size > limits.request_bytes or (buffers and len(buffers) > limits.buffers):
             self._stopwatches.pop(request_id, None)
-            raise _too_large(size, len(buffers), limits)
+            raise too_large(size, len(buffers), limits)
         if not self._waiting.requests and self._may_send(size):
             self._pending[request_id] = (handle, size)
             self._pending_bytes += size
@@ -475,13 +446,8 @@ class ClientCore(Generic[Handle]):
             if waiting.size > limits.request_bytes or buffers > limits.buffers:
                 self._waiting.pop(request_id)
                 self._stopwatches.pop(request_id, None)
-                error = _too_large(waiting.size, buffers, limits)
-                completions.append(_unsent(request_id, waiting, error))
-
-
-def _bundled(frames: list[bytes]) -> list[Buffer]:
-    """Make one frame of several; of one or none there is nothing to bundle."""
-    return [bundle_requests(frames)] if len(frames) > 1 else [*frames]
+                error = too_large(waiting.size, buffers, limits)
+                completions.append(unsent(request_id, waiting, error))
 
 
 def _options(timeout_ms: float | None, buffers: int, inbox: Inbox | None = None) -> Options:
@@ -490,26 +456,3 @@ def _options(timeout_ms: float | None, buffers: int, inbox: Inbox | None = None)
     if inbox is None:
         return Options(timeout_ms, buffers)
     return Options(timeout_ms, buffers, stream=inbox.stream, events=inbox.events)
-
-
-def _unsent(
-    request_id: int, waiting: WaitingRequest[Handle], error: PronghornError
-) -> Completion[Handle]:
-    """End a request that never left."""
-    details = msgspec.structs.replace(error.details, outcome="not_started", node=waiting.node)
-    reply = Error(request_id, error.code, error.message, details)
-    return Completion(waiting.handle, reply, ())
-
-
-def _lost(request_id: int, why: str, outcome: Outcome) -> Error:
-    error = BrokerLostError(why)
-    details = ErrorDetails(outcome=outcome, retryable=outcome == "not_started")
-    return Error(request_id, error.code, why, details)
-
-
-def _too_large(size: int, buffers: int, limits: Limits) -> PronghornError:
-    if buffers > limits.buffers:
-        message = f"the request has {buffers} buffers, the broker's limit is {limits.buffers}"
-        return InvalidArgumentError(message, ErrorDetails(limit=limits.buffers))
-    message = f"the request has {size} bytes, the broker's limit is {limits.request_bytes}"
-    return InvalidArgumentError(message, ErrorDetails(limit=limits.request_bytes))

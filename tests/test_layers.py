@@ -104,6 +104,8 @@ PURE = (
     "broker/window.py",
     "broker/workers.py",
     "broker/wire/*.py",
+    "client/bundling.py",
+    "client/completions.py",
     "client/core.py",
     "client/inbox.py",
     "client/mapping.py",

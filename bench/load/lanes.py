@@ -20,7 +20,7 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.messages import Error
 from pronghorn.broker.wire.version import CLIENT_NAME
 from pronghorn.client.aioconnection import AsyncConnection
-from pronghorn.client.core import Completion
+from pronghorn.client.completions import Completion
 from pronghorn.client.sockets import Sockets
 
 CONNECT_TIMEOUT_S = 2.0

@@ -25,7 +25,7 @@ from pronghorn.broker.wire.errors import BrokerLostError, OverloadedError, Proto
 from pronghorn.broker.wire.limits import Limits
 from pronghorn.broker.wire.messages import Call, Cancel, Error, Goodbye, MapChunk, Ping, Result
 from pronghorn.client.aioconnection import AsyncConnection
-from pronghorn.client.core import Completion
+from pronghorn.client.completions import Completion
 from pronghorn.client.sockets import RETRY_S, Sockets
 
 NO_PARAMS = (b"\xc0", ())

@@ -5,7 +5,6 @@ from math import inf
 from time import perf_counter
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec import Raw
 
@@ -35,12 +34,9 @@ from pronghorn.broker.wire.messages import (
     bundle_requests,
 )
 from pronghorn.broker.wire.messages import Credit as CreditMessage
-from pronghorn.client.core import (
-    BUNDLE_REQUESTS,
-    BUNDLED_BYTES_MAX,
-    ClientCore,
-    Completion,
-)
+from pronghorn.client.bundling import BUNDLED_BYTES_MAX
+from pronghorn.client.completions import Completion
+from pronghorn.client.core import BUNDLE_REQUESTS, ClientCore
 from pronghorn.client.inbox import Credit, Inbox
 from pronghorn.client.waiting import LEFT_MS_MIN
 
@@ -534,13 +530,6 @@ def test_ids_are_never_used_twice(welcomed: Driver) -> None:
     welcomed.lost("gone")
     ids.append(welcomed.open("d"))
     assert ids == [1, 2, 3, 4]
-
-
-def test_completions_are_values() -> None:
-    assert Completion("a", Result(1, VALUE), ()) == Completion("a", Result(1, VALUE), ())
-    with pytest.raises(AttributeError):
-        Completion("a", Result(1, VALUE), ()).handle = "b"  # type: ignore[misc]
-    assert msgspec.structs.asdict(Completion("a", Pong(1, "e"), ()))["handle"] == "a"
 
 
 # parts and events

@@ -8,7 +8,8 @@ import msgspec
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, PronghornError
 from pronghorn.broker.wire.messages import Error, MapResult, Part, Result
-from pronghorn.client.core import ClientCore, Completion
+from pronghorn.client.completions import Completion
+from pronghorn.client.core import ClientCore
 from pronghorn.client.inbox import Inbox
 from pronghorn.client.mapping import Chunk, MapPlan
 from pronghorn.client.stopwatch import Extras
