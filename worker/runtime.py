@@ -47,12 +47,10 @@ from pronghorn.broker.wire.link import (
     ToBroker,
     ToWorker,
     TraceContext,
-    encode_link,
     next_read_bytes,
     worker_end,
 )
 from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage, area_bytes
-from pronghorn.broker.wire.stream import FrameWriter
 from pronghorn.client.spans import spans_in_use
 
 from .context import Context
@@ -61,10 +59,11 @@ from .dispatch import DispatchTable, Entry
 from .ending import EXIT_FAILED, leave
 from .events import EventChannels
 from .execution import CONCURRENT_ITEMS, Execution, Word, failed, struck
-from .generators import Generators, Handle, LoopGenerator, Outbox, Outgoing
+from .generators import Generators, Handle, LoopGenerator, Outbox
 from .loops import GRACE_S
 from .nested import NestedCalls
 from .spanned import SpannedExecution
+from .writing import LinkWriter
 
 _log = logging.getLogger(__name__)
 
@@ -116,18 +115,22 @@ class WorkerRuntime:
             else SpannedExecution(worker_id, result_bytes, spans)
         )
         self._loop = loop
+        self._writing = LinkWriter(
+            link, loop, broken=self._end, written=self._end_if_drained, leave=self._leave
+        )
+        self._send = self._writing.send  # its own method: one call per request, not two
         self._nested = NestedCalls(
             table=table,
             execution=self._execution,
             loop=loop,
-            send=self._send_for_node,
+            send=self._writing.send_for_node,
             pump=self._pump,
             use_loop=self._use_loop,
         )
         self._execution.caller = self._nested
-        self._outbox = Outbox(loop, self._send_all)
+        self._outbox = Outbox(loop, self._writing.send_all)
         self._channels = EventChannels(
-            send_here=self._send_for_node, send_soon=self._outbox.put, pump=self._pump
+            send_here=self._writing.send_for_node, send_soon=self._outbox.put, pump=self._pump
         )
         self._execution.open_channel = self._channels.open
         self._by_token = self._channels.by_token
@@ -152,7 +155,6 @@ class WorkerRuntime:
         self._read_bytes = READ_BYTES_MIN
         self._queue: deque[tuple[ToWorker, Sequence[bytes]]] = deque()  # read, not yet begun
         self._queue_is_scheduled = False
-        self._writer = FrameWriter(link)
         self._executor: ThreadPoolExecutor | None = None
         self._ended = loop.create_future()
 
@@ -176,7 +178,7 @@ class WorkerRuntime:
 
     def close(self) -> None:
         """Close everything; threads that still run are left to the end of the process."""
-        self._loop.remove_writer(self._link.fileno())
+        self._writing.close()
         self._link.close()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -264,14 +266,14 @@ class WorkerRuntime:
         """
         poll = select.poll()
         poll.register(
-            self._link, select.POLLIN | (select.POLLOUT if self._writer.pending_bytes else 0)
+            self._link, select.POLLIN | (select.POLLOUT if self._writing.pending_bytes else 0)
         )
         # What a handler raises it raises here, mostly: nothing is half done.
         if not poll.poll(None if timeout_s is None else timeout_s * 1000):
             return
         try:
-            if self._writer.pending_bytes:
-                self._write_rest()
+            if self._writing.pending_bytes:
+                self._writing.write_rest()
             try:
                 data = self._link.recv(self._read_bytes)
             except BlockingIOError:
@@ -292,13 +294,6 @@ class WorkerRuntime:
             self._end()
             details = ErrorDetails(outcome="maybe_executed")
             raise BrokerLostError("the broker is gone, and this worker ends", details)
-
-    def _send_for_node(self, message: ToBroker, buffers: Sequence[Buffer]) -> None:
-        """Write a message for a node, which must not go on with half of one written."""
-        try:
-            self._send(message, buffers)
-        except BaseException:
-            self._leave()
 
     def _use_loop(self) -> None:
         self._loop_in_use = True
@@ -454,16 +449,6 @@ class WorkerRuntime:
         if running is not None:
             running.more(message.items, message.bytes)
 
-    def _send_all(self, outgoing: list[Outgoing]) -> None:
-        """Write what nodes in threads have to say, in one go."""
-        try:
-            for message, buffers in outgoing:
-                self._writer.put((encode_link(message), *buffers))
-            if not self._writer.flush():
-                self._not_written()
-        except BaseException:
-            self._leave()
-
     def _on_last_word(self, message: RunCall, word: Word) -> None:
         self._core.finish(message.slot, message.token)
         self._channels.close(message.token)
@@ -485,39 +470,6 @@ class WorkerRuntime:
         except BaseException:
             self._leave()
 
-    # --- the link -------------------------------------------------------------------------------
-
-    def _send(self, message: ToBroker, buffers: Sequence[Buffer] = ()) -> None:
-        """Write a message at once; what a full link does not take waits until it does."""
-        writer = self._writer
-        if buffers:
-            writer.put((encode_link(message), *buffers))
-            done = writer.flush()
-        else:
-            done = writer.write(encode_link(message))
-        if not done:
-            self._not_written()
-
-    def _not_written(self) -> None:
-        if self._writer.is_broken:
-            self._end()
-        else:
-            self._loop.add_writer(self._link.fileno(), self._on_writable)
-
-    def _on_writable(self) -> None:
-        try:
-            self._write_rest()
-        except BaseException:
-            self._leave()
-
-    def _write_rest(self) -> None:
-        """Write what the full link did not take before."""
-        if self._writer.flush():
-            self._loop.remove_writer(self._link.fileno())
-            self._end_if_drained()
-        else:
-            self._not_written()
-
     # --- the end --------------------------------------------------------------------------------
 
     def _end(self) -> None:
@@ -525,7 +477,7 @@ class WorkerRuntime:
             self._ended.set_result(None)
 
     def _end_if_drained(self) -> None:
-        if self._core.drained and not self._writer.pending_bytes:
+        if self._core.drained and not self._writing.pending_bytes:
             self._end()
 
     def _leave(self) -> NoReturn:
