@@ -11,16 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import lmdb
 import pytest
 from disks import kills, powerloss
 from disks.shim import COMPILER, NEEDS_COMPILER, failing, library
-from journal_records import Story, accepted, ended, step, value
+from journal_records import Story, accepted, step, value
+from sleeping import sleeps_begun
+from trees import PATIENCE_S
 
 from pronghorn.bench.subjects.journal import Broker, Journal, journal
 from pronghorn.broker.journal.checking import check_folder
 from pronghorn.broker.journal.messages import AskStatistics
 from pronghorn.broker.journal.place import BALLAST_NAME
-from pronghorn.broker.journal.record import TaskDone
+from pronghorn.broker.journal.record import Started, TaskDone
 from pronghorn.broker.journal.store import Store
 from pronghorn.broker.wire.control import JournalConfig, JournalFailed, JournalOpened
 
@@ -41,6 +44,14 @@ def whole(folder: Path, records: int) -> None:
     report = check_folder(folder, at_rest=True)
     assert report.problems == []
     assert report.records == records
+
+
+def once_and_again(otherwise: str) -> Iterator[None]:
+    """Let a loop try something until it leaves, for so long as a test may wait."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        yield
+    raise AssertionError(otherwise)
 
 
 # --- kills and power ---
@@ -202,6 +213,14 @@ def fill(disk: Path, *, but_bytes: int) -> Path:
     return filler
 
 
+def until_tried_again(running: Journal, broker: Broker) -> None:
+    """Wait until a writer without room has woken by itself, and tried to commit once more."""
+    broker.ask(AskStatistics(1))  # it has no more to do than that
+    asleep = sleeps_begun(running.process.pid) + 1
+    broker.until(lambda: sleeps_begun(running.process.pid) > asleep)
+    broker.ask(AskStatistics(2))
+
+
 def test_on_a_small_disk_open_runs_end_by_the_reserve_and_it_heals(disk: Path) -> None:
     folder = disk / "journal"
     with journal(folder) as running:
@@ -226,7 +245,7 @@ def test_on_a_small_disk_open_runs_end_by_the_reserve_and_it_heals(disk: Path) -
                 assert not (folder / BALLAST_NAME).exists()
         assert broker.acknowledged > story.records[50][0], "the reserve was of use"
         assert broker.backlog, "it was not enough"
-        time.sleep(1.2)
+        until_tried_again(running, broker)
         assert broker.refusing
         filler.unlink()
         broker.settle()
@@ -243,20 +262,29 @@ def test_below_the_floor_new_runs_are_refused_and_open_ones_end(disk: Path) -> N
     folder = disk / "journal"
     with journal(folder) as running:
         broker = running.attach("e1").welcomed()
-        run = broker.write_record(accepted(broker.next_sequence))
+        story = Story()
+        run = story.accept()
+        broker.write_record(story.records[-1][1])
         broker.settle()
         filler = fill(disk, but_bytes=DISK_BYTES // 40)
-        story = Story()
-        story.accept()
-        time.sleep(1.1)  # it looks at the disk once a second, when something was committed
-        broker.write_record(ended(story.states[run]))
-        broker.settle()
-        broker.until(lambda: broker.refusing)
+        # It looks at the disk when something is committed, once a second.
+        for _ in once_and_again("it does not look at the disk"):
+            if broker.refusing:
+                break
+            state = story.states[run]
+            story.add(Started(run, state.last, state.attempt + state.begun, 5))
+            broker.write_record(story.records[-1][1])
+            broker.settle()
+            broker.exchange(0.05)
         assert "bytes left besides a reserve" in broker.refusing
+        story.end(run)
+        broker.write_record(story.records[-1][1])
+        broker.settle()
+        assert broker.refusing
         filler.unlink()
         broker.until(lambda: not broker.refusing)
         broker.close()
-    whole(folder, 2)
+    whole(folder, len(story.records))
 
 
 def test_a_read_only_disk_is_told_and_can_be_read(disk: Path) -> None:
@@ -309,8 +337,13 @@ with store.view():
             held = runs(100)
             assert held > 2 * steady
             reader.send_signal(signal.SIGKILL)
-        time.sleep(1.1)
-        runs(20)  # looks for dead readers once a second
+        with lmdb.open(os.fspath(folder), readonly=True) as table:  # `Store` would clear it itself
+            for _ in once_and_again("it does not look for dead readers"):  # it does once a second
+                listed = {line.split()[0] for line in table.readers().splitlines()}
+                if str(reader.pid) not in listed:
+                    break
+                runs(1)
+        runs(20)
         after = runs(1)
         assert runs(100) <= after + 64 * 4096
         broker.close()
