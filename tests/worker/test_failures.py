@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shown import shown
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, NodeError
 from pronghorn.broker.wire.values import encode_inline, encode_json
@@ -106,7 +105,7 @@ def test_long_lists_and_names_are_cut() -> None:
     [
         (b"\x91", "the params can't be decoded: Input data was truncated"),
         (b"\x91\xc0\x90", "the params can't be decoded: .*trailing characters"),
-        (b"\x91\xa1\xff", "the params can't be decoded: .*(?i:utf-8)"),
+        (b"\x91\xa1\xff", "the params can't be decoded: .*utf-8"),
         (b"\x91" * 5000 + b"\xc0", "the params are nested too deeply"),
         (b"\x91\xc7\x01\x05a", "unknown extension type 5"),
     ],
@@ -302,7 +301,7 @@ def test_bounded_says_how_much_is_missing() -> None:
         ([2**64], "a `list` that can't be encoded: can't serialize ints .* - at `\\$\\[0\\]`$"),
         ((x for x in "a"), "a `generator` that can't be encoded"),
     ],
-    ids=shown,
+    ids=repr,
 )
 def test_a_result_that_can_not_be_encoded(value: Any, message: str) -> None:
     with pytest.raises(NodeError, match=rf"^nodes\.it returned {message}") as caught:
