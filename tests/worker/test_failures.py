@@ -105,7 +105,7 @@ def test_long_lists_and_names_are_cut() -> None:
     [
         (b"\x91", "the params can't be decoded: Input data was truncated"),
         (b"\x91\xc0\x90", "the params can't be decoded: .*trailing characters"),
-        (b"\x91\xa1\xff", "the params can't be decoded: .*utf-8"),
+        (b"\x91\xa1\xff", "the params can't be decoded: .*(?i:utf-8)"),
         (b"\x91" * 5000 + b"\xc0", "the params are nested too deeply"),
         (b"\x91\xc7\x01\x05a", "unknown extension type 5"),
     ],
