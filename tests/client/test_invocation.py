@@ -12,6 +12,7 @@ import client_nodes
 import msgspec
 import pytest
 from client_nodes import Colour, Point
+from shown import shown
 
 from pronghorn.broker.wire.errors import (
     DeadlineExceededError,
@@ -102,7 +103,7 @@ def test_a_result_that_can_not_be_checked_is_not(annotation: Any) -> None:
         ["add"],
         {"add": 1},
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_anything_else_is_refused(thing: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="is not a node: mark it with @node"):
@@ -200,7 +201,7 @@ def test_mixed_arguments_have_to_fit_the_function() -> None:
         encode_arguments(target, (1,), {"a": 1}, None)
 
 
-@pytest.mark.parametrize("value", [object(), 2**70, {1: {2: len}}, "\ud800"], ids=repr)
+@pytest.mark.parametrize("value", [object(), 2**70, {1: {2: len}}, "\ud800"], ids=shown)
 def test_what_can_not_be_encoded_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="add: can't encode the arguments: "):
         encode_arguments(BY_NAME, (value,), {}, None)

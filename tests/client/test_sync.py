@@ -20,6 +20,7 @@ from uuid import UUID
 import client_nodes
 import pytest
 from client_nodes import Colour, Order, Point
+from shown import shown
 from trees import PATIENCE_S, Fifo, children, command_line
 
 from pronghorn.broker.wire.limits import KIB, MIB, Limits
@@ -130,14 +131,14 @@ CONVERTED: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("value", PLAIN, ids=repr)
+@pytest.mark.parametrize("value", PLAIN, ids=shown)
 def test_plain_values_come_back_as_they_are(client: Client, value: Any) -> None:
     for result in client.call("echo", value), next(client.map("echo", [(value,)])):
         assert result == value
         assert type(result) is type(value)
 
 
-@pytest.mark.parametrize(("value", "seen"), CONVERTED, ids=repr)
+@pytest.mark.parametrize(("value", "seen"), CONVERTED, ids=shown)
 def test_other_values_come_back_as_plain_ones(client: Client, value: Any, seen: Any) -> None:
     for result in client.call("echo", value), next(client.map("echo", [(value,)])):
         assert result == seen

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 import pytest
+from shown import shown
 
 from pronghorn.broker.wire.values import NodeDescription
 from pronghorn.worker import Context, node
@@ -75,7 +76,7 @@ def test_arrays() -> None:
     assert described(it).result == {"type": "array", "description": "numpy array"}
 
 
-@pytest.mark.parametrize("default", [len, object(), {1: {2j}}], ids=repr)
+@pytest.mark.parametrize("default", [len, object(), {1: {2j}}], ids=shown)
 def test_defaults_that_json_does_not_know(default: Any) -> None:
     def it(a: int, b: Any = default, *, c: list[int] = [1]) -> None: ...  # noqa: B006
 

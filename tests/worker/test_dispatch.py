@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.msgpack import decode, encode
+from shown import shown
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, NodeError, NotFoundError
 from pronghorn.broker.wire.limits import BUFFER_BYTES_MIN
@@ -82,7 +83,7 @@ def test_from_bytes_to_bytes(raw: bytes) -> None:
     assert ADD.encode_json(3) == b"3"
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xc0", b"\x80", b"\x90", Raw(b""), Raw(b"\xc0")], ids=repr)
+@pytest.mark.parametrize("raw", [b"", b"\xc0", b"\x80", b"\x90", Raw(b""), Raw(b"\xc0")], ids=shown)
 def test_no_params(raw: Any) -> None:
     entry = table(none=node(name="none")(lambda x=5: x)).lookup("none")
     assert entry.invoke(entry.decode(raw)) == 5
@@ -91,7 +92,7 @@ def test_no_params(raw: Any) -> None:
         ADD.decode(raw)
 
 
-@pytest.mark.parametrize("raw", [b"", b"null", b"{}", b"[]", Raw(b"")], ids=repr)
+@pytest.mark.parametrize("raw", [b"", b"null", b"{}", b"[]", Raw(b"")], ids=shown)
 def test_no_json_params(raw: Any) -> None:
     entry = table(none=node(name="none")(lambda x=5: x)).lookup("none")
     assert entry.invoke(entry.decode_json(raw)) == 5

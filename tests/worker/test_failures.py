@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shown import shown
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, NodeError
 from pronghorn.broker.wire.values import encode_inline, encode_json
@@ -301,7 +302,7 @@ def test_bounded_says_how_much_is_missing() -> None:
         ([2**64], "a `list` that can't be encoded: can't serialize ints .* - at `\\$\\[0\\]`$"),
         ((x for x in "a"), "a `generator` that can't be encoded"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_result_that_can_not_be_encoded(value: Any, message: str) -> None:
     with pytest.raises(NodeError, match=rf"^nodes\.it returned {message}") as caught:

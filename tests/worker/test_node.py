@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from shown import shown
 
 import pronghorn.worker
 from pronghorn.worker import NodeDefinitionError, Retry, node
@@ -74,7 +75,7 @@ def test_wrappers_on_either_side() -> None:
 @pytest.mark.parametrize(
     "thing",
     [int, len, functools.partial(add, 1), "add", 5, staticmethod(add), classmethod(add)],
-    ids=repr,
+    ids=shown,
 )
 def test_only_functions_are_nodes(thing: Any) -> None:
     with pytest.raises(NodeDefinitionError, match="@node marks functions"):
