@@ -1,7 +1,6 @@
 """For all tests: async tests run on uvloop, and a test that leaves something behind fails."""
 
 import asyncio
-import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,8 +9,6 @@ import uvloop
 
 from pronghorn.client.leaks import held, left_behind
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-
 pytest_plugins = ["pytester"]
 
 
@@ -19,11 +16,6 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    # A name with an address in it differs in each of the processes that share the tests out.
-    item._nodeid = _ADDRESS.sub("", item.nodeid)
 
 
 def pytest_configure(config: pytest.Config) -> None:

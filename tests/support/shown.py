@@ -6,5 +6,5 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def shown(value: object) -> str:
-    """Represent a value equally in every process, as those need it that share the tests out."""
-    return _ADDRESS.sub("", repr(value))
+    """Name a value equally in every process, as those need it that share the tests out."""
+    return _ADDRESS.sub("", str(value))

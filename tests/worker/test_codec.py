@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import encode
+from shown import shown
 
 from pronghorn.broker.wire.limits import BUFFER_BYTES_MIN
 from pronghorn.broker.wire.values import encode_params
@@ -204,7 +205,7 @@ class Pair(NamedTuple):
         (Annotated[int, msgspec.Meta(ge=3)], 3, 3),
         (Any, {"a": [1, None]}, {"a": [1, None]}),
     ],
-    ids=str,
+    ids=shown,
 )  # fmt: skip
 def test_types(annotation: Any, value: Any, expected: Any) -> None:
     def it(x):  # type: ignore[no-untyped-def]
@@ -220,7 +221,7 @@ def test_types(annotation: Any, value: Any, expected: Any) -> None:
     ("annotation", "value"),
     [(int, "3"), (int, 3.0), (int, True), (float, "1"), (str, 1), (bool, 1), (bytes, 1),
      (list[int], {}), (Annotated[int, msgspec.Meta(ge=3)], 2), (Colour, "blue"), (Point, {})],
-    ids=str,
+    ids=shown,
 )  # fmt: skip
 def test_types_are_checked_strictly(annotation: Any, value: Any) -> None:
     def it(x):  # type: ignore[no-untyped-def]

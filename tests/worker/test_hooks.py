@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from shown import shown
 
 from pronghorn.worker import NodeDefinitionError, node, on_start, on_stop
 from pronghorn.worker.hooks import is_hook
@@ -74,7 +75,7 @@ class Model:
         (5, "marks functions"),
         (functools.partial(needs, 1), "marks functions"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_what_can_be_no_hook(decorator: Callable[[Any], Any], candidate: Any, message: str) -> None:
     with pytest.raises(NodeDefinitionError, match=message):
