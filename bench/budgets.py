@@ -1,8 +1,8 @@
 """Every budget in one place: what a figure must reach, and what it should.
 
 The scenarios' budgets are ratios of figures measured in one run, or absolute where that is the
-promise made to users (start, idle). The guard's are set from measured ratios (bench/README.md,
-"The guard"): above what a noisy machine shows, below 1.5 times what is usual.
+promise made to users (start, idle). The guard's are set from what it shows (bench/README.md, "The
+guard").
 
 Mirror: tests/bench/test_budgets.py.
 """
@@ -14,9 +14,7 @@ import msgspec
 from .figures import Spread
 
 GUARD_MARGIN = 1.25
-"""Between what noise does to the guard's medians (a tenth) and the 1.5 that has to be noticed."""
-
-assert 1.1 < GUARD_MARGIN < 1.4, "above the noise and clearly below a regression by half"
+"""Between what noise does to the guard's medians and what has to be noticed."""
 
 Verdict = Literal["aim", "must", "missed", "printed"]
 
@@ -75,9 +73,11 @@ def _printed(figure: str, unit: str = "x") -> Budget:
 
 
 def _guarded(figure: str, usual: float) -> Budget:
-    """Make a budget of the guard from what the guard usually shows; less is better."""
+    """Make a budget of the guard from what it shows on a slow machine; less is better."""
     return Budget(figure=figure, must=usual * GUARD_MARGIN)
 
+
+_BYTECODES = "bytecodes per call in client, broker and worker"
 
 BUDGETS: dict[str, Budget] = {
     "rtt.sync": _most("sync client p50 / C proxy", 1.5, 1.2),
@@ -153,8 +153,10 @@ BUDGETS: dict[str, Budget] = {
     "journal.commits": _most("commits per run, 1,000 in flight", 0.1, 0.01, ""),
     "journal.bytes": _printed("bytes on disk per small run", "bytes"),
     "journal.start": _most("journal open, 100,000 ended and 10,000 open runs", 2, 0.5, "s"),
-    "guard.sync": _guarded("sync client p50 / C proxy", 1.25),
-    "guard.async": _guarded("async client p50 / C proxy", 1.5),
-    "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 1.05),
+    "guard.bytecodes": Budget(figure=_BYTECODES, unit="", must=3_700),
+    "guard.bytecodes_elsewhere": _printed(_BYTECODES, ""),
+    "guard.sync": _guarded("sync client p50 / C proxy", 1.6),
+    "guard.async": _guarded("async client p50 / C proxy", 1.75),
+    "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 1.0),
     "guard.instructions": _printed("instructions per call / C proxy and worker"),
 }

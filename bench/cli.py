@@ -110,7 +110,9 @@ def parser() -> argparse.ArgumentParser:
     described.add_argument("--rounds", type=_positive, help="fresh starts of every subject")
     described.add_argument("--quick", action="store_true", help="less of everything: a trial run")
     described.add_argument(
-        "--prove", action="store_true", help="guard: make calls slower by half, all must be noticed"
+        "--prove",
+        action="store_true",
+        help="guard: slow calls down, which must be noticed",
     )
     return described
 
@@ -127,7 +129,7 @@ def _guard(*, as_text: bool, prove: bool) -> int:
     if bad:
         stderr_progress(f"{'NOT NOTICED' if prove else 'OVER BUDGET'}: {', '.join(bad)}")
     elif prove:
-        stderr_progress("proven: calls slower by half break every budget of the guard")
+        stderr_progress("proven: slow calls break every budget of times of the guard")
     return 1 if bad else 0
 
 

@@ -11,7 +11,7 @@ TINY = Plan(rounds=1, calls=50, slices=1, warm_up=50)
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    for plan in ("ROUND_TRIPS", "BURSTS", "COUNTED"):
+    for plan in ("ROUND_TRIPS", "BURSTS", "COUNTED", "TRACED"):
         monkeypatch.setattr(guard, plan, TINY)
 
 
@@ -24,7 +24,7 @@ def silent(message: str) -> None:
 def test_calls_made_much_slower_miss_every_budget() -> None:
     slow = guard.SlowDown(sync_ns=1_000_000, async_ns=1_000_000, burst_ns=1_000_000)
     report = guard.guard(silent, slow)
-    assert {"guard.sync", "guard.async", "guard.calls"} <= {
+    assert {guard.BYTECODES, "guard.sync", "guard.async", "guard.calls"} <= {
         one.budget for one in report.comparisons
     }
     assert guard.unnoticed(report) == []
@@ -37,6 +37,7 @@ def test_what_a_slow_down_did_not_break_is_told() -> None:
         scenario="guard",
         question="",
         comparisons=[
+            compare(guard.BYTECODES, [1.0]),
             compare("guard.sync", [1.0], [1.0]),
             compare("guard.async", [9.0], [1.0]),
             compare("guard.instructions", [9.0], [1.0]),
