@@ -5,9 +5,9 @@ times notice what is not ours or not Python: ratios to floors of the same run ca
 speed; pinned, they are steadier (no wake-up crosses cores). Many calls at once are held by their
 CPU time. Interleaved rounds in fresh processes, the median of the rounds' ratios. The budgets of
 times stand above what a slow and noisy machine shows, on which Python loses more than the C of the
-floor, and below 2.5 times what a quiet one does. `prove` shows that: it runs the same with calls made
-so much slower (`SLOW_DOWN`), by a node that spins, and every such budget must be broken. Left out: anything that
-one core can't show, such as a wake-up too many.
+floor, and below 2.5 times what a quiet one does. `prove` shows that: it runs the same with calls
+made so much slower (`SLOW_DOWN`), by a node that spins, and every such budget must be broken. Left
+out: anything that one core can't show, such as a wake-up too many.
 
 Mirror: tests/bench/test_guard.py.
 """
