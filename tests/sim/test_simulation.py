@@ -9,8 +9,8 @@ from sim.workers import FakeWorker
 
 from pronghorn.broker.wire.link import ToBroker, Yielded
 
-SEEDS = 30
-EVENTS = 4_000  # per seed, so 120,000 together; `./scripts/soak sim` runs many more
+SEEDS = 20
+EVENTS = 4_000  # per seed, so 80,000 together; `./scripts/soak sim` runs many more
 EVENTS_OF_ONE = 50_000
 
 

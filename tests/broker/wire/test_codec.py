@@ -153,7 +153,7 @@ def test_replies_come_in_bundles_too() -> None:
             encode([35, 1, "a", None, {"timeout_ms": "1"}]), r"at `\$\[4\].timeout_ms`", id="option"
         ),
         pytest.param(encode([39, "x"]), r"at `\$\[1\]`", id="an ack of text"),
-        pytest.param(b"\x94\x23\x01\xa1\xff\xc0", "kind 35: 'utf-8' codec", id="bad UTF-8"),
+        pytest.param(b"\x94\x23\x01\xa1\xff\xc0", "kind 35: .*(?i:utf-8)", id="bad UTF-8"),
         pytest.param(b"\x94\x23\x01\xa1a" + b"\x91" * 100_000, "nested too deeply", id="deep"),
         pytest.param(b"\x94\x23\x01\xa1a\xdd\xff\xff\xff\xff", "kind 35", id="a declared length"),
     ],
