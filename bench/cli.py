@@ -27,6 +27,7 @@ from .rounds import ROUNDS_MIN
 from .scenarios import (
     changes,
     claims,
+    durable,
     faults,
     idle,
     journal,
@@ -55,6 +56,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "changes": changes.measure,
     "workflow": workflow.measure,
     "journal": journal.measure,
+    "durable": durable.measure,
 }
 
 

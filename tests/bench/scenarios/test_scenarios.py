@@ -14,7 +14,7 @@ from pronghorn.bench.scenarios.options import Options
 # idle and changes count seconds, start counts servers, and faults both
 CALLS = {
     **{"idle": 1, "start": 1, "claims": 200, "faults": 1, "changes": 1},
-    **{"workflow": 1, "journal": 30},
+    **{"workflow": 1, "journal": 30, "durable": 70},
 }
 
 
