@@ -1,8 +1,8 @@
 """What does it cost to have a call recorded?
 
 Calls of a trivial node at each durability, on pools that have a journal, and what they cost those
-beside them that are not recorded. The floor of a `sync` call is a call that is not recorded and, after
-it, a bare LMDB commit of one record on the same disk. Left out: keys and started runs.
+beside them that are not recorded. The floor of a `sync` call is a call that is not recorded and,
+after it, a bare LMDB commit of one record on the same disk. Left out: keys and started runs.
 
 Mirror: tests/bench/scenarios/test_scenarios.py.
 """

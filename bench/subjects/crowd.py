@@ -1,7 +1,7 @@
 """A client in a process of its own that keeps thousands of quick calls queued.
 
-``python -m pronghorn.bench.subjects.crowd ENDPOINT NODE COUNT [DURABILITY]`` says ``ready`` once each
-of so many callers has had a first reply, and goes on until it is ended.
+``python -m pronghorn.bench.subjects.crowd ENDPOINT NODE COUNT [DURABILITY]`` says ``ready`` once
+each of so many callers has had a first reply, and goes on until it is ended.
 
 Mirror: tests/bench/subjects/test_crowd.py.
 """
