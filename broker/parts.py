@@ -10,12 +10,14 @@ I8. No more is sent than there is credit for.
 Mirror: tests/broker/test_parts.py.
 """
 
+from collections import deque
+
 from .events import Send, WorkerSent
 from .lifecycle import Lifecycle
 from .placement import Worker
 from .requests import Flow, Node, Request, Session
 from .wire.errors import ErrorDetails, InvalidArgumentError, OverloadedError, PronghornError
-from .wire.limits import Limits
+from .wire.limits import COUNTED_PART_BYTES, Limits
 from .wire.link import Emitted, MoreCredit, Progressed, Yielded
 from .wire.messages import Credit, Event, Options, Part, Progress, RequestId
 
@@ -41,6 +43,9 @@ class Parts:
             return InvalidArgumentError(f"{node.name}: {reason}", details)
         items, bytes_ = options.stream or (0, 0)
         flow = Flow(options.stream is not None, 0, 0, 0)
+        if bytes_ is None:
+            flow.sizes = deque()
+            bytes_ = min(COUNTED_PART_BYTES, self._limits.grant_part_bytes)
         limit = self._add(session, flow, items, bytes_, options.events or 0)
         if limit is None:
             return flow
@@ -56,16 +61,23 @@ class Parts:
         if request is None:  # it has ended, and its terminal reply is on its way
             return
         flow = request.flow
-        items, bytes_, events = message.items, message.bytes, message.events
+        items, bytes_, events = message.items, message.bytes or 0, message.events
         why = None
         if flow is None or ((items or bytes_) and not flow.takes_parts):
             why = "credit was given to a call that did not ask for parts or events"
+        elif items and (message.bytes is None) != (flow.sizes is not None):
+            who = "the broker" if flow.sizes is not None else "its caller"
+            why = f"{who} counts the bytes of this call's parts, as it was begun"
         elif min(items, bytes_, events) < 0:
             why = f"credit of {items} parts, {bytes_} bytes and {events} events is negative"
         elif not (items or events):  # of which there could be any number on the way to a worker
             why = f"credit of {bytes_} bytes is for no part and no event"
-        elif (limit := self._add(session, flow, items, bytes_, events)) is not None:
-            why = f"the credit of this client's calls is more than {limit}, its grant"
+        else:
+            if flow.sizes is not None:
+                bytes_ = _given_back(flow.sizes, items)
+            limit = self._add(session, flow, items, bytes_, events)
+            if limit is not None:
+                why = f"the credit of this client's calls is more than {limit}, its grant"
         if why is not None:
             self._life.give_up(request, InvalidArgumentError, why, now)
         elif (worker := self._life.placement.workers.get(request.worker_id)) is not None:
@@ -82,7 +94,10 @@ class Parts:
             return
         buffers = event.buffers
         flow.items -= 1
-        flow.bytes -= len(message.value) + (sum(map(len, buffers)) if buffers else 0)
+        size = len(message.value) + (sum(map(len, buffers)) if buffers else 0)
+        flow.bytes -= size
+        if flow.sizes is not None:
+            flow.sizes.append(size)
         seq, flow.seq = flow.seq, flow.seq + 1
         session = request.session
         part = Part(request.id, seq, message.value, message.buffers)
@@ -141,6 +156,11 @@ class Parts:
         return None
 
 
+def _given_back(sizes: deque[int], items: int) -> int:
+    """Take so many parts off those that were sent, and return how many bytes they had."""
+    return sum(sizes.popleft() for _ in range(min(items, len(sizes))))
+
+
 def _reason_against(
     id_: RequestId, node: Node, options: Options, limits: Limits, *, chunk: bool
 ) -> str | None:
@@ -153,7 +173,7 @@ def _reason_against(
         return "it is no generator and has no parts: call it without stream"
     asked = f"stream is {options.stream}, events {options.events}"
     items, bytes_ = options.stream or (0, 0)
-    events = options.events or 0
+    bytes_, events = bytes_ or 0, options.events or 0
     if min(items, bytes_, events) < 0:
         return f"{asked}: credit is never negative"
     if items + events > limits.grant_parts or bytes_ > limits.grant_part_bytes:

@@ -8,6 +8,7 @@ Mirror: tests/broker/test_requests.py.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -91,6 +92,9 @@ class Flow:
     window_bytes: int = 0  # the most that `bytes` has been
     seq: int = 0  # number of the next part
     event_seq: int = 0  # number of the next event
+    sizes: deque[int] | None = None
+    """Bytes of each part that was sent and not given back, where the caller does not count them
+    itself; never more than its credit has been for."""
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("broker", "worker", "client", "bench")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SHIPPED_BESIDE_CODE = ("py.typed", "*.md")
+SHIPPED_BESIDE_CODE = ("py.typed", "*.md", "vectors/*.json")
 
 
 def source_files(pattern: str) -> list[Path]:

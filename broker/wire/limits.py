@@ -17,6 +17,10 @@ BUFFER_BYTES_MIN = 64 * KIB
 """Values from this size on travel as frames of their own: below it a copy is cheaper than a frame
 (a further frame costs about 1 us to receive, a copy of 64 KiB about 4 us)."""
 
+COUNTED_PART_BYTES = MIB
+"""Bytes of parts that are under way to a caller who leaves their counting to the broker: as many as
+our own clients ask for."""
+
 ENVELOPE_FRAMES_MAX = 8
 """REQ adds one or two frames, every ROUTER/DEALER hop in between one more."""
 

@@ -36,7 +36,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         trace: W3C traceparent, handed to the node; a malformed one is ignored.
         times: Whether `Times` are wanted with the terminal reply.
         value_ref: Reserved: parameters by reference instead of by value.
-        stream: The caller takes parts; the credit ``[items, bytes]`` that they begin with.
+        stream: The caller takes parts; the credit ``[items, bytes]`` that they begin with; bytes
+            are nil where the broker is to count them.
         events: So many messages about its progress and of its events the caller takes at first.
     """
 
@@ -48,7 +49,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     affinity: str | None = None
     trace: str | None = None
     value_ref: str | None = None
-    stream: tuple[int, int] | None = None
+    stream: tuple[int, int | None] | None = None
     events: int | None = None
     times: bool = False
 
@@ -105,11 +106,14 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 5, gc=False
 
 
 class Credit(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 6, gc=False):
-    """``[38, id, items, bytes, events]``: more credit for what an open call sends. Not answered."""
+    """``[38, id, items, bytes, events]``: more credit for what an open call sends. Not answered.
+
+    `bytes` is nil where the broker counts them: as many as the parts had that `items` gives back.
+    """
 
     id: RequestId
     items: int
-    bytes: int
+    bytes: int | None = None
     events: int = 0
 
 

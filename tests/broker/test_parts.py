@@ -155,6 +155,27 @@ def test_bad_credit_ends_the_call(serving: Driver, credit: Credit, text: str) ->
     assert serving.work(Yielded(run.token, VALUE)) == []
 
 
+def test_bytes_may_be_counted_by_the_broker(serving: Driver) -> None:
+    run = begun(serving, Options(stream=(4, None)))
+    assert (run.items, run.bytes) == (4, LIMITS.grant_part_bytes), "it is less than the usual"
+    for size in (10, 20, 30):
+        serving.work(Yielded(run.token, VALUE, 1), buffers=[b"b" * size])
+    own = len(VALUE)
+    assert serving.say(Credit(5, 2)) == [Assign(1, MoreCredit(run.token, 2, 30 + 2 * own, 0))]
+    assert serving.say(Credit(5, 2)) == [Assign(1, MoreCredit(run.token, 2, 30 + own, 0))], (
+        "for what was not sent there are no bytes to give back"
+    )
+    assert serving.say(Credit(5, 0, 0, 1)) == [Assign(1, MoreCredit(run.token, 0, 0, 1))]
+
+
+@pytest.mark.parametrize(("stream", "credit"), [((2, 1000), None), ((2, None), 1000)])
+def test_who_counts_the_bytes_is_said_with_the_call(
+    serving: Driver, stream: tuple[int, int | None], credit: int | None
+) -> None:
+    begun(serving, Options(stream=stream))
+    assert "counts the bytes" in error_of(serving.say(Credit(5, 1, credit))).message
+
+
 @pytest.mark.parametrize("options", [None, Options(events=1)])
 def test_credit_for_parts_that_nobody_asked_for_ends_the_call(
     serving: Driver, options: Options | None

@@ -1,4 +1,4 @@
-"""Replays tests/golden/wire/*.json both ways: bytes to meaning, and meaning to bytes.
+"""Replays broker/wire/vectors/*.json both ways: bytes to meaning, and meaning to bytes.
 
 A change of these files is a change of the protocol.
 """
@@ -17,7 +17,7 @@ from msgspec.msgpack import Ext
 from pronghorn.broker.egress import Egress
 from pronghorn.broker.events import Event, Malformed, Origin, Probed, Received, ReceivedJson, Send
 from pronghorn.broker.ingress import Ingress
-from pronghorn.broker.wire import messages
+from pronghorn.broker.wire import limits, messages
 from pronghorn.broker.wire.codec import decode_reply, decode_request, encode_message
 from pronghorn.broker.wire.errors import ERROR_CLASSES
 from pronghorn.broker.wire.jsonrpc import BadRequest, JsonRequest, decode, encode_reply
@@ -27,7 +27,7 @@ from pronghorn.broker.wire.link import CODEC_JSON
 from pronghorn.broker.wire.messages import BrokerMessage, ClientMessage, ItemFailure, Options
 from pronghorn.broker.wire.values import decode_value, encode_value
 
-FOLDER = Path(__file__).parents[2] / "golden" / "wire"
+FOLDER = Path(limits.__file__).parent / "vectors"
 Vector = dict[str, Any]
 
 

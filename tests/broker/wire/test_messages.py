@@ -1,4 +1,4 @@
-"""Mirror of broker/wire/messages.py. The bytes themselves are in tests/golden/wire/."""
+"""Mirror of broker/wire/messages.py. The bytes themselves are in broker/wire/vectors/."""
 
 from typing import Any, get_args
 

@@ -156,7 +156,8 @@ class Stranger:
             return Cancel(dice.choose([id_ for _, id_ in self._calls] or [5]))
         if kind == 5 and dice.chance(4):  # which ends a call that is open
             items = dice.choose((1, -1, 2**62))
-            return Credit(dice.choose([id_ for _, id_ in self._calls] or [5]), items, 1)
+            bytes_ = dice.choose((1, None))
+            return Credit(dice.choose([id_ for _, id_ in self._calls] or [5]), items, bytes_)
         id_ = self._id(dice)
         key = (False, id_)
         if kind == 2:
