@@ -24,7 +24,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench.children": (),
     "bench.environment": (),
     "bench.load": ("bench.children", "bench.environment", "broker.wire", "client"),
-    "client.cli": ("bench.load", "broker", "broker.wire", "broker.journal", "client", "worker"),
+    "client.cli": (
+        "bench.load",
+        "broker",
+        "broker.wire",
+        "broker.journal",
+        "client",
+        "client.conformance",
+        "worker",
+    ),
+    "client.conformance": ("broker", "broker.wire", "worker"),
     "client": ("broker.wire",),
     "worker": ("broker.wire", "client"),
     "bench": (
@@ -106,6 +115,8 @@ PURE = (
     "broker/wire/*.py",
     "client/bundling.py",
     "client/completions.py",
+    "client/conformance/findings.py",
+    "client/conformance/walk.py",
     "client/core.py",
     "client/inbox.py",
     "client/mapping.py",
@@ -158,13 +169,15 @@ EXCEPTIONS = {
 # The IO shells that hold a ZeroMQ socket. The benchmarks drive bare sockets as well.
 ZMQ_SHELLS = (
     "broker/frontend.py",
+    "client/conformance/peers.py",
+    "client/conformance/walking.py",
     "client/sockets.py",
     "client/zmqsocket.py",
 )
 
 
 # Served by Pronghorn as files, which have no package that an import could be relative to.
-SERVED_FILES = ("bench/nodes.py",)
+SERVED_FILES = ("bench/nodes.py", "client/conformance/nodes.py")
 
 
 class Import(NamedTuple):

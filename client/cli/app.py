@@ -10,6 +10,7 @@ import typer
 
 from .broker_app import nodes, ping, reload_, stats
 from .call_app import CALL_EXAMPLES, MAP_EXAMPLES, call, map_
+from .conformance_app import CONFORMANCE_EXAMPLES, conformance
 from .journal_app import journal_app, runs_app
 from .load_app import LOAD_EXAMPLES, load
 from .options import AsJson
@@ -28,8 +29,8 @@ EPILOG = """\
 \b
 Exit codes:
   0    done
-  1    the node failed; serve: can't start; validate, rehearse: something is wrong;
-       load: a --fail-if holds
+  1    the node failed; serve: can't start; validate, rehearse, conformance: something is
+       wrong; load: a --fail-if holds
   2    wrong usage: an option, a parameter, the name of a node
   3    there is no broker, or it was lost
   4    timeout
@@ -70,6 +71,7 @@ app.command("map", epilog=MAP_EXAMPLES)(map_)
 app.command(epilog=LOAD_EXAMPLES)(load)
 app.command()(nodes)
 app.command()(ping)
+app.command(epilog=CONFORMANCE_EXAMPLES)(conformance)
 app.command("reload")(reload_)
 app.command(epilog=REHEARSE_EXAMPLES)(rehearse)
 app.command(epilog=VALIDATE_EXAMPLES)(validate)

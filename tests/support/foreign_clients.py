@@ -13,19 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from pronghorn.client import conformance
+from pronghorn.client.conformance.walk import STEPS
+
 FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "examples" / "clients"
-NODES = FOLDER / "nodes.py"
+NODES = Path(conformance.__file__).with_name("nodes.py")
 NAMES = ("c", "csharp", "node", "python")
-WALK = """\
-call 3
-stream 200 parts, sum 19900
-cancel CANCELLED
-deadline DEADLINE_EXCEEDED
-error NODE_ERROR ZeroDivisionError
-open
-lost BROKER_LOST
-again 3
-"""
+WALK = "".join(f"{step.line}\n" for step in STEPS)
 
 _BUILD_S = 60.0
 
@@ -60,7 +54,7 @@ def walk(name: str, folder: Path) -> tuple[str, ...]:
         raise MissingError("the headers of libzmq and msgpack-c are not installed")
     program = folder / "walk"
     sources = [str(FOLDER / "c" / each) for each in ("walk.c", "pronghorn.c")]
-    warnings = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-O1")
+    warnings = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-fsanitize=address,undefined")
     build("cc", *warnings, "-o", str(program), *sources, "-lmsgpackc", "-lzmq")
     return (str(program),)
 

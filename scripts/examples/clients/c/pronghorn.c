@@ -15,6 +15,7 @@ static const char NAME[] = "c-example/1.0";
 /* One reply with what it points into, in a list in order of arrival. */
 typedef struct reply {
     struct reply *next;
+    char *frame; /* the message points into it */
     msgpack_unpacked message;
     void *buffer;
     size_t buffer_bytes;
@@ -120,6 +121,7 @@ pronghorn *pronghorn_open(void *zmq_context, const char *endpoint)
 static void free_reply(reply *one)
 {
     msgpack_unpacked_destroy(&one->message);
+    free(one->frame);
     free(one->buffer);
     free(one->text);
     free(one);
@@ -212,7 +214,9 @@ static int take(pronghorn *client, const char *data, size_t bytes, void *buffer,
     msgpack_unpacked_init(&one->message);
     one->buffer = buffer;
     one->buffer_bytes = buffer_bytes;
-    if (msgpack_unpack_next(&one->message, data, bytes, &offset) != MSGPACK_UNPACK_SUCCESS ||
+    if ((one->frame = malloc(bytes + 1)) != NULL) memcpy(one->frame, data, bytes);
+    if (one->frame == NULL ||
+        msgpack_unpack_next(&one->message, one->frame, bytes, &offset) != MSGPACK_UNPACK_SUCCESS ||
         one->message.data.type != MSGPACK_OBJECT_ARRAY) {
         free_reply(one);
         errno = EPROTO;

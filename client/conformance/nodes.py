@@ -1,4 +1,7 @@
-"""What the clients beside this file call: see README.md."""
+"""What the conformance kit calls, and the clients in scripts/examples/clients: a module to serve.
+
+``pronghorn conformance --nodes > nodes.py`` writes it to a file.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ def add(a: int, b: int) -> int:
 
 @node
 def count(n: int) -> Iterator[int]:
-    """The integers below n, one after the other."""
+    """Yield the integers below n."""
     yield from range(n)
 
 
@@ -22,6 +25,18 @@ def count(n: int) -> Iterator[int]:
 def divide(a: int, b: int) -> float:
     """Quotient of two integers."""
     return a / b
+
+
+@node
+def size(x: bytes) -> int:
+    """Length of a byte string."""
+    return len(x)
+
+
+@node
+def zeros(count: int) -> bytes:
+    """So many zero bytes."""
+    return bytes(count)
 
 
 @node
