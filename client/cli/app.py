@@ -15,6 +15,7 @@ from .journal_app import journal_app, runs_app
 from .load_app import LOAD_EXAMPLES, load
 from .options import AsJson
 from .serve_app import SERVE_EXAMPLES, serve
+from .stubs_app import STUBS_EXAMPLES, stubs
 from .workers_app import workers_app
 from .workflow_app import (
     GRAPH_EXAMPLES,
@@ -70,6 +71,7 @@ app.command(epilog=CALL_EXAMPLES)(call)
 app.command("map", epilog=MAP_EXAMPLES)(map_)
 app.command(epilog=LOAD_EXAMPLES)(load)
 app.command()(nodes)
+app.command(epilog=STUBS_EXAMPLES)(stubs)
 app.command()(ping)
 app.command(epilog=CONFORMANCE_EXAMPLES)(conformance)
 app.command("reload")(reload_)

@@ -15,6 +15,10 @@ from .options import AsJson, Endpoint, Name
 def nodes(
     endpoint: Endpoint = None,
     name: Name = None,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="The JSON Schemas of their params and results, by name."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="A JSON array, with docs and JSON Schemas.")
     ] = False,
@@ -22,11 +26,17 @@ def nodes(
     """List the nodes that are served: name, signature, description."""
     from .output import reporting
 
-    with reporting(as_json=as_json):
+    with reporting(as_json=as_json or schema):
         from .connecting import endpoint_of
-        from .listing import list_nodes
 
-        list_nodes(endpoint_of(endpoint, name), as_json=as_json)
+        if schema:
+            from .stubbing import print_schemas
+
+            print_schemas(endpoint_of(endpoint, name))
+        else:
+            from .listing import list_nodes
+
+            list_nodes(endpoint_of(endpoint, name), as_json=as_json)
 
 
 def ping(

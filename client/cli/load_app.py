@@ -131,7 +131,7 @@ def load(
         bool, typer.Option("--json", help="Print the record as JSON, no progress bar.")
     ] = False,
 ) -> None:
-    """Measure calls that are sent at planned times; compare two runs.
+    """Measure calls sent at planned times; compare two runs.
 
     An open loop: calls leave at their times whether those before were answered or not, so what a
     slow server does to its callers is seen. Each parameter set is tried before. Ctrl-C ends a run

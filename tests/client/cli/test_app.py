@@ -8,7 +8,7 @@ from commands import COMMAND, HEAVY, Commands, imported_by
 
 COMMAND_NAMES = [
     *("serve", "call", "map", "load", "nodes", "ping", "reload", "stats", "workers"),
-    *("rehearse", "validate", "graph", "version"),
+    *("rehearse", "validate", "graph", "version", "conformance", "stubs"),
 ]
 GROUPS = ["runs", "journal"]
 HELP_S = 0.3
