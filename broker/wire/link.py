@@ -376,6 +376,11 @@ def next_stream_bytes(asked: int, got: int, missing: int, frames: Sequence[bytes
 Message = TypeVar("Message")
 
 
+BUFFERS_MAX: Final = 2**16 - 1
+"""Most buffers of a message. A client's limit on those of a request is far below; the number is
+what the other end says, whose memory may have been overwritten."""
+
+
 class MessageReader(Generic[Message]):
     """Cuts a byte stream into messages with their buffers."""
 
@@ -388,7 +393,13 @@ class MessageReader(Generic[Message]):
         self._buffers: list[bytes] = []  # those that have
 
     def feed(self, data: bytes) -> list[tuple[Message, Sequence[bytes]]]:
-        """Take in bytes, give back the messages that are now complete, in order."""
+        """Take in bytes, give back the messages that are now complete, in order.
+
+        Raises:
+            StreamError: A frame is too long, or a message says that it has buffers without number.
+            ValueError, RecursionError, OverflowError: A message can't be decoded. The reader is of
+                no use then.
+        """
         if (  # exactly one frame, as when one call is made at a time
             self._owner is None
             and not self._frames.pieces
@@ -397,7 +408,7 @@ class MessageReader(Generic[Message]):
         ):
             message = self._decode(data[4:])
             if getattr(message, "buffers", 0):
-                self._owner = message
+                self._owner = _checked(message)
                 return []
             return [(message, _NO_BUFFERS)]
         messages: list[tuple[Message, Sequence[bytes]]] = []
@@ -405,7 +416,7 @@ class MessageReader(Generic[Message]):
             if self._owner is None:
                 message = self._decode(frame)
                 if getattr(message, "buffers", 0):
-                    self._owner = message
+                    self._owner = _checked(message)
                 else:
                     messages.append((message, []))
                 continue
@@ -414,6 +425,14 @@ class MessageReader(Generic[Message]):
                 messages.append((self._owner, self._buffers))
                 self._owner, self._buffers = None, []
         return messages
+
+
+def _checked(message: Message) -> Message:
+    """Return a message that has buffers, as many as there can be."""
+    count: int = getattr(message, "buffers", 0)
+    if not 0 < count <= BUFFERS_MAX:
+        raise StreamError(f"a message with {count} buffers is announced")
+    return message
 
 
 def broker_end() -> MessageReader[ToBroker]:

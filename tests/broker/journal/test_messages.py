@@ -1,8 +1,11 @@
 """Mirror of broker/journal/messages.py."""
 
+from contextlib import suppress
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from journal_records import FIRST, SECRET, Story, accepted, value
 
 from pronghorn.broker.journal.messages import (
@@ -34,6 +37,7 @@ from pronghorn.broker.journal.messages import (
 )
 from pronghorn.broker.journal.record import AttemptLost, Ended, Reopened, Started, TaskDone
 from pronghorn.broker.journal.rows import Counts, Filter, Pruned
+from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.link import LENGTH
 
 
@@ -109,3 +113,18 @@ def test_buffers_of_records_and_values_follow_them() -> None:
     assert list(buffers) == [b"one", b"two"]
     ((_, buffers),) = broker_end().feed(packed(FoundValue(4, value(5), 0, 1), b"one"))
     assert list(buffers) == [b"one"]
+
+
+@given(st.data(), st.sampled_from([*TO_JOURNAL, *FROM_JOURNAL]))
+def test_damaged_messages_are_messages_or_one_of_the_errors(
+    data: st.DataObject, message: Any
+) -> None:
+    body = bytearray(encode_message(message))
+    for _ in range(data.draw(st.integers(0, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    stream = LENGTH.pack(len(body)) + body
+    ends: Any = ((journal_end(), ToJournal), (broker_end(), FromJournal))
+    for reader, kinds in ends:
+        with suppress(*DECODE_ERRORS):
+            for found, _ in reader.feed(bytes(stream)):
+                assert isinstance(found, get_args(kinds))

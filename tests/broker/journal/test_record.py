@@ -4,12 +4,15 @@ A change of that file is a change of the format.
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from journal_records import FIRST, SECRET, accepted, told, value
 from msgspec import Raw
 
@@ -23,6 +26,7 @@ from pronghorn.broker.journal.record import (
     encode_body,
     generation_of,
     key_of,
+    parse_record,
     read_record,
     seal,
     sequence_at,
@@ -127,3 +131,37 @@ def test_what_is_no_record_is_damage() -> None:
 def test_a_reader_takes_records_that_lack_the_later_fields() -> None:
     body = encode_body([1, FIRST, 0, SECRET, "shop.sell", "uid:1000", 5])
     assert plain(decode_record.decode(body)) == plain(accepted(at_ns=5))
+
+
+PLACE = b"log:" + key_of(FIRST)
+bodies = st.sampled_from(  # behind version and checksum
+    [bytes.fromhex(vector["bytes"])[5:] for vector in GOLDEN["records"]]
+)
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_damage(sealed: bytes) -> None:
+    with pytest.raises(DamageError):
+        read_record(PLACE, sealed)
+
+
+@given(st.data(), bodies)
+def test_a_damaged_record_is_damage(data: st.DataObject, body: bytes) -> None:
+    sealed = bytearray(seal(PLACE, body))
+    place = data.draw(st.integers(0, len(sealed) - 1))
+    sealed[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(DamageError):
+        read_record(PLACE, bytes(sealed))
+
+
+@given(st.data(), bodies)
+def test_a_body_that_was_written_wrongly_is_a_record_or_damage(
+    data: st.DataObject, body: bytes
+) -> None:
+    changed = bytearray(body)
+    for _ in range(data.draw(st.integers(0, 4))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(DamageError):
+        found = parse_record(PLACE, bytes(changed[: data.draw(st.integers(0, len(changed)))]))
+        assert isinstance(found, get_args(Record))
+        encode_body(found)

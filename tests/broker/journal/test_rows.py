@@ -1,11 +1,15 @@
 """Mirror of broker/journal/rows.py."""
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from journal_records import FIRST, SECRET, Story
 from msgspec import Raw
 
@@ -87,3 +91,19 @@ def test_ids_of_runs_are_read_as_they_are_written() -> None:
 def test_what_is_no_id_of_a_run_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no id of a run|non-hexadecimal|invalid literal"):
         parse_run_id(text)
+
+
+DECODERS = [getattr(rows, name) for name in dir(rows) if name.startswith("decode_")]
+
+
+@given(st.sampled_from(DECODERS), st.binary(max_size=100))
+def test_random_bytes_are_a_row_or_damage(decode: Callable[[bytes], Any], body: bytes) -> None:
+    with suppress(DamageError):
+        decoded(decode, body, Table.META)
+
+
+@given(st.text("0123456789abcdefg \0é\u0663", min_size=46, max_size=50))
+def test_any_text_is_an_id_of_a_run_or_a_value_error(text: str) -> None:
+    with suppress(ValueError):
+        run, secret = parse_run_id(text)
+        assert parse_run_id(format_run_id(run, secret)) == (run, secret)

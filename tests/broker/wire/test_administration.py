@@ -1,9 +1,12 @@
 """Mirror of broker/wire/administration.py."""
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from pronghorn.broker.wire.administration import (
@@ -41,8 +44,8 @@ def test_orders_have_names_of_our_own() -> None:
 )
 def test_params_come_by_name_or_by_position(order: Order, params: list[Any]) -> None:
     name = str(type(order).__struct_config__.tag)
-    for given in params:
-        packed, text = Raw(msgspec.msgpack.encode(given)), Raw(msgspec.json.encode(given))
+    for sent in params:
+        packed, text = Raw(msgspec.msgpack.encode(sent)), Raw(msgspec.json.encode(sent))
         assert decode_order(name, packed, as_json=False) == order
         assert decode_order(name, text, as_json=True) == order
 
@@ -82,3 +85,21 @@ def test_params_have_a_limit() -> None:
 def test_the_number_of_workers_has_limits_with_their_reasons() -> None:
     assert size_refusal(0) == "workers is 0; a pool needs at least 1"
     assert f"at most {WORKERS_MAX}, for each takes" in size_refusal(10_000)
+
+
+orders = st.sampled_from(sorted(ORDERS))
+texts = st.sampled_from(["workers", "worker", "type", "é", ""])
+params = st.binary(max_size=40) | st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(texts | st.integers(0, 9), inner),
+    max_leaves=6,
+).map(msgspec.msgpack.encode)
+
+
+@given(orders, params, st.booleans())
+def test_any_params_are_an_order_or_an_invalid_argument(
+    name: str, given_params: bytes, as_json: bool
+) -> None:
+    with suppress(InvalidArgumentError):
+        order = decode_order(name, Raw(given_params), as_json=as_json)
+        assert isinstance(order, get_args(Order))

@@ -1,9 +1,12 @@
 """Mirror of broker/wire/control.py."""
 
+from contextlib import suppress
 from typing import get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from pronghorn.broker.wire.administration import (
@@ -138,3 +141,14 @@ def test_a_host_of_another_version_is_refused() -> None:
     config = msgspec.to_builtins(MESSAGES[0]) | {"invented_later": 1}
     with pytest.raises(msgspec.ValidationError, match="invented_later"):
         decode_control.decode(msgspec.msgpack.encode(config))
+
+
+@given(st.data(), st.sampled_from(MESSAGES))
+def test_damaged_messages_are_messages_or_decode_errors(
+    data: st.DataObject, message: ControlMessage
+) -> None:
+    body = bytearray(msgspec.msgpack.encode(message))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        assert isinstance(decode_control.decode(bytes(body)), get_args(ControlMessage))

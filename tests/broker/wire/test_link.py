@@ -2,16 +2,19 @@
 
 import random
 import time
+from contextlib import suppress
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.link import (
+    BUFFERS_MAX,
     LENGTH,
     READ_BYTES_MAX,
     READ_BYTES_MIN,
@@ -239,3 +242,47 @@ def test_little_is_read_of_a_stream_unless_its_frames_are_large() -> None:
     assert next_stream_bytes(70_000 + least, 70_004, 0, large) == 70_000 + least
     assert next_stream_bytes(most, 50, 0, small[:1]) < 2 * least, "small ones again"
     assert next_stream_bytes(most, 50, 60, []) == least
+
+
+# --- hostile input -------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=200), cuts)
+def test_random_bytes_are_frames_or_a_stream_error(data: bytes, at: list[int]) -> None:
+    reader = FrameReader(frame_bytes_max=100)
+    found: list[bytes] = []
+    with suppress(StreamError):
+        for piece in cut(data, at):
+            found += reader.feed(piece)
+    assert data.startswith(stream_of(found))
+    assert sum(map(len, reader.pieces)) <= len(data)
+
+
+@given(st.data(), st.sampled_from([*TO_BROKER, *TO_WORKER]), cuts)
+def test_damaged_messages_are_messages_or_one_of_the_errors(
+    data: st.DataObject, message: Any, at: list[int]
+) -> None:
+    body = bytearray(encode_link(message))
+    for _ in range(data.draw(st.integers(0, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    stream = stream_of([bytes(body[: data.draw(st.integers(0, len(body)))]), b"next", b"\xc1"])
+    for reader, kinds in ((broker_end(), get_args(ToBroker)), (worker_end(), get_args(ToWorker))):
+        with suppress(*DECODE_ERRORS):
+            for piece in cut(stream, at):
+                for found, buffers in reader.feed(piece):
+                    assert isinstance(found, kinds)
+                    assert len(buffers) == getattr(found, "buffers", 0)
+
+
+@pytest.mark.parametrize("count", [-1, BUFFERS_MAX + 1, 2**63])
+@pytest.mark.parametrize("behind", [b"", LENGTH.pack(1) + b"x"])
+def test_buffers_without_number_are_a_stream_error(count: int, behind: bytes) -> None:
+    body = encode_link(Done(token=9, value=Raw(b"\x03"), run_ns=1, buffers=count))
+    with pytest.raises(StreamError, match=f"a message with {count} buffers is announced"):
+        broker_end().feed(stream_of([body]) + behind)
+
+
+@given(st.binary(max_size=100))
+def test_what_is_no_json_in_a_link_is_one_of_the_errors(data: bytes) -> None:
+    with suppress(*DECODE_ERRORS):
+        assert wrap_json(unwrap_json(Raw(data)))
