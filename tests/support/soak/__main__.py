@@ -6,6 +6,7 @@
     scripts/soak recycle [--worker-seconds N] [--json]
     scripts/soak powerloss [--states N] [--seed N]
     scripts/soak journal [--kills N] [--seed N]
+    scripts/soak hostile [--frames N] [--seed N] [--only ATTACK] [--json]
 
 Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 all promises
 were kept; 1 one was broken, or a figure missed what it must reach; 2 wrong usage.
@@ -20,7 +21,7 @@ from random import Random
 import msgspec
 from rich.console import Console
 
-from . import journals, overload, recycling, sim
+from . import hostile, journals, overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
 from .report import findings_table
@@ -59,9 +60,19 @@ def main() -> int:
     killed = kinds.add_parser("journal", help="a journal's writer that is killed under load")
     killed.add_argument("--kills", type=int, default=journals.KILLS, help="how often")
 
-    for parser_ in (simulated, faults, power, killed):
+    attacked = kinds.add_parser("hostile", help="clients that send what they must not")
+    attacked.add_argument("--frames", type=int, default=hostile.FRAMES, help="in all")
+    attacks = [attack.name for attack in hostile.ATTACKS]
+    attacked.add_argument(
+        "--only",
+        choices=attacks,
+        action="append",
+        help="this attack alone, with its share; may be given several times",
+    )
+
+    for parser_ in (simulated, faults, power, killed, attacked):
         parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
-    for parser_ in (faults, loads, recycled):
+    for parser_ in (faults, loads, recycled, attacked):
         parser_.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleaned up
@@ -74,6 +85,8 @@ def main() -> int:
         return sim.soak_sim(arguments.events, seed)
     if arguments.soak == "powerloss":
         return journals.soak_power(arguments.states, seed)
+    if arguments.soak == "hostile":
+        return hostile.soak(arguments.frames, seed, arguments.only or (), as_json=arguments.json)
     if arguments.soak == "journal":
         return journals.soak_kills(arguments.kills, seed)
     return _soak_faults(arguments.minutes, seed, arguments.only, as_json=arguments.json)

@@ -64,7 +64,7 @@ class _Caller(threading.Thread):
 
 def run(worker_seconds: float = WORKER_SECONDS, *, orders_s: float = ORDERS_S) -> Report:
     """Load a pool whose workers are recycled, and order reloads and more workers meanwhile."""
-    with _folder() as folder:
+    with own_folder() as folder:
         module = folder / "shop.py"
         module.write_text(NODES)
         with Pool(module, workers=WORKERS, recycle_requests=REQUESTS) as pool:
@@ -175,7 +175,7 @@ def _wait_for(pid: int) -> None:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def own_folder() -> Iterator[Path]:
     """Have runtime folders, and the module, in a folder of our own."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     before = os.environ.get("XDG_RUNTIME_DIR")

@@ -109,8 +109,8 @@ class Served:
         """Look at what is held now."""
         tree = self.tree
         return Census(
-            supervisor=_held(tree.supervisor),
-            broker=_held(tree.broker),
+            supervisor=held(tree.supervisor),
+            broker=held(tree.broker),
             workers=len(tree.workers),
             files=_files(self.folder / "pronghorn"),
         )
@@ -228,7 +228,7 @@ def _is_at_rest(status: dict[str, Any]) -> bool:
     )
 
 
-def _held(pid: int) -> Counter[str]:
+def held(pid: int) -> Counter[str]:
     """Count a process's descriptors by what they are, and its threads."""
     held: Counter[str] = Counter()
     folder = f"/proc/{pid}/fd"
