@@ -26,7 +26,11 @@ from .wire.places import check_endpoint
 BURST_MESSAGES = 256
 """Most messages taken in before the broker turns to its workers again."""
 
-_BURST_BYTES = 16 * KIB  # the same for messages of many requests
+BURST_FRAMES = 64
+"""Most frames behind the first ones of these messages, each a request of its own as a rule: of bad
+ones, which cost more, 256 messages of 32 frames took 0.2 s, in which nobody else was served."""
+
+_BURST_BYTES = 16 * KIB  # the same for bundles of many requests
 
 _HANDSHAKE_MS = 3000  # a mute peer is dropped after it; libzmq's 30 s let 2,000 of them sit there
 _BACKLOG = 4096  # at libzmq's 100, 3,000 connects took 23.5 s; now 0.07 s
@@ -129,10 +133,12 @@ class Frontend:
             if not self._get(_EVENTS) & _POLLIN:
                 return messages
             # More than one: from here the exception at the end is cheaper than asking each time.
-            size = 0
-            while len(messages) < BURST_MESSAGES and size < _BURST_BYTES:
-                messages.append(self._receive())
-                size += len(messages[-1][1])
+            further = size = 0
+            while len(messages) < BURST_MESSAGES and further < BURST_FRAMES and size < _BURST_BYTES:
+                message = self._receive()
+                messages.append(message)
+                further += len(message) - 2
+                size += len(message[1])
         except zmq.Again:
             return messages
         return messages

@@ -10,7 +10,7 @@ import pytest
 import zmq
 from raw_sockets import RawSockets
 
-from pronghorn.broker.frontend import BURST_MESSAGES, Delivery, Frontend
+from pronghorn.broker.frontend import BURST_FRAMES, BURST_MESSAGES, Delivery, Frontend
 from pronghorn.broker.peers import Peers
 from pronghorn.broker.poller import Poller
 from pronghorn.broker.wire.errors import InvalidArgumentError
@@ -151,6 +151,22 @@ def test_a_burst_is_bounded(frontend: Frontend, endpoint: str, sockets: RawSocke
         ]
         assert len(burst) <= BURST_MESSAGES
         seen += len(burst)
+
+
+def test_a_burst_of_messages_of_many_frames_is_shorter(
+    frontend: Frontend, endpoint: str, sockets: RawSockets
+) -> None:
+    client = sockets.dealer(endpoint, SNDHWM=0)
+    for _ in range(40):
+        client.send_multipart([b"x"] * 10)
+    seen = longest = 0
+    while seen < 40:
+        wait_readable(frontend)
+        burst = frontend.receive_burst()
+        assert all(len(message) == 11 for message in burst)
+        longest = max(longest, len(burst))
+        seen += len(burst)
+    assert longest <= BURST_FRAMES // 9 + 2
 
 
 def test_a_burst_of_large_messages_is_shorter(

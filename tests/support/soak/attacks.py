@@ -356,21 +356,22 @@ def _ready(identity: bytes) -> bytes:
 
 
 ATTACKS = (
-    Attack("truncated", 0.20, 20_000, _flood(truncated)),
-    Attack("damaged", 0.18, 20_000, _flood(damaged)),
-    Attack("random", 0.15, 20_000, _flood(noise)),
-    Attack("json", 0.12, 20_000, _flood(broken_json)),
-    Attack("replayed", 0.05, 5_000, _flood(replayed)),
-    Attack("of-others", 0.10, 20_000, _flood(of_others)),
-    Attack("streams", 0.12, 20_000, streamed),
-    Attack("nested", 0.02, 4_000, _flood(nested, 4)),
-    Attack("nested-json", 0.01, 4_000, _flood(nested_json, 4)),
-    Attack("oversized", 0.005, 1_000, _flood(oversized, 2)),
-    Attack("identity", 0.03, 10_000, stolen),
-    Attack("zmtp", 0.005, 1_000, zmtp),
-    Attack("connections", 0.007, 1_000, flooding),
+    Attack("truncated", 0.20, 10_000, _flood(truncated)),
+    Attack("damaged", 0.18, 10_000, _flood(damaged)),
+    Attack("random", 0.15, 10_000, _flood(noise)),
+    Attack("json", 0.12, 10_000, _flood(broken_json)),
+    Attack("replayed", 0.05, 2_500, _flood(replayed)),
+    Attack("of-others", 0.10, 10_000, _flood(of_others)),
+    Attack("streams", 0.12, 10_000, streamed),
+    Attack("nested", 0.02, 1_500, _flood(nested, 4)),
+    Attack("nested-json", 0.01, 1_500, _flood(nested_json, 4)),
+    Attack("oversized", 0.005, 500, _flood(oversized, 2)),
+    Attack("identity", 0.03, 5_000, stolen),
+    Attack("zmtp", 0.005, 500, zmtp),
+    Attack("connections", 0.007, 500, flooding),
     Attack("half-open", 0.003, 500, half_open),
 )
-"""All frames together take a minute and a half."""
+"""A million frames take three minutes. At these rates they take less than a third of a core from the
+broker: beyond that the machine is what others have to wait for."""
 
 assert abs(sum(attack.share for attack in ATTACKS) - 1.0) < 1e-9

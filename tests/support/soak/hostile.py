@@ -91,11 +91,11 @@ def run(
     random = Random(seed)
     with _besieged() as (pool, target, bystander):
         watched = Tree.below(pool._tree.supervisor_pid)
-        _malformed(pool)
-        before = held(watched.broker)
+        connections = held(watched.broker)["socket"]
         for attack in attacks:
             attack.run(target, random, _pace(attack, frames * WARM_UP))
-        _settled(watched.broker, before)
+        wait_until(lambda: held(watched.broker)["socket"] <= connections, SETTLE_S)
+        before = held(watched.broker)
         memory_mib = rss_mib(watched.broker)
         bystander.seen()
         sleep(quiet_s)
