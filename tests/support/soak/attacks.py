@@ -371,7 +371,7 @@ ATTACKS = (
     Attack("connections", 0.007, 500, flooding),
     Attack("half-open", 0.003, 500, half_open),
 )
-"""A million frames take three minutes. At these rates they take less than a third of a core from the
-broker: beyond that the machine is what others have to wait for."""
+"""A million frames take three minutes. At these rates they take less than a third of a core from
+the broker: beyond that the machine is what others have to wait for."""
 
 assert abs(sum(attack.share for attack in ATTACKS) - 1.0) < 1e-9
