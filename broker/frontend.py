@@ -26,7 +26,7 @@ from .wire.places import check_endpoint
 BURST_MESSAGES = 256
 """Most messages taken in before the broker turns to its workers again."""
 
-BURST_FRAMES = 64
+BURST_FRAMES = 32
 """Most frames behind the first ones of these messages, each a request of its own as a rule: of bad
 ones, which cost more, 256 messages of 32 frames took 0.2 s, in which nobody else was served."""
 
