@@ -84,6 +84,8 @@ BUDGETS: dict[str, Budget] = {
     "rtt.async": _most("async client p50 / C proxy", 1.9, 1.5),
     "rtt.sync_pinned": _most("sync client p50 / C proxy, one core", 1.5, 1.2),
     "rtt.async_pinned": _most("async client p50 / C proxy, one core", 2.0, 1.2),
+    "clients.node": _most("Node.js client p50 / C proxy", 1.6, 1.3),
+    "clients.node_pinned": _printed("Node.js client p50 / C proxy, one core"),
     "rtt.executor_p50": _most("sync client p50 / ProcessPoolExecutor", 1.2, 0.8),
     "rtt.executor_p99": _most("sync client p99 / ProcessPoolExecutor", 1.2, 0.8),
     "rtt.apply": _printed("sync client p50 / Pool.apply"),

@@ -27,6 +27,7 @@ from .rounds import ROUNDS_MIN
 from .scenarios import (
     changes,
     claims,
+    clients,
     durable,
     faults,
     idle,
@@ -57,6 +58,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "workflow": workflow.measure,
     "journal": journal.measure,
     "durable": durable.measure,
+    "clients": clients.measure,
 }
 
 

@@ -1,4 +1,5 @@
-"""The other ends of the ZeroMQ floors: ``router FRONT``, ``proxy FRONT BACK``, ``worker BACK``.
+"""The other ends of the ZeroMQ floors: ``router FRONT``, ``proxy FRONT BACK``, ``worker BACK``,
+``answerer BACK``.
 
 All block in C until something comes; none polls. Mirror: tests/bench/floors/test_zeromq.py.
 """
@@ -10,6 +11,8 @@ import msgspec
 import zmq
 
 from ..children import die_with_parent, say_ready
+
+_CALL, _RESULT = 35, 49  # kinds of the protocol
 
 
 def router(front: str) -> None:
@@ -38,6 +41,23 @@ def worker(back: str) -> None:
     _echo(socket)
 
 
+def answerer(back: str) -> None:
+    """Answer each call that comes through the proxy with the result 3, as a protocol client wants.
+
+    All else that such a client says, its probe, hello and goodbye, is passed over.
+    """
+    socket = zmq.Context().socket(zmq.DEALER)
+    socket.connect(back)
+    say_ready()
+    decode, encode = msgspec.msgpack.Decoder().decode, msgspec.msgpack.Encoder().encode
+    while True:
+        routing_id, *frames = socket.recv_multipart()
+        for frame in filter(None, frames):
+            kind, *rest = decode(frame)
+            if kind == _CALL:
+                socket.send_multipart([routing_id, encode([_RESULT, rest[0], 3, 0])])
+
+
 def _echo(socket: "zmq.Socket[bytes]") -> None:
     receive, send = socket.recv, socket.send
     decode, encode = msgspec.msgpack.Decoder().decode, msgspec.msgpack.Encoder().encode
@@ -49,7 +69,12 @@ def _echo(socket: "zmq.Socket[bytes]") -> None:
         send(reply)
 
 
-_ROLES: dict[str, Callable[..., None]] = {"router": router, "proxy": proxy, "worker": worker}
+_ROLES: dict[str, Callable[..., None]] = {
+    "router": router,
+    "proxy": proxy,
+    "worker": worker,
+    "answerer": answerer,
+}
 
 
 def main() -> None:

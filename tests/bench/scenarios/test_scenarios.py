@@ -1,5 +1,6 @@
 """Every scenario end to end, with next to no calls: its parts fit, and its budgets are all held."""
 
+import foreign_clients
 import msgspec
 import pytest
 
@@ -10,6 +11,7 @@ from pronghorn.bench.floors import pyro
 from pronghorn.bench.output import as_json
 from pronghorn.bench.rounds import Plan
 from pronghorn.bench.scenarios.options import Options
+from pronghorn.bench.subjects import node_client
 
 # idle and changes count seconds, start counts servers, and faults both
 CALLS = {
@@ -21,6 +23,8 @@ CALLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_a_trial_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "clients" and not node_client.is_available():
+        foreign_clients.skip("there is no Node.js, or its packages are not installed")
     tiny = Plan(rounds=1, calls=CALLS.get(name, 20), slices=1, warm_up=1)
     monkeypatch.setattr(Options, "plan", lambda options, **asked: tiny)
     report = SCENARIOS[name](Options(progress=lambda message: None))

@@ -26,7 +26,7 @@ _FRAMES_PER_MESSAGE = 16
 _MESSAGES_PER_PING = 16
 _SOCKETS = 4
 _PATIENCE_MS = 20_000
-_LATE_S = 0.01  # what was missed of the pace is not made up for beyond this
+_LATE_S = 0.001  # what was missed of the pace is not made up for beyond this
 _HELD = 200  # connections that are open at a time without a handshake
 
 _VALID = [
