@@ -8,6 +8,13 @@ Mirror: tests/broker/test_connections.py.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
+
+from .wire.limits import MIB
+
+STRANGERS_BYTES = 64 * MIB
+"""What all connections without an owner, in their first seconds, may have sent together: libzmq
+keeps up to a whole frame of each before it knows whether that is of a handshake."""
 
 NAMELESS_SHARE = 2
 """One in so many of all connections may be without an owner."""
@@ -55,3 +62,19 @@ class Connections:
     def nameless(self) -> list[int]:
         """Return those of which nobody knows whose they are."""
         return list(self._nameless)
+
+
+def greediest(received: Mapping[int, int]) -> list[int]:
+    """Name the connections to close so that the others have sent no more than is allowed.
+
+    Args:
+        received: Descriptor -> bytes that have come over it.
+    """
+    excess = sum(received.values()) - STRANGERS_BYTES
+    closed: list[int] = []
+    for fd in sorted(received, key=received.__getitem__, reverse=True):
+        if excess <= 0:
+            break
+        excess -= received[fd]
+        closed.append(fd)
+    return closed

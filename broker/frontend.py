@@ -28,7 +28,7 @@ BURST_MESSAGES = 256
 
 _BURST_BYTES = 16 * KIB  # the same for messages of many requests
 
-_HANDSHAKE_MS = 3000  # a mute peer is dropped after it; libzmq's 30 s let 2,000 of them sit there
+HANDSHAKE_MS = 3000  # a mute peer is dropped after it; libzmq's 30 s let 2,000 of them sit there
 _BACKLOG = 4096  # at libzmq's 100, 3,000 connects took 23.5 s; now 0.07 s
 _LINGER_MS = 200  # what is in the pipes at shutdown gets so long to leave
 _HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells of ipc peers
@@ -169,7 +169,7 @@ def make_router(context: "zmq.Context[zmq.Socket[bytes]]", limits: Limits) -> "z
     socket.setsockopt(zmq.MAXMSGSIZE, limits.socket_message_bytes)
     socket.setsockopt(zmq.SNDHWM, limits.socket_high_water_mark)
     socket.setsockopt(zmq.RCVHWM, limits.socket_high_water_mark)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.BACKLOG, _BACKLOG)
     return socket
 

@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from struct import Struct as Layout
 from time import monotonic
 
@@ -25,9 +26,10 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 
 from .audit import Audit, Refusal
-from .connections import Connections
+from .connections import Connections, greediest
 from .events import Denied, Event, Received, ReceivedJson
 from .frontend import (
+    HANDSHAKE_MS,
     Delivery,
     bind_endpoint,
     make_router,
@@ -58,6 +60,10 @@ _MONITORED = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
+_LOOK_S = 0.1  # between looks at what those send who have shown no key yet
+_YOUNG_S = HANDSHAKE_MS / 1000 + 0.5  # who is there for longer has shown one
+_TCP_INFO_BYTES = 136
+_RECEIVED = Layout("=128xQ")  # `tcpi_bytes_received` of Linux's struct tcp_info
 _HAPPENED = Layout("=Hi")  # which event, and its descriptor or error
 
 _EVENTS = int(zmq.EVENTS)
@@ -119,6 +125,9 @@ class SecureFrontend:
         self._admitted = 0  # clients so far
         self._audit = Audit()
         self._connections = Connections(connections)
+        # descriptor -> monotonic seconds; of connections that may not have shown a key yet
+        self._young: dict[int, float] = {}
+        self.look_due = inf  # monotonic seconds; when `look` is to be called
         self._by_routing_id: dict[bytes, _Peer] = {}
         self.by_name: dict[bytes, _Peer] = {}  # the same, by what the core knows them by
         self._entries: dict[str, Entry] = {}  # public key -> who may connect with it
@@ -233,6 +242,21 @@ class SecureFrontend:
             if not peer.permit.why_not:
                 peer.permit = Permit(peer.entry.rights)
 
+    def look(self, now: float) -> None:
+        """Close connections over which too much comes before a key was shown."""
+        received: dict[int, int] = {}
+        for fd, accepted_at in list(self._young.items()):
+            if now > accepted_at + _YOUNG_S:
+                del self._young[fd]
+            else:
+                received[fd] = _received(fd)
+        for fd in greediest(received):
+            del self._young[fd]
+            reason = "it sends much before it has shown a key"
+            self._refuse("connection", reason, address=_address(fd))
+            self._shut(fd)
+        self.look_due = now + _LOOK_S if self._young else inf
+
     def close(self) -> None:
         """Let what was sent leave within the linger time, and close all."""
         self._watch.close()
@@ -283,6 +307,7 @@ class SecureFrontend:
         self._admitted += 1
         name = self._prefix + self._admitted.to_bytes(8, "big")
         peer = _Peer(name, routing_id, entry, permit, fd, address)
+        self._young.pop(fd, None)
         other = self._connections.own(fd, name)
         if other is not None:
             self._lose_name(other)
@@ -305,10 +330,13 @@ class SecureFrontend:
             kind, value = _HAPPENED.unpack(self._monitor.recv_multipart()[0])
             if kind == zmq.EVENT_ACCEPTED:
                 excess = self._connections.accept(value)
+                self._young[value] = now = monotonic()
+                self.look_due = min(self.look_due, now + _LOOK_S)
                 if excess is not None:
                     self._refuse("connection", "there are too many", address=_address(excess))
                     self._shut(excess)
             elif kind == zmq.EVENT_DISCONNECTED:
+                self._young.pop(value, None)
                 name = self._connections.lost(value)
                 if name is not None:
                     self._lose_name(name)
@@ -400,6 +428,16 @@ def _descriptor(sock: "zmq.Socket[bytes]") -> int:
     descriptor = sock.getsockopt(zmq.FD)
     assert isinstance(descriptor, int)
     return descriptor
+
+
+def _received(fd: int) -> int:
+    """Tell how many bytes have come over a connection."""
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        if len(info) == _TCP_INFO_BYTES:
+            received: int = _RECEIVED.unpack(info)[0]
+            return received
+    return 0
 
 
 def _address(fd: int) -> str:

@@ -160,6 +160,7 @@ class BrokerServer:
                 labels=frozenset(config.labels),
             )
         )
+        self._next_due = self._core.next_due  # when a tick is due, monotonic seconds
         self._secure: SecureFrontend | None = None  # for clients with keys, if there is one
         if with_keys:
             try:
@@ -201,7 +202,11 @@ class BrokerServer:
             gone=self._on_client_ended,
             readable=self._note_secure,
         )
-        send_one, send_frames = self._send_one, self._send_frames
+        send_one, send_frames, next_due = self._send_one, self._send_frames, self._next_due
+
+        def next_due_of_either() -> float:
+            due = next_due()
+            return due if due < secure.look_due else secure.look_due
 
         def send_one_of_either(peer: bytes, frame: bytes) -> Delivery:
             is_secure = peer.startswith(prefix)
@@ -212,7 +217,13 @@ class BrokerServer:
             return secure.send(peer, frames) if is_secure else send_frames(peer, frames)
 
         self._send_one, self._send_frames = send_one_of_either, send_frames_of_either
+        self._next_due = next_due_of_either
         return secure
+
+    def _tick(self, now: float) -> None:
+        self._core.handle(Tick(), now)
+        if self._secure is not None and self._secure.look_due <= now:
+            self._secure.look(now)
 
     def _note_secure(self) -> None:
         """Have messages of clients with keys taken in with this turn's others."""
@@ -233,6 +244,7 @@ class BrokerServer:
         self._tell_supervisor(BrokerBound(self.endpoints))
         _log.info("the broker is bound to %s", self.endpoints)
         core, frontend, poll = self._core, self._frontend, self._poller.poll
+        next_due = self._next_due
         handlers, front_fd = self._poller.handlers, self._front_fd
         timeout: float | None = None
         due = inf  # when the core wants a tick
@@ -255,13 +267,13 @@ class BrokerServer:
                 self._read_unfinished()
                 worked = True
             if due <= now:
-                core.handle(Tick(), now)
+                self._tick(now)
                 worked = True
             if worked:
                 self._carry_out(core.settle(now))
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
-            due = core.next_due()
+            due = next_due()
             turns += 1
             if turns == _TURNS_PER_LOOK:
                 turns = 0

@@ -1,6 +1,6 @@
 """Mirror of broker/connections.py."""
 
-from pronghorn.broker.connections import Connections
+from pronghorn.broker.connections import STRANGERS_BYTES, Connections, greediest
 
 
 def test_a_connection_has_an_owner_until_it_ends() -> None:
@@ -42,3 +42,11 @@ def test_owned_ones_keep_their_place() -> None:
     connections.lost(1)
     assert connections.accept(4) is None
     assert connections.accept(5) == 4
+
+
+def test_those_that_have_sent_most_go_until_the_rest_is_little_enough() -> None:
+    half = STRANGERS_BYTES // 2
+    assert greediest({}) == []
+    assert greediest({1: half, 2: half}) == []
+    assert greediest({1: half, 2: half + 1, 3: 100}) == [2]
+    assert greediest({1: 100, 2: half, 3: 2 * half + 1, 4: half}) == [3, 2]

@@ -5,6 +5,8 @@ import logging
 import select
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -30,6 +32,9 @@ LIMITS = Limits(request_bytes=64 * KIB, result_bytes=64 * KIB, grant_bytes=64 * 
 PREFIX = b"secure--"
 NAMES = ("shop.add", "x.add")
 PATIENCE_S = 10.0
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00CURVE".ljust(55, b"\0")  # of ZMTP 3.0
+LONG_COMMAND = b"\x06" + (200_000).to_bytes(8, "big")  # so many bytes are to follow
 
 
 def call(name: str) -> bytes:
@@ -65,6 +70,8 @@ class Door:
             assert left > 0, "it did not happen"
             for fd, _ in self._poller.poll(0 if self._readable else min(left, 0.01), 16):
                 self._poller.handlers[fd]()
+            if self.frontend.look_due <= monotonic():
+                self.frontend.look(monotonic())
             if self._readable:
                 self.events += self.frontend.take(16)
                 self._readable = self.frontend.rest
@@ -323,6 +330,51 @@ def test_mute_connections_make_room_for_clients(
         for one in mute:
             one.close()
         door.close()
+
+
+def test_who_sends_much_before_a_key_was_shown_is_cut_off_and_no_other(
+    door: Door,
+    sockets: RawSockets,
+    ada: PrivateKey,
+    audited: Audited,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pronghorn.broker.connections.STRANGERS_BYTES", 100_000)
+    client = dealer(sockets, door.endpoint, ada)
+    client.send(call("shop.add"))
+    door.next(Received)
+    port = int(door.endpoint.rpartition(":")[2])
+    with (
+        socket.create_connection(("127.0.0.1", port)) as mute,
+        socket.create_connection(("127.0.0.1", port)) as greedy,
+    ):
+        greedy.sendall(GREETING + LONG_COMMAND + bytes(LIMITS.request_bytes) + bytes(60_000))
+        door.until(audited)
+        [line] = audited()
+        assert line["reason"] == "it sends much before it has shown a key"
+        greedy.settimeout(PATIENCE_S)
+        assert drained(greedy) == 64, "after the greeting there is only the end"
+        assert len(mute.recv(100)) > 0, "it is still greeted"
+    client.send(call("shop.add"))
+    assert door.next(Received).message.node == "shop.add"
+
+
+def drained(connection: socket.socket) -> int:
+    """Read to the end; returns how many bytes that were."""
+    total = 0
+    with suppress(ConnectionResetError):
+        while data := connection.recv(1000):
+            total += len(data)
+    return total
+
+
+def test_what_is_looked_at_ends_with_the_handshakes(door: Door, sockets: RawSockets) -> None:
+    assert door.frontend.look_due == inf
+    port = int(door.endpoint.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)):
+        door.until(lambda: door.frontend.look_due < inf)
+        door.frontend.look(monotonic() + 60)
+        assert door.frontend.look_due == inf
 
 
 def test_a_frame_over_the_limit_ends_the_connection(
