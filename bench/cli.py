@@ -31,6 +31,7 @@ from .scenarios import (
     faults,
     idle,
     journal,
+    keys,
     links,
     maps,
     rtt,
@@ -57,6 +58,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "workflow": workflow.measure,
     "journal": journal.measure,
     "durable": durable.measure,
+    "keys": keys.measure,
 }
 
 

@@ -10,7 +10,17 @@ import msgspec
 from msgspec import Raw
 
 from .durable import Durable, asks_for_record
-from .events import Malformed, Origin, PeerGone, Probed, Received, ReceivedJson, Report, Send
+from .events import (
+    Denied,
+    Malformed,
+    Origin,
+    PeerGone,
+    Probed,
+    Received,
+    ReceivedJson,
+    Report,
+    Send,
+)
 from .lifecycle import Lifecycle
 from .orders import Orders
 from .parts import Parts
@@ -148,6 +158,11 @@ class Clients:
         self._count.malformed += 1
         if not self._sessions.is_banned(event.peer):
             self._send(event.peer, event.error, event.origin)
+
+    def on_denied(self, event: Denied, now: float) -> None:
+        """Refuse what a client's key may not do."""
+        if not self._sessions.is_banned(event.peer):
+            self._refuse(event.peer, event.id, event.error, event.origin)
 
     def on_probed(self, event: Probed, now: float) -> None:
         """Welcome a new connection."""

@@ -22,6 +22,7 @@ from .durable import Durable
 from .events import (
     Administered,
     Command,
+    Denied,
     DrainBegun,
     Drained,
     Event,
@@ -66,7 +67,8 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         bounds: What is held at most.
         sessions: Sessions that are kept without a question whether their clients are still there.
         labels: Those that some workers have.
-        administrators: How the routing ids of those begin who may give orders; b"": all may.
+        administrators: How the routing ids of those begin who may give orders; b"": all may. What
+            those of them may who have shown a key is checked before.
     """
 
     epoch: str
@@ -75,7 +77,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     bounds: Bounds = DEFAULT_BOUNDS
     sessions: int = 10_000
-    administrators: bytes = b""
+    administrators: tuple[bytes, ...] = (b"",)
     labels: frozenset[str] = frozenset()
 
 
@@ -118,6 +120,7 @@ class BrokerCore:
             Received: clients.on_received,
             ReceivedJson: clients.on_received_json,
             Malformed: clients.on_malformed,
+            Denied: clients.on_denied,
             Probed: clients.on_probed,
             PeerGone: clients.on_peer_gone,
             TableKnown: self._on_table_known,
@@ -139,6 +142,11 @@ class BrokerCore:
     def handle(self, event: Event, now: float) -> None:
         """Take in one event. Never raises on what a peer has sent."""
         self._on_event[type(event)](event, now)
+
+    def full_name(self, name: str) -> str | None:
+        """Tell the full name of the node that a caller means; `None` if there is none."""
+        node = self._life.catalog.by_name.get(name)
+        return None if node is None else node.name
 
     def next_due(self) -> float:
         """Tell when the next `Tick` is due, monotonic seconds; `inf` when none is."""

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from .wire.administration import Order, OrderError, SeenWorker
+from .wire.errors import PronghornError
 from .wire.jsonrpc import JsonRequest
 from .wire.link import Buffer, ToBroker, ToWorker
 from .wire.messages import BrokerMessage, ClientMessage, Error, RequestId
@@ -59,6 +60,15 @@ class Malformed(msgspec.Struct, frozen=True):
 
     peer: bytes
     error: Error
+    origin: Origin | None = None
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """A client has asked for what its key may not do; `error` says so."""
+
+    peer: bytes
+    id: RequestId
+    error: PronghornError
     origin: Origin | None = None
 
 
@@ -195,6 +205,7 @@ Event = (
     Received
     | ReceivedJson
     | Malformed
+    | Denied
     | Probed
     | PeerGone
     | TableKnown

@@ -41,7 +41,7 @@ class Orders:
     """
 
     def __init__(
-        self, life: Lifecycle, limits: Limits, bounds: Bounds, administrators: bytes
+        self, life: Lifecycle, limits: Limits, bounds: Bounds, administrators: tuple[bytes, ...]
     ) -> None:
         self._life = life
         self._grant_bytes = limits.grant_bytes

@@ -15,12 +15,16 @@ import gc
 import logging
 import mmap
 import os
+import secrets
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
+from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -50,7 +54,7 @@ from .links import LinkError, WorkerLink
 from .memory import Memory, Pressure
 from .peers import Peers
 from .poller import Poller, nothing
-from .processes import allow_all_descriptors
+from .processes import allow_all_descriptors, forbid_core_dumps
 from .reporting import Reporter
 from .streams import Stream, Streams, Visitors
 from .wire.channel import GONE, ControlChannel
@@ -74,11 +78,15 @@ from .wire.control import (
     WorkerStarted,
 )
 from .wire.errors import InvalidArgumentError
-from .wire.link import Ready
+from .wire.keyfiles import KeyFolder
+from .wire.link import Buffer, Ready
 from .wire.logs import set_up_logs
-from .wire.places import stream_path
+from .wire.places import is_tcp, stream_path
 from .wire.slots import PAGE_BYTES, SlotsPage
 from .wire.version import SERVER_NAME
+
+if TYPE_CHECKING:
+    from .secure import SecureFrontend
 
 _log = logging.getLogger("pronghorn.broker.server")  # as a program it would be __main__
 
@@ -89,6 +97,7 @@ _TURN_S = 0.000_2
 _TURNS_PER_LOOK = 16  # at the memory
 _LOOKS_PER_MEASURE = 4
 """Of so many such turns one is measured: to look at the clock after each would cost a call 1 %."""
+_SECURE = b"secure"  # stands in `_unfinished` for all clients with keys
 _EXIT_MEMORY = 75  # sysexits.h: a temporary failure; another broker is started
 
 _GC_ALLOCATIONS = 50_000  # surplus of new containers before the collector looks at them
@@ -124,16 +133,22 @@ class BrokerServer:
             read=self._read_stream,
         )
         self._by_peer = self._streams.by_peer
-        # Streams from which more was read than is taken in at once, by their peers.
-        self._unfinished: dict[bytes, Stream] = {}
+        # Streams from which more was read than is taken in at once, by their peers; and the socket
+        # of clients with keys, when something waits there.
+        self._unfinished: dict[bytes, Stream | SecureFrontend] = {}
         self._visitors = Visitors()
         try:
-            self._peers = Peers(self._poller, self._on_process_ended)
+            self._peers = Peers(self._poller, self._on_client_ended)
             self._frontend = Frontend(config.limits, self._peers)
-            self.endpoints = self._frontend.bind(config.endpoints, insecure=config.insecure)
+            with_keys = [one for one in config.endpoints if config.keys and is_tcp(one)]
+            others = [one for one in config.endpoints if one not in with_keys]
+            self.endpoints = self._frontend.bind(others, insecure=config.insecure)
         except BaseException:
             self._streams.close()
             raise
+        self._send_one, self._send_frames = self._frontend.send_one, self._frontend.send
+        # Begins what the core knows clients with keys by; as of `Streams.prefix`.
+        secure_prefix = secrets.token_bytes(8)
         self._core = BrokerCore(
             CoreConfig(
                 epoch=config.epoch,
@@ -141,10 +156,19 @@ class BrokerServer:
                 pid=os.getpid(),
                 limits=config.limits,
                 bounds=config.bounds,
-                administrators=self._administrators(config),
+                administrators=(*self._administrators(config), secure_prefix),
                 labels=frozenset(config.labels),
             )
         )
+        self._next_due = self._core.next_due  # when a tick is due, monotonic seconds
+        self._secure: SecureFrontend | None = None  # for clients with keys, if there is one
+        if with_keys:
+            try:
+                self._secure = self._make_secure(config, secure_prefix)
+                self.endpoints += self._secure.bind(with_keys)
+            except BaseException:
+                self._streams.close()
+                raise
         self._memory = Memory(config.bounds.memory_bytes)
         self._pressure = Pressure.NONE
         self.memory_is_over = False  # whether it ends because of that
@@ -161,19 +185,66 @@ class BrokerServer:
         self._front_fd = self._frontend.fileno()
         self._poller.watch(channel.fileno(), self._read_supervisor)
 
-    def _administrators(self, config: BrokerConfig) -> bytes:
+    def _make_secure(self, config: BrokerConfig, prefix: bytes) -> "SecureFrontend":
+        """Make the socket of clients with keys, and have what is for them sent by it."""
+        from .rights import Gatekeeper
+        from .secure import SecureFrontend  # takes time to import, and few brokers need it
+
+        forbid_core_dumps()  # one would have the broker's secret
+        secure = SecureFrontend(
+            KeyFolder(Path(config.keys)),
+            limits=config.limits,
+            connections=config.bounds.connections,
+            prefix=prefix,
+            ingress=self._ingress,
+            gatekeeper=Gatekeeper(self._core.full_name),
+            poller=self._poller,
+            gone=self._on_client_ended,
+            readable=self._note_secure,
+        )
+        send_one, send_frames, next_due = self._send_one, self._send_frames, self._next_due
+
+        def next_due_of_either() -> float:
+            due = next_due()
+            return due if due < secure.look_due else secure.look_due
+
+        def send_one_of_either(peer: bytes, frame: bytes) -> Delivery:
+            is_secure = peer.startswith(prefix)
+            return secure.send_one(peer, frame) if is_secure else send_one(peer, frame)
+
+        def send_frames_of_either(peer: bytes, frames: Sequence[Buffer]) -> Delivery:
+            is_secure = peer.startswith(prefix)
+            return secure.send(peer, frames) if is_secure else send_frames(peer, frames)
+
+        self._send_one, self._send_frames = send_one_of_either, send_frames_of_either
+        self._next_due = next_due_of_either
+        return secure
+
+    def _tick(self, now: float) -> None:
+        self._core.handle(Tick(), now)
+        if self._secure is not None and self._secure.look_due <= now:
+            self._secure.look(now)
+
+    def _note_secure(self) -> None:
+        """Have messages of clients with keys taken in with this turn's others."""
+        if self._secure is not None:
+            self._visitors.heard_others(self._now)
+            self._unfinished[_SECURE] = self._secure
+
+    def _administrators(self, config: BrokerConfig) -> tuple[bytes, ...]:
         """Tell how the routing ids of those begin who may give orders.
 
         Of a client on the ROUTER nobody knows by which endpoint it came.
         """
-        on_tcp = any(not endpoint.startswith("ipc://") for endpoint in self.endpoints)
-        return self._streams.prefix if on_tcp and not config.remote_admin else b""
+        on_tcp = any(map(is_tcp, self.endpoints))
+        return (self._streams.prefix if on_tcp and not config.remote_admin else b"",)
 
     def run(self) -> None:
         """Serve until the supervisor says stop or is gone. Guarded by ``scripts/bench guard``."""
         self._tell_supervisor(BrokerBound(self.endpoints))
         _log.info("the broker is bound to %s", self.endpoints)
         core, frontend, poll = self._core, self._frontend, self._poller.poll
+        next_due = self._next_due
         handlers, front_fd = self._poller.handlers, self._front_fd
         timeout: float | None = None
         due = inf  # when the core wants a tick
@@ -196,13 +267,13 @@ class BrokerServer:
                 self._read_unfinished()
                 worked = True
             if due <= now:
-                core.handle(Tick(), now)
+                self._tick(now)
                 worked = True
             if worked:
                 self._carry_out(core.settle(now))
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
-            due = core.next_due()
+            due = next_due()
             turns += 1
             if turns == _TURNS_PER_LOOK:
                 turns = 0
@@ -221,6 +292,8 @@ class BrokerServer:
         self._journal.close()
         self._streams.close_all()
         self._frontend.close()
+        if self._secure is not None:
+            self._secure.close()
         self._memory.close()
         self._peers.close()
         self._streams.close()  # last: a client that finds only the other socket uses that one
@@ -270,7 +343,7 @@ class BrokerServer:
         self._carry_out(self._core.settle(now))
         return frontend.touched or len(messages) > 1  # a longer burst may have ended at its bound
 
-    def _on_process_ended(self, peer: bytes) -> None:
+    def _on_client_ended(self, peer: bytes) -> None:
         self._egress.forget(peer)
         self._core.handle(PeerGone(peer), self._now)
 
@@ -348,6 +421,10 @@ class BrokerServer:
                 if not self._digests:
                     self._poller.watch(self._front_fd, nothing)
                     self._streams.open()
+                    if self._secure is not None:
+                        self._secure.open()
+                elif self._secure is not None:
+                    self._secure.reload()  # where changes of its folder can't be seen
                 self._digests = {generation: table.digest}
             case ExpectTable(table, generation):
                 self._digests[generation] = table.digest
@@ -436,7 +513,7 @@ class BrokerServer:
                         return
                     self._core.handle(self._drop(stream), self._now)
                     commands = self._core.settle(self._now)
-                elif self._frontend.send_one(command.peer, frame) is Delivery.SENT:
+                elif self._send_one(command.peer, frame) is Delivery.SENT:
                     return
         while commands:
             sends: dict[bytes, list[Send]] = {}
@@ -501,7 +578,7 @@ class BrokerServer:
                 stream.put(frames)
             return [] if self._streams.flush(stream) else [self._drop(stream)]
         for frames in self._egress.messages(peer, sends):
-            delivery = self._frontend.send(peer, frames)
+            delivery = self._send_frames(peer, frames)
             if delivery is not Delivery.SENT:
                 self._egress.forget(peer)
                 self._peers.forget(peer)

@@ -284,6 +284,7 @@ class Supervisor:
             bounds=self._config.bounds,
             labels=tuple(self._config.labels),
             insecure=self._config.insecure,
+            keys=self._config.keys,
             files=self._folder.files,
             remote_admin=self._config.remote_admin,
             log_level=self._config.log_level,

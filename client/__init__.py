@@ -25,6 +25,7 @@ from pronghorn.broker.wire.errors import (
 )
 
 if TYPE_CHECKING:
+    from pronghorn.broker.wire.keys import PrivateKey
     from pronghorn.broker.wire.limits import Bounds, Limits
     from pronghorn.broker.wire.statistics import Statistics
     from pronghorn.worker.local import LocalPool
@@ -55,6 +56,7 @@ __all__ = [
     "PermissionDeniedError",
     "Pool",
     "PoolStartError",
+    "PrivateKey",
     "Progress",
     "PronghornError",
     "ProtocolError",
@@ -73,6 +75,7 @@ _LAZY = {
     "Limits": "pronghorn.broker.wire.limits",
     "LocalPool": "pronghorn.worker.local",
     "Pool": "pronghorn.client.pool",
+    "PrivateKey": "pronghorn.broker.wire.keys",
     "PoolStartError": "pronghorn.client.launch",
     "Progress": "pronghorn.client.inbox",
     "Statistics": "pronghorn.broker.wire.statistics",

@@ -4,6 +4,7 @@ Mirror: tests/client/test_aio.py.
 """
 
 import asyncio
+import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -15,7 +16,7 @@ from collections.abc import (
 )
 from time import monotonic, monotonic_ns
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 import msgspec
 
@@ -43,11 +44,15 @@ from .invocation import (
     target_of,
     timeout_ms_of,
 )
+from .keys import key_for
 from .mapping import Chunk, MapPlan
 from .spans import spans_in_use
 from .stopwatch import Extras, Stopwatch, Traced
 from .streaming import AsyncArrivals, AsyncOpen, AsyncStream, call_telling_async
 from .transport import AsyncTransport
+
+if TYPE_CHECKING:
+    from pronghorn.broker.wire.keys import PrivateKey
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,11 +68,29 @@ class AsyncClient(BaseClient):
         endpoint: Where the broker is; by default what ``PRONGHORN_ENDPOINT`` says, else the default
             runtime folder's.
         connect_timeout_s: How long to wait for a broker to answer.
+        key: What to show at a tcp endpoint: the file that ``pronghorn keys new`` has written, or a
+            `PrivateKey`; by default what ``PRONGHORN_KEY``, the path of such a file, or
+            ``PRONGHORN_SECRET_KEY``, the secret itself, say. Without any the connection is neither
+            encrypted nor authenticated, and brokers that want a key refuse it.
+        server_key: The public key of the broker; by default that in ``PRONGHORN_SERVER_KEY`` or in
+            the file. Nobody else can pretend to be the broker.
+
+    Raises:
+        InvalidArgumentError: The endpoint or the key makes no sense.
     """
 
-    def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        connect_timeout_s: float = 5.0,
+        key: "str | os.PathLike[str] | PrivateKey | None" = None,
+        server_key: str | None = None,
+    ) -> None:
         self.endpoint = endpoint or default_endpoint()
-        self._transport: AsyncTransport = AsyncRemoteTransport(self.endpoint, connect_timeout_s)
+        self._transport: AsyncTransport = AsyncRemoteTransport(
+            self.endpoint, connect_timeout_s, key_for(self.endpoint, key, server_key)
+        )
 
     @overload
     async def call(

@@ -48,6 +48,7 @@ ACROSS_LAYERS = {
 # Modules of the shared protocol that act: they are shared because both of their ends are ours.
 WIRE_SHELLS = (
     "broker/wire/channel.py",  # sockets that carry file descriptors between our processes
+    "broker/wire/keyfiles.py",  # files of keys, whose owner and mode have to be right
     "broker/wire/locking.py",  # lock files that tell who holds them
     "broker/wire/linux.py",  # calls of the kernel's for which Python has no name
     "broker/wire/stream.py",  # the writing half of a stream
@@ -66,7 +67,9 @@ PURE = (
     "bench/load/scenario.py",
     "bench/load/tally.py",
     "bench/load/verdict.py",
+    "broker/audit.py",
     "broker/clients.py",
+    "broker/connections.py",
     "broker/core.py",
     "broker/catalog.py",
     "broker/crew.py",
@@ -92,6 +95,7 @@ PURE = (
     "broker/recorder.py",
     "broker/recycling.py",
     "broker/requests.py",
+    "broker/rights.py",
     "broker/routes.py",
     "broker/queue.py",
     "broker/gates.py",
@@ -103,6 +107,7 @@ PURE = (
     "broker/verdicts.py",
     "broker/window.py",
     "broker/workers.py",
+    "broker/zap.py",
     "broker/wire/*.py",
     "client/bundling.py",
     "client/completions.py",
@@ -158,6 +163,9 @@ EXCEPTIONS = {
 # The IO shells that hold a ZeroMQ socket. The benchmarks drive bare sockets as well.
 ZMQ_SHELLS = (
     "broker/frontend.py",
+    "broker/secure.py",
+    "client/cli/keys.py",  # makes pairs of keys
+    "client/keys.py",  # finds the public half of a secret
     "client/sockets.py",
     "client/zmqsocket.py",
 )

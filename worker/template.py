@@ -25,6 +25,7 @@ from pronghorn.broker.wire.control import (
 from pronghorn.broker.wire.linux import die_with_parent, wait_until_adopted
 from pronghorn.broker.wire.logs import Lines, capture_prints, set_up_logs
 
+from .confinement import confine
 from .dispatch import DispatchTable
 from .ending import EXIT_FAILED, flush_output, leave
 from .loader import load
@@ -110,6 +111,7 @@ class Template:
             self._lines.become_worker(worker_id)
             self._channel.close()
             wait_until_adopted(self._config.supervisor_pid)
+            confine(self._config.confinement)
             die_with_parent(self._config.supervisor_pid)
             status = run_worker(
                 worker_id=worker_id,

@@ -21,6 +21,7 @@ from pronghorn.broker.wire.messages import Error
 from pronghorn.broker.wire.version import CLIENT_NAME
 from pronghorn.client.aioconnection import AsyncConnection
 from pronghorn.client.completions import Completion
+from pronghorn.client.keys import key_for
 from pronghorn.client.sockets import Sockets
 
 CONNECT_TIMEOUT_S = 2.0
@@ -79,7 +80,7 @@ class PronghornLane:
         self._on_event = on_event
         self._lost = asyncio.Event()
         self._open: dict[int, Sent] = {}  # by identity of the handle; answered ones are not in it
-        self._sockets = Sockets(endpoint)
+        self._sockets = Sockets(endpoint, key_for(endpoint))
         self._connection = self._make()
 
     async def connect(self) -> None:

@@ -54,8 +54,20 @@ def serve(
     ] = None,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Allow tcp endpoints and metrics that others can reach."),
+        typer.Option("--insecure", help="Let whoever can connect use tcp endpoints and metrics."),
     ] = False,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the keys for tcp endpoints, see `pronghorn keys`. [default: "
+            "pronghorn/NAME/keys in the user's config folder]",
+        ),
+    ] = None,
+    connections: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Most connections of clients with keys. [default: 8192]"),
+    ] = None,
     cpus: Annotated[
         str | None, typer.Option(metavar="0,1,…", help="CPUs to run on. [default: all]")
     ] = None,
@@ -103,6 +115,24 @@ def serve(
     remote_admin: Annotated[
         bool, typer.Option("--remote-admin", help="Allow administration over tcp.")
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="USER", help="Serve as that user, where the superuser starts it."),
+    ] = None,
+    worker_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory of a worker's own: 500M, 2G."),
+    ] = None,
+    worker_cpu: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="SECONDS", help="End a worker after so much CPU time."),
+    ] = None,
+    worker_files: Annotated[
+        int | None, typer.Option(metavar="N", help="Most files that a worker may have open.")
+    ] = None,
+    worker_no_network: Annotated[
+        bool, typer.Option("--worker-no-network", help="Leave workers without a network.")
+    ] = False,
     data: Annotated[
         str | None,
         typer.Option(
@@ -137,8 +167,11 @@ def serve(
 
     with reporting(as_json=as_json):
         from .arguments import make_bounds, parse_cpus, parse_labels, parse_size
+        from .privileges import become, make_confinement
         from .serving import ServeOptions, serve, usable_cpus
 
+        if user is not None:
+            become(user)  # before anything is looked for, or started
         chosen = parse_cpus(cpus) if cpus else ()
         address = None
         if metrics is not None:
@@ -151,15 +184,27 @@ def serve(
             name=name,
             bind=bind or (),
             insecure=insecure,
+            keys=keys,
             cpus=chosen,
             recycle_requests=recycle_requests,
             recycle_age_s=recycle_age,
             recycle_memory=parse_size(recycle_memory) if recycle_memory else None,
             drain_s=drain_s,
-            bounds=make_bounds(queue=queue, memory=memory, kill_grace_s=kill_grace),
+            bounds=make_bounds(
+                queue=queue,
+                memory=memory,
+                kill_grace_s=kill_grace,
+                connections=connections,
+            ),
             labels=parse_labels(label or ()),
             reload=reload,
             remote_admin=remote_admin,
+            confinement=make_confinement(
+                memory=worker_memory,
+                cpu_s=worker_cpu,
+                files=worker_files,
+                network=not worker_no_network,
+            ),
             data=data,
             log_level=cast(Any, log_level.name),  # one of those that `wire.logline` names
             log_format=log_format.value,

@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
 from types import FrameType
@@ -24,12 +25,18 @@ from typing import NoReturn, Protocol
 
 import msgspec
 
-from pronghorn.broker.wire.control import PoolReady, PoolReloaded
-from pronghorn.broker.wire.errors import BrokerLostError, PronghornError, UnimplementedError
+from pronghorn.broker.wire.control import Confinement, PoolReady, PoolReloaded
+from pronghorn.broker.wire.errors import (
+    BrokerLostError,
+    InvalidArgumentError,
+    PronghornError,
+    UnimplementedError,
+)
+from pronghorn.broker.wire.keyfiles import KeyFolder
 from pronghorn.broker.wire.limits import Bounds
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.logline import LogFormat, LogLevel
-from pronghorn.broker.wire.places import data_folder, runtime_folder
+from pronghorn.broker.wire.places import data_folder, is_tcp, keys_folder, runtime_folder
 from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeTable
 from pronghorn.broker.wire.version import VERSION
 
@@ -49,6 +56,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     bind: Sequence[str]
     insecure: bool
+    keys: str | None  # None: the folder of the name
     cpus: Sequence[int]
     recycle_requests: int | None
     recycle_age_s: float | None
@@ -58,6 +66,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, int]
     reload: bool
     remote_admin: bool
+    confinement: Confinement
     data: str | None  # None: the one of the name
     log_level: LogLevel
     log_format: LogFormat
@@ -195,6 +204,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             folder=runtime_folder(options.name),
             endpoints=options.bind,
             insecure=options.insecure,
+            keys=_keys(options),
             cpus=options.cpus,
             recycle_requests=options.recycle_requests,
             recycle_age_s=options.recycle_age_s,
@@ -204,6 +214,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             labels=options.labels,
             reload=options.reload,
             remote_admin=options.remote_admin,
+            confinement=options.confinement,
             data=options.data or data_folder(options.name),
             log_level=options.log_level,
             log_format=options.log_format,
@@ -211,6 +222,31 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
         )
     finally:
         sys.path.pop(0)  # what is imported here from now on is ours
+
+
+def _keys(options: ServeOptions) -> Path | None:
+    """Choose the folder of keys for tcp endpoints; `None` where clients need none.
+
+    Raises:
+        InvalidArgumentError: They would need some, and there are none.
+    """
+    folder = Path(options.keys) if options.keys is not None else keys_folder(options.name)
+    over_tcp = [endpoint for endpoint in options.bind if is_tcp(endpoint)]
+    if options.insecure:
+        if over_tcp:
+            warn(
+                f"--insecure: whoever reaches {', '.join(over_tcp)} can run the nodes, and read "
+                "and change what others send"
+            )
+        return None
+    if not over_tcp:
+        return None
+    if not KeyFolder(folder).has_server:
+        raise InvalidArgumentError(
+            f"{over_tcp[0]}: clients over tcp have to show a key, and {folder} has none: make some "
+            "by `pronghorn keys new CLIENT`, or give --insecure to let in whoever can connect"
+        )
+    return folder
 
 
 def _watch(tree: ProcessTree, signals: _Signals, voice: "_Voice") -> NoReturn:
@@ -333,6 +369,7 @@ class _JsonVoice:
             failures=ready.failures,
             warnings=ready.warnings,
             metrics=metrics,
+            insecure=self._options.insecure and any(map(is_tcp, ready.endpoints)),
         )
 
     def epoch(self, ready: PoolReady) -> None:

@@ -24,6 +24,7 @@ from msgspec import Raw
 
 from pronghorn.broker.events import (
     Assign,
+    Denied,
     Malformed,
     MemoryTight,
     Origin,
@@ -35,7 +36,7 @@ from pronghorn.broker.events import (
 )
 from pronghorn.broker.sessions import BANNED_PEERS_MAX
 from pronghorn.broker.verdicts import RETRY_AFTER_MS
-from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.errors import ErrorDetails, PermissionDeniedError
 from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, KIB, TIMEOUT_MS_MAX, Bounds
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
@@ -152,6 +153,16 @@ def test_what_can_not_be_read_is_answered_and_counted(driver: Driver) -> None:
     error = Error(None, "PROTOCOL_ERROR", "not a request", ErrorDetails(outcome="not_started"))
     assert driver.do(Malformed(PEER, error, REQ)) == [Send(PEER, error, REQ)]
     assert driver.count("malformed") == 1
+
+
+def test_what_a_key_may_not_do_is_refused_and_counted(driver: Driver) -> None:
+    error = PermissionDeniedError("no right", ErrorDetails(node="m.add"))
+    refused = error_of(driver.do(Denied(PEER, 5, error, REQ)))
+    assert (refused.id, refused.code) == (5, "PERMISSION_DENIED")
+    assert driver.do(Denied(PEER, None, error)) == []
+    assert driver.core.statistics(driver.now).refused == {"permission_denied": 2}
+    driver.do(PeerGone(PEER, banned=True))
+    assert driver.do(Denied(PEER, 5, error)) == []
 
 
 def test_an_unknown_node_is_refused(serving: Driver) -> None:
