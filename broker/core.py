@@ -151,6 +151,11 @@ class BrokerCore:
         gate_due = self._routes.gate_due
         return due if due < gate_due else gate_due
 
+    def full_name(self, name: str) -> str | None:
+        """Give the full name of a node that is served; `None` if there is none of that name."""
+        node = self._life.catalog.by_name.get(name)
+        return None if node is None else node.name
+
     def step(self, now: float) -> None:
         """Let what counts as recent begin later; to be called now and then, and before a report."""
         for _ in range(self._steps.over(now)):

@@ -51,6 +51,7 @@ from .memory import Memory, Pressure
 from .peers import Peers
 from .poller import Poller, nothing
 from .processes import allow_all_descriptors
+from .recording import Recording
 from .reporting import Reporter
 from .streams import Stream, Streams, Visitors
 from .wire.channel import GONE, ControlChannel
@@ -66,6 +67,7 @@ from .wire.control import (
     JournalAttached,
     KillWorker,
     OpenJournal,
+    RecordArrivals,
     ServeTable,
     Shutdown,
     WorkerExited,
@@ -145,6 +147,11 @@ class BrokerServer:
                 labels=frozenset(config.labels),
             )
         )
+        # What takes clients' events in and tells when the next turn is due: the core's own, unless
+        # it is recorded what comes.
+        self._take, self._next_due = self._core.handle, self._core.next_due
+        self._recording: Recording | None = None
+        self._epoch = config.epoch
         self._memory = Memory(config.bounds.memory_bytes)
         self._pressure = Pressure.NONE
         self.memory_is_over = False  # whether it ends because of that
@@ -202,7 +209,7 @@ class BrokerServer:
                 self._carry_out(core.settle(now))
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
-            due = core.next_due()
+            due = self._next_due()
             turns += 1
             if turns == _TURNS_PER_LOOK:
                 turns = 0
@@ -219,6 +226,7 @@ class BrokerServer:
         for worker in self._workers.values():  # first, for it tells the workers to end
             self._release(worker)
         self._journal.close()
+        self._end_recording()
         self._streams.close_all()
         self._frontend.close()
         self._memory.close()
@@ -262,7 +270,7 @@ class BrokerServer:
         frontend = self._frontend
         frontend.touched = False
         self._visitors.heard_others(self._now)
-        parse, handle, now = self._ingress.parse, self._core.handle, self._now
+        parse, handle, now = self._ingress.parse, self._take, self._now
         messages = frontend.receive_burst()
         for frames in messages:
             for event in parse(frames[0], frames[1:]):
@@ -357,11 +365,37 @@ class BrokerServer:
                 self._remove_worker(worker_id, cause, stack)
             case JournalAttached():
                 self._journal.attach(descriptors)
+            case RecordArrivals(sizes_only):
+                self._record(descriptors, sizes_only=sizes_only)
             case Shutdown():
                 self._stopping = True
         event = event_of(message)
         if event is not None:
             self._core.handle(event, monotonic())
+
+    def _record(self, descriptors: tuple[int, ...], *, sizes_only: bool) -> None:
+        """Record from now on what comes from clients."""
+        self._end_recording()
+        if not descriptors:  # they did not arrive
+            _log.error("calls can't be recorded: the broker has too many files open")
+            return
+        core = self._core
+        self._recording = recording = Recording(
+            socket.socket(fileno=descriptors[0]),
+            self._epoch,
+            sizes_only=sizes_only,
+            full_name=core.full_name,
+            handle=core.handle,
+            ended=self._end_recording,
+        )
+        self._take = recording.take
+        self._next_due = lambda: min(core.next_due(), recording.next_due())
+
+    def _end_recording(self) -> None:
+        recording, self._recording = self._recording, None
+        self._take, self._next_due = self._core.handle, self._core.next_due
+        if recording is not None:
+            recording.close()
 
     def _on_journal(self, event: Event) -> None:
         self._core.handle(event, self._now)
