@@ -289,7 +289,7 @@ class BrokerServer:
         """Take in what one client on a stream has sent. Guarded by ``scripts/bench guard``."""
         if stream.rest:  # it has its turn in `_read_unfinished`
             return
-        handle, now = self._core.handle, self._now
+        handle, now = self._take, self._now
         if stream is not self._visitors.last:
             self._visitors.heard(stream, now)
         for event in stream.receive():
@@ -301,7 +301,7 @@ class BrokerServer:
 
     def _read_unfinished(self) -> None:
         """Give each client that has sent much at once its turn."""
-        handle, now = self._core.handle, self._now
+        handle, now = self._take, self._now
         events_max = self._visitors.events_max(now)
         unfinished, self._unfinished = self._unfinished, {}
         for peer, stream in unfinished.items():
@@ -329,7 +329,7 @@ class BrokerServer:
             return
         if not link.alive:
             self._poller.unwatch(link.fileno())  # its end is reported by the supervisor
-        handle, now, worker_id = self._core.handle, self._now, link.worker_id
+        handle, now, worker_id = self._take, self._now, link.worker_id
         for message, buffers in messages:
             handle(WorkerSent(worker_id, message, buffers), now)
             # One with other nodes is about to be killed, one of an earlier generation to stop.

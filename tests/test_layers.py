@@ -63,6 +63,7 @@ PURE = (
     "bench/load/mix.py",
     "bench/load/plan.py",
     "bench/load/record.py",
+    "bench/load/replay.py",
     "bench/load/scenario.py",
     "bench/load/tally.py",
     "bench/load/verdict.py",

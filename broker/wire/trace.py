@@ -111,21 +111,20 @@ def read_trace(pieces: Iterable[bytes], origin: str) -> Iterator[TraceRecord]:
         InvalidArgumentError: It is no trace, or is damaged.
     """
     reader = FrameReader(RECORD_BYTES_MAX)
-    number = 0
+    is_empty = True
     try:
         for piece in pieces:
             for frame in reader.feed(piece):
                 record = _decode(frame)
-                number += 1
-                if number == 1 or isinstance(record, TraceStart):
+                if is_empty or isinstance(record, TraceStart):
                     _check_start(record, origin)
+                is_empty = False
                 yield record
     except (StreamError, *DECODE_ERRORS) as error:
         raise InvalidArgumentError(
-            f"{origin} is no trace of pronghorn serve --record, or is damaged: "
-            f"record {number + 1}: {error}"
+            f"{origin} is no trace of pronghorn serve --record, or is damaged: {error}"
         ) from error
-    if not number:
+    if is_empty:
         raise InvalidArgumentError(f"{origin} is no trace of pronghorn serve --record: it is empty")
 
 

@@ -67,9 +67,7 @@ class TraceFile:
         self._bytes = self._calls = 0
         self._reason: str | None = None
 
-    def begin(
-        self, record: Callable[[int], None], ended_early: Callable[[Recorded], None]
-    ) -> None:
+    def begin(self, record: Callable[[int], None], ended_early: Callable[[Recorded], None]) -> None:
         """Have what comes written from now on.
 
         Args:
