@@ -32,6 +32,7 @@ from .scenarios import (
     idle,
     journal,
     links,
+    load,
     maps,
     rtt,
     scale,
@@ -57,6 +58,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "workflow": workflow.measure,
     "journal": journal.measure,
     "durable": durable.measure,
+    "load": load.measure,
 }
 
 

@@ -22,6 +22,7 @@ ORDER = (
     "claims",
     "faults",
     "changes",
+    "load",
 )
 
 

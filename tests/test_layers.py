@@ -30,6 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench": (
         "bench.children",
         "bench.environment",
+        "bench.load",
         "broker",
         "broker.wire",
         "broker.journal",
