@@ -6,6 +6,7 @@ are ns after the beginning of the run.
 Mirror: tests/bench/load/test_tally.py.
 """
 
+import zlib
 from collections import Counter
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ class Tally:
         self._interval_ns = round(plan.interval_s * 1e9)
         intervals = plan.intervals
         self.latency = [Histogram() for _ in range(intervals + 1)]  # by when the answer came
+        # Intervals that are over, by their index: what was in `latency`, as small as it gets.
+        self._over: dict[int, bytes] = {}
+        self._filling = 0  # no answer comes into an earlier interval
         self.service = Histogram()
         self.lag = Histogram()
         self.kinds = [Histogram() for _ in range(kinds)]  # latencies by kind
@@ -73,6 +77,8 @@ class Tally:
         last = len(self.latency) - 1
         interval = min((now_ns - self._warmup_ns) // self._interval_ns, last)
         self.drained += interval == last
+        if interval > self._filling:
+            self._close_before(interval)
         if code is not None:
             self.errors[interval][code] += 1
             self.kind_errors[kind][code] += 1
@@ -87,10 +93,24 @@ class Tally:
         if len(self.events) < EVENTS_MAX:
             self.events.append((round((at_ns - self._warmup_ns) / 1e9, 3), what))
 
+    def _close_before(self, interval: int) -> None:
+        """Pack the intervals that are over.
+
+        Each takes some KB so, and a hundred times that as it was; a run of hours has 240 of them.
+        """
+        for index in range(self._filling, interval):
+            if self.latency[index].count:
+                self._over[index] = zlib.compress(pack(packed(self.latency[index])))
+                self.latency[index] = Histogram()
+        self._filling = interval
+
     def values(self) -> "TallyValues":
         """Return all of it as it travels."""
         return TallyValues(
-            latency=[packed(each) for each in self.latency],
+            latency=[
+                unpack(zlib.decompress(self._over[index])) if index in self._over else packed(each)
+                for index, each in enumerate(self.latency)
+            ],
             service=packed(self.service),
             lag=packed(self.lag),
             kinds=[packed(each) for each in self.kinds],
@@ -135,6 +155,10 @@ class TallyValues(msgspec.Struct, frozen=True, kw_only=True):
     kind_errors: list[dict[str, int]]
     counts: dict[str, int]
     events: list[tuple[float, str]]
+
+
+pack = msgspec.msgpack.Encoder().encode
+unpack = msgspec.msgpack.Decoder(Packed).decode
 
 
 def packed(histogram: Histogram) -> Packed:

@@ -8,6 +8,7 @@ Mirror: tests/bench/subjects/test_generators.py.
 
 import contextlib
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ STALL_SEEN_MS = {95.0: 100.0, 97.5: 150.0, 99.0: 180.0}
 RATES = (8_000, 10_000, 12_000, 14_000, 16_000, 20_000, 24_000, 28_000, 32_000)
 _GENERATOR = "pronghorn.bench.load.generator"
 _TRIAL_S = 2.0
+_HOUR_S = 3600.0
 _SAMPLE_S = 0.5  # from one look at the memory to the next
 
 LAG_P99, VALID, SAYS_INVALID = "lag p99, us", "highest valid rate", "says invalid beyond"
@@ -109,27 +111,29 @@ def at_its_limit() -> Iterator[Measure]:
 def for_long() -> Iterator[Measure]:
     """Call at 2,000/s and see by how much the memory of the run's processes grows in an hour.
 
-    That of the last third against that of the third before: what is filled once, as histograms
-    and caches, is filled by then, and what would go on growing grows there too.
+    It is the beginning of a run of an hour, that is then interrupted. The most of the last third
+    is held against the most of the third before; of 45 s each has one of the run's intervals.
     """
     with _pool() as endpoint:
 
         def measure(calls: int) -> Measurement:
-            plan = Plan(rate=MEMORY_RATE, duration_s=calls)
+            plan = Plan(rate=MEMORY_RATE, duration_s=_HOUR_S, warmup_s=0)
             samples: list[tuple[float, float]] = []  # seconds of the run, MiB
 
             def watch(live: Live) -> None:
                 if live.elapsed_s > (samples[-1][0] if samples else 0) + _SAMPLE_S:
                     samples.append((live.elapsed_s, _memory_mib()))
+                    if live.elapsed_s >= calls:
+                        signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
 
             record = _run(plan, _add(), endpoint, watch=watch)
-            third = plan.planned_s / 3
-            before = [mib for at, mib in samples if third <= at < 2 * third]
-            after = [mib for at, mib in samples if at >= 2 * third]
-            growth = 0.0
-            if before and after:
-                growth = (sum(after) / len(after) - sum(before) / len(before)) / third * 3600
-            return _measured(record, {GROWTH: growth})
+            third_s = calls / 3
+            thirds = [
+                [mib for at, mib in samples if begin * third_s < at <= (begin + 1) * third_s]
+                for begin in (1, 2)
+            ]
+            before, after = (max(each, default=0.0) for each in thirds)
+            return _measured(record, {GROWTH: (after - before) * _HOUR_S / third_s})
 
         yield measure
 
