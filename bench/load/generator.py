@@ -271,6 +271,7 @@ class Generator:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
+            self._tally.pack_before(monotonic_ns() - self._begin_ns)
             if select.select([], [_OUTPUT], [], 0)[1]:  # else nobody reads, and we don't wait
                 told = Progress(self._number, self._answered, self._errors, packed(self._recent))
                 self._recent = Histogram()

@@ -32,9 +32,8 @@ class Tally:
         self._interval_ns = round(plan.interval_s * 1e9)
         intervals = plan.intervals
         self.latency = [Histogram() for _ in range(intervals + 1)]  # by when the answer came
-        # Intervals that are over, by their index: what was in `latency`, as small as it gets.
+        # Of intervals that are over, by their index: what was in `latency` until `pack_before`.
         self._over: dict[int, bytes] = {}
-        self._filling = 0  # no answer comes into an earlier interval
         self.service = Histogram()
         self.lag = Histogram()
         self.kinds = [Histogram() for _ in range(kinds)]  # latencies by kind
@@ -77,8 +76,6 @@ class Tally:
         last = len(self.latency) - 1
         interval = min((now_ns - self._warmup_ns) // self._interval_ns, last)
         self.drained += interval == last
-        if interval > self._filling:
-            self._close_before(interval)
         if code is not None:
             self.errors[interval][code] += 1
             self.kind_errors[kind][code] += 1
@@ -93,24 +90,21 @@ class Tally:
         if len(self.events) < EVENTS_MAX:
             self.events.append((round((at_ns - self._warmup_ns) / 1e9, 3), what))
 
-    def _close_before(self, interval: int) -> None:
-        """Pack the intervals that are over.
+    def pack_before(self, now_ns: int) -> None:
+        """Pack the intervals that are over, into which no more answers come.
 
         Each takes some KB so, and a hundred times that as it was; a run of hours has 240 of them.
         """
-        for index in range(self._filling, interval):
-            if self.latency[index].count:
-                self._over[index] = zlib.compress(pack(packed(self.latency[index])))
+        reached = min((now_ns - self._warmup_ns) // self._interval_ns, len(self.latency) - 1)
+        for index in range(reached):
+            if self.latency[index].count and index not in self._over:
+                self._over[index] = zlib.compress(_pack(packed(self.latency[index])))
                 self.latency[index] = Histogram()
-        self._filling = interval
 
     def values(self) -> "TallyValues":
         """Return all of it as it travels."""
         return TallyValues(
-            latency=[
-                unpack(zlib.decompress(self._over[index])) if index in self._over else packed(each)
-                for index, each in enumerate(self.latency)
-            ],
+            latency=[packed(self._whole(index)) for index in range(len(self.latency))],
             service=packed(self.service),
             lag=packed(self.lag),
             kinds=[packed(each) for each in self.kinds],
@@ -119,6 +113,14 @@ class Tally:
             counts={name: getattr(self, name) for name in COUNTS},
             events=self.events,
         )
+
+    def _whole(self, index: int) -> Histogram:
+        """Return an interval's latencies, those that are packed included."""
+        if index not in self._over:
+            return self.latency[index]
+        whole = unpacked(_unpack(zlib.decompress(self._over[index])))
+        whole.add(self.latency[index])
+        return whole
 
     def add(self, values: "TallyValues") -> None:
         """Add what another process has counted of the same plan."""
@@ -157,8 +159,8 @@ class TallyValues(msgspec.Struct, frozen=True, kw_only=True):
     events: list[tuple[float, str]]
 
 
-pack = msgspec.msgpack.Encoder().encode
-unpack = msgspec.msgpack.Decoder(Packed).decode
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Packed).decode
 
 
 def packed(histogram: Histogram) -> Packed:
