@@ -3,7 +3,6 @@
 from random import Random
 
 import msgspec
-import pytest
 from load_records import MS, tally_of
 
 from pronghorn.bench.load.plan import Plan
