@@ -156,15 +156,17 @@ def _peers(names: Sequence[str], options: Options, *, keeps: bool, as_text: bool
         parser().error(f"no such peer: {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
     root = repository() or Path.cwd()
     chosen = [peer for peer in PEERS if not names or peer.name in names]
-    found = peers.measure(chosen, options, root / ".venv-peers")
+
+    def keep_it(result: peers.PeerResult) -> None:
+        if keeps and not options.quick:
+            stderr_progress(f"kept {peers.keep(result, root / 'bench' / 'results' / 'peers')}")
+
+    found = peers.measure(chosen, options, root / ".venv-peers", keep_it)
     if as_text:
         stdout_console().print(peers.table(found.results, found.absent))
         print_environment(collect(), stdout_console())
     else:
         print(msgspec.json.encode(found).decode())
-    if keeps and not options.quick:
-        for result in found.results:
-            stderr_progress(f"kept {peers.keep(result, root / 'bench' / 'results' / 'peers')}")
     return 0
 
 

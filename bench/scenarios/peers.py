@@ -8,7 +8,7 @@ that a peer does besides; what they promise differs, and is said where it does.
 Mirror: tests/bench/scenarios/test_peers.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -78,14 +78,21 @@ class Found(msgspec.Struct, frozen=True):
     absent: dict[str, str]
 
 
-def measure(peers: Sequence[PeerInfo], options: Options, environments: Path) -> Found:
+def measure(
+    peers: Sequence[PeerInfo],
+    options: Options,
+    environments: Path,
+    on_result: Callable[[PeerResult], None] = lambda result: None,
+) -> Found:
     """Install and measure peers, one after the other; one that can't be had is told."""
     found = Found([], {})
     for peer in peers:
         options.progress(f"{peer.label}: its environment")
         try:
             python = environment_of(peer, environments)
-            found.results.append(_measure(peer, python, options))
+            result = _measure(peer, python, options)
+            found.results.append(result)
+            on_result(result)
         except ChildError as error:
             options.progress(f"{peer.label} can't be measured: {error}")
             found.absent[peer.name] = str(error)

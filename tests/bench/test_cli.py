@@ -122,7 +122,9 @@ def test_peers_are_chosen_by_name_and_kept(
 ) -> None:
     chosen: list[str] = []
 
-    def measure(peers: list[PeerInfo], options: Options, environments: Path) -> Found:
+    def measure(
+        peers: list[PeerInfo], options: Options, environments: Path, on_result: object
+    ) -> Found:
         chosen.extend(peer.name for peer in peers)
         assert environments == tmp_path / ".venv-peers"
         return Found([], {"loky": "no network"})
