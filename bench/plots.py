@@ -16,7 +16,7 @@ import msgspec
 
 WIDTH: Final = 860
 HEIGHT: Final = 460
-_LEFT, _TOP, _PLOT_WIDTH, _PLOT_HEIGHT = 62, 44, 560, 352
+_LEFT, _TOP, _PLOT_WIDTH, _PLOT_HEIGHT = 82, 44, 540, 352
 _ROW = 16.5  # pixels of a name
 _COLOURS: Final = (
     *("#d1495b", "#2a9d8f", "#e08e45", "#7b5ea7", "#4f8f3a", "#b0548f", "#3d7ea6"),

@@ -35,7 +35,7 @@ def test_all_lies_within_the_picture_and_ours_is_drawn_last(drawn: str) -> None:
 
 def test_quicker_is_further_left_by_the_same_for_each_factor() -> None:
     slow, ours = polylines(latency_plot([OURS, SLOW]))
-    assert slow[1][0] - ours[1][0] == pytest.approx(2 * (560 / 5), abs=0.2)  # 100 of 5 decades
+    assert slow[1][0] - ours[1][0] == pytest.approx(2 * (540 / 5), abs=0.2)  # 100 of 5 decades
     assert ours[0][1] > ours[1][1] > ours[2][1]
 
 
