@@ -163,6 +163,15 @@ BUDGETS: dict[str, Budget] = {
     "keys.plain": _printed("CURVE over tcp, sync client p50 / by a unix socket"),
     "keys.idle_memory": _most("broker's memory for each of 2,000 idle connections", 64, 40, "KiB"),
     "keys.idle_p50": _most("call p50 beside 2,000 idle connections / beside none", 1.3, 1.1),
+    "load.p95": _most("200 ms stall per 2 s at 1,000/s: p95 off the computed 100 ms", 10, 2, "%"),
+    "load.p97.5": _most("the same, p97.5 off 150 ms", 10, 2, "%"),
+    "load.p99": _most("the same, p99 off 180 ms", 10, 2, "%"),
+    "load.lag": _most("scheduling lag of the generator at 2,000/s, p99", 0.3, 0.1, "ms"),
+    "load.rate": _least("highest valid rate of one generator on one core", 10_000, 20_000, "/s"),
+    "load.invalid": Budget(
+        figure="beyond it the run says that it is invalid", unit="", must=1, at_most=False
+    ),
+    "load.memory": _most("memory growth of a run at 2,000/s, per hour", 8, 1, "MiB"),
     "guard.bytecodes": Budget(figure=_BYTECODES, unit="", must=3_700),
     "guard.bytecodes_elsewhere": _printed(_BYTECODES, ""),
     "guard.sync": _guarded("sync client p50 / C proxy", 1.6),

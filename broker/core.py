@@ -143,11 +143,6 @@ class BrokerCore:
         """Take in one event. Never raises on what a peer has sent."""
         self._on_event[type(event)](event, now)
 
-    def full_name(self, name: str) -> str | None:
-        """Tell the full name of the node that a caller means; `None` if there is none."""
-        node = self._life.catalog.by_name.get(name)
-        return None if node is None else node.name
-
     def next_due(self) -> float:
         """Tell when the next `Tick` is due, monotonic seconds; `inf` when none is."""
         due, check_at = self._deadlines.next_due, self._placement.check_at
@@ -158,6 +153,11 @@ class BrokerCore:
             due = retry_at
         gate_due = self._routes.gate_due
         return due if due < gate_due else gate_due
+
+    def full_name(self, name: str) -> str | None:
+        """Give the full name of a node that is served; `None` if there is none of that name."""
+        node = self._life.catalog.by_name.get(name)
+        return None if node is None else node.name
 
     def step(self, now: float) -> None:
         """Let what counts as recent begin later; to be called now and then, and before a report."""

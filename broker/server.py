@@ -18,7 +18,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -55,6 +55,7 @@ from .memory import Memory, Pressure
 from .peers import Peers
 from .poller import Poller, nothing
 from .processes import allow_all_descriptors, forbid_core_dumps
+from .recording import Recording
 from .reporting import Reporter
 from .streams import Stream, Streams, Visitors
 from .wire.channel import GONE, ControlChannel
@@ -70,6 +71,7 @@ from .wire.control import (
     JournalAttached,
     KillWorker,
     OpenJournal,
+    RecordArrivals,
     ServeTable,
     Shutdown,
     WorkerExited,
@@ -160,7 +162,13 @@ class BrokerServer:
                 labels=frozenset(config.labels),
             )
         )
-        self._next_due = self._core.next_due  # when a tick is due, monotonic seconds
+        # What takes clients' events in: the core itself, unless it is recorded what comes.
+        self._take = self._core.handle
+        self._recording: Recording | None = None
+        self._epoch = config.epoch
+        # When what else there is has something to do, and when all has, monotonic seconds.
+        self._other_dues: list[Callable[[], float]] = []
+        self._next_due = self._core.next_due
         self._secure: SecureFrontend | None = None  # for clients with keys, if there is one
         if with_keys:
             try:
@@ -202,11 +210,7 @@ class BrokerServer:
             gone=self._on_client_ended,
             readable=self._note_secure,
         )
-        send_one, send_frames, next_due = self._send_one, self._send_frames, self._next_due
-
-        def next_due_of_either() -> float:
-            due = next_due()
-            return due if due < secure.look_due else secure.look_due
+        send_one, send_frames = self._send_one, self._send_frames
 
         def send_one_of_either(peer: bytes, frame: bytes) -> Delivery:
             is_secure = peer.startswith(prefix)
@@ -217,8 +221,19 @@ class BrokerServer:
             return secure.send(peer, frames) if is_secure else send_frames(peer, frames)
 
         self._send_one, self._send_frames = send_one_of_either, send_frames_of_either
-        self._next_due = next_due_of_either
+        self._heed(lambda: secure.look_due)
         return secure
+
+    def _heed(self, due: Callable[[], float]) -> None:
+        """Have turns when that says so, too."""
+        self._other_dues.append(due)
+        self._find_dues()
+
+    def _find_dues(self) -> None:
+        next_due, others = self._core.next_due, tuple(self._other_dues)
+        self._next_due = (
+            (lambda: min(next_due(), *(due() for due in others))) if others else next_due
+        )
 
     def _tick(self, now: float) -> None:
         self._core.handle(Tick(), now)
@@ -244,7 +259,6 @@ class BrokerServer:
         self._tell_supervisor(BrokerBound(self.endpoints))
         _log.info("the broker is bound to %s", self.endpoints)
         core, frontend, poll = self._core, self._frontend, self._poller.poll
-        next_due = self._next_due
         handlers, front_fd = self._poller.handlers, self._front_fd
         timeout: float | None = None
         due = inf  # when the core wants a tick
@@ -273,7 +287,7 @@ class BrokerServer:
                 self._carry_out(core.settle(now))
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
-            due = next_due()
+            due = self._next_due()
             turns += 1
             if turns == _TURNS_PER_LOOK:
                 turns = 0
@@ -290,6 +304,7 @@ class BrokerServer:
         for worker in self._workers.values():  # first, for it tells the workers to end
             self._release(worker)
         self._journal.close()
+        self._end_recording()
         self._streams.close_all()
         self._frontend.close()
         if self._secure is not None:
@@ -335,7 +350,7 @@ class BrokerServer:
         frontend = self._frontend
         frontend.touched = False
         self._visitors.heard_others(self._now)
-        parse, handle, now = self._ingress.parse, self._core.handle, self._now
+        parse, handle, now = self._ingress.parse, self._take, self._now
         messages = frontend.receive_burst()
         for frames in messages:
             for event in parse(frames[0], frames[1:]):
@@ -354,7 +369,7 @@ class BrokerServer:
         """Take in what one client on a stream has sent. Guarded by ``scripts/bench guard``."""
         if stream.rest:  # it has its turn in `_read_unfinished`
             return
-        handle, now = self._core.handle, self._now
+        handle, now = self._take, self._now
         if stream is not self._visitors.last:
             self._visitors.heard(stream, now)
         for event in stream.receive():
@@ -366,7 +381,7 @@ class BrokerServer:
 
     def _read_unfinished(self) -> None:
         """Give each client that has sent much at once its turn."""
-        handle, now = self._core.handle, self._now
+        handle, now = self._take, self._now
         events_max = self._visitors.events_max(now)
         unfinished, self._unfinished = self._unfinished, {}
         for peer, stream in unfinished.items():
@@ -394,7 +409,7 @@ class BrokerServer:
             return
         if not link.alive:
             self._poller.unwatch(link.fileno())  # its end is reported by the supervisor
-        handle, now, worker_id = self._core.handle, self._now, link.worker_id
+        handle, now, worker_id = self._take, self._now, link.worker_id
         for message, buffers in messages:
             handle(WorkerSent(worker_id, message, buffers), now)
             # One with other nodes is about to be killed, one of an earlier generation to stop.
@@ -434,11 +449,39 @@ class BrokerServer:
                 self._remove_worker(worker_id, cause, stack)
             case JournalAttached():
                 self._journal.attach(descriptors)
+            case RecordArrivals(sizes_only):
+                self._record(descriptors, sizes_only=sizes_only)
             case Shutdown():
                 self._stopping = True
         event = event_of(message)
         if event is not None:
             self._core.handle(event, monotonic())
+
+    def _record(self, descriptors: tuple[int, ...], *, sizes_only: bool) -> None:
+        """Record from now on what comes from clients."""
+        self._end_recording()
+        if not descriptors:  # they did not arrive
+            _log.error("calls can't be recorded: the broker has too many files open")
+            return
+        core = self._core
+        self._recording = recording = Recording(
+            socket.socket(fileno=descriptors[0]),
+            self._epoch,
+            sizes_only=sizes_only,
+            full_name=core.full_name,
+            handle=core.handle,
+            ended=self._end_recording,
+        )
+        self._take = recording.take
+        self._heed(recording.next_due)
+
+    def _end_recording(self) -> None:
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            self._take = self._core.handle
+            self._other_dues.remove(recording.next_due)
+            self._find_dues()
+            recording.close()
 
     def _on_journal(self, event: Event) -> None:
         self._core.handle(event, self._now)

@@ -28,6 +28,7 @@ from pronghorn.broker.wire.control import (
     PoolFailed,
     PoolReady,
     PoolReloaded,
+    RecordArrivals,
     ReloadPool,
     Shutdown,
     decode_control,
@@ -227,6 +228,11 @@ class ProcessTree:
         """Have the modules imported anew; what comes of it is news."""
         with suppress(*GONE):  # its end is news
             self._channel.send(ReloadPool())
+
+    def record(self, descriptor: int, *, sizes_only: bool) -> None:
+        """Have what calls come written to a socket of packets, which the caller keeps too."""
+        with suppress(*GONE):  # its end is news
+            self._channel.send(RecordArrivals(sizes_only), (descriptor,))
 
     def begin_drain(self) -> None:
         """Have the tree accept nothing more, and end when all that is open has ended."""

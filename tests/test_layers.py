@@ -30,6 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench": (
         "bench.children",
         "bench.environment",
+        "bench.load",
         "broker",
         "broker.wire",
         "broker.journal",
@@ -64,6 +65,7 @@ PURE = (
     "bench/load/mix.py",
     "bench/load/plan.py",
     "bench/load/record.py",
+    "bench/load/replay.py",
     "bench/load/scenario.py",
     "bench/load/tally.py",
     "bench/load/verdict.py",

@@ -148,6 +148,16 @@ class DrainPool(msgspec.Struct, frozen=True, tag=True):
     """Host to supervisor: accept nothing more, let open requests end, then end the tree."""
 
 
+class RecordArrivals(msgspec.Struct, frozen=True, tag=True):
+    """Host to supervisor and on to each broker: record what calls come. Descriptor: socket.
+
+    That is a ``SOCK_SEQPACKET`` for packets of whole records (TRACE.md); its end ends the
+    recording. With `sizes_only` parameters are left out.
+    """
+
+    sizes_only: bool = False
+
+
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Supervisor to broker, first of all."""
 
@@ -384,6 +394,7 @@ ControlMessage = (
     | PoolReloaded
     | ReloadPool
     | DrainPool
+    | RecordArrivals
     | BrokerConfig
     | BrokerBound
     | BrokerFailed
@@ -413,7 +424,13 @@ ControlMessage = (
     | JournalAbsent
 )
 
-DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1, JournalAttached: 1}
+DESCRIPTORS = {
+    WorkerStarted: 2,
+    StartWorker: 2,
+    AttachBroker: 1,
+    JournalAttached: 1,
+    RecordArrivals: 1,
+}
 """How many file descriptors travel beside a message, none for all others. What comes out of a
 channel is all of them or, where the receiver could not take them, none."""
 

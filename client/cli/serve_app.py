@@ -15,6 +15,7 @@ SERVE_EXAMPLES = """\
 Examples:
   pronghorn serve nodes.py --workers 2
   pronghorn serve shop.nodes --name shop --bind tcp://127.0.0.1:5555
+  pronghorn serve nodes.py --record calls.trace --record-bytes 100M
 """
 
 
@@ -145,6 +146,18 @@ def serve(
         str | None,
         typer.Option(metavar="IP:PORT", help="Serve metrics for Prometheus at this address."),
     ] = None,
+    record: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Record what calls come, for load --replay."),
+    ] = None,
+    record_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Record until the file has so many. [default: 1G]"),
+    ] = None,
+    record_sizes: Annotated[
+        bool,
+        typer.Option("--record-sizes", help="Record how large parameters are, not what they are."),
+    ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="What to log.")] = LogLevel.WARNING,
     log_format: Annotated[
         LogFormat, typer.Option(help="Log lines for people or, as JSON, for programs.")
@@ -152,7 +165,8 @@ def serve(
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print one JSON object per event: ready, epoch, reload, drain, end."
+            "--json",
+            help="Print one JSON object per event: ready, epoch, reload, drain, end, recorded.",
         ),
     ] = False,
 ) -> None:
@@ -209,5 +223,8 @@ def serve(
             log_level=cast(Any, log_level.name),  # one of those that `wire.logline` names
             log_format=log_format.value,
             metrics=address,
+            record=record,
+            record_bytes=parse_size(record_bytes) if record_bytes else None,
+            record_sizes=record_sizes,
         )
         serve(options, context.obj, as_json=as_json)

@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
@@ -44,6 +45,7 @@ from ..launch import ProcessTree
 from ..supervisor import StartedSupervisor, start_supervisor
 from .notify import notify, notify_reloading
 from .output import error_fields, is_terminal, warn, write
+from .recording import RECORD_BYTES, Recorded, TraceFile
 
 _QUIET_DRAIN_S = 0.3  # a drain is told of only if it takes longer
 
@@ -71,6 +73,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_level: LogLevel
     log_format: LogFormat
     metrics: tuple[str, int] | None = None
+    record: str | None = None
+    record_bytes: int | None = None
+    record_sizes: bool = False
 
 
 def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_json: bool) -> None:
@@ -83,19 +88,28 @@ def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_jso
 
     Raises:
         PoolStartError: It can't be started.
+        InvalidArgumentError: What is recorded can't be written.
         BrokerLostError: The process tree ended by itself.
     """
     try:
         require_linux()
     except ImportError as error:
         raise UnimplementedError(str(error)) from error
+    if options.record is None and (options.record_bytes or options.record_sizes):
+        raise InvalidArgumentError("--record-bytes and --record-sizes are for --record FILE")
     voice: _Voice = _JsonVoice(options) if as_json else _TextVoice(options)
     tree: ProcessTree | None = None
+    trace: TraceFile | None = None
     try:
         with _signals() as signals:
+            if options.record is not None:
+                trace = TraceFile(options.record, options.record_bytes or RECORD_BYTES)
             # What nodes print must not come between lines of JSON.
             supervisor = supervisor or start_supervisor(output=2 if as_json else None)
             tree = _start(options, supervisor)
+            if trace is not None:
+                record = partial(tree.record, sizes_only=options.record_sizes)
+                trace.begin(record, voice.recorded)
             with _metrics(options, tree) as url:
                 try:
                     voice.ready(tree.ready, url)
@@ -116,6 +130,10 @@ def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_jso
     finally:
         if tree is not None:
             tree.close()
+        if trace is not None:
+            recorded = trace.close()
+            if recorded.bytes and recorded.reason is None:  # else it was told
+                voice.recorded(recorded)
 
 
 def _metrics(options: ServeOptions, tree: ProcessTree) -> AbstractContextManager[str | None]:
@@ -305,6 +323,9 @@ class _Voice(Protocol):
     def reloaded(self, message: PoolReloaded) -> None:
         """Tell what is served after a reload, or why that is what was served before."""
 
+    def recorded(self, recorded: Recorded) -> None:
+        """Tell what a recording has come to, and why it ended if that was before the end."""
+
     def drain(self, reason: str) -> None:
         """Tell that it waits for open calls, after the signal of that name."""
 
@@ -329,6 +350,7 @@ class _TextVoice:
             f"{_counted(self._options.workers, 'worker')}, pid {os.getpid()}\n"
             + "".join(f"  {endpoint}\n" for endpoint in ready.endpoints)
             + (f"  metrics: {metrics}\n" if metrics else "")
+            + (f"  recording calls in {self._options.record}\n" if self._options.record else "")
             + _listed(names)
         )
 
@@ -339,6 +361,14 @@ class _TextVoice:
         if not message.error:  # else the supervisor has logged it
             names = _nodes(message.table)
             write(f"Pronghorn has reloaded: {_counted(len(names), 'node')}\n{_listed(names)}")
+
+    def recorded(self, recorded: Recorded) -> None:
+        told = f"{_counted(recorded.calls, 'call')}, {recorded.bytes:,} bytes, in {recorded.path}"
+        with suppress(OSError):  # the terminal may be gone
+            if recorded.reason is not None:
+                warn(f"calls are recorded no more: {recorded.reason}; there are {told}")
+            else:
+                write(f"Pronghorn has recorded {told}\n")
 
     def drain(self, reason: str) -> None:
         write(
@@ -383,6 +413,16 @@ class _JsonVoice:
             warnings=message.warnings,
             error=message.error or None,
         )
+
+    def recorded(self, recorded: Recorded) -> None:
+        with suppress(OSError):  # its reader may have gone
+            self._write(
+                event="recorded",
+                path=recorded.path,
+                calls=recorded.calls,
+                bytes=recorded.bytes,
+                reason=recorded.reason,
+            )
 
     def drain(self, reason: str) -> None:
         self._write(event="drain", reason=reason, drain_s=self._options.drain_s)

@@ -42,6 +42,7 @@ from pronghorn.broker.wire.control import (
     PoolFailed,
     PoolReady,
     PoolReloaded,
+    RecordArrivals,
     ReloadPool,
     RetireWorker,
     ServeTable,
@@ -90,6 +91,7 @@ MESSAGES: list[ControlMessage] = [
     PoolReloaded(TABLE, (FAILURE,), ("spawned",), "it can't be imported"),
     ReloadPool(),
     DrainPool(),
+    RecordArrivals(True),
     ServeTable(TABLE, 1),
     ExpectTable(TABLE, 2),
     WorkerStarted(3, 1, 500, 1.0),
@@ -134,6 +136,7 @@ def test_descriptors_travel_beside_those_that_hand_out_a_link_or_stream() -> Non
         StartWorker: 2,
         AttachBroker: 1,
         JournalAttached: 1,
+        RecordArrivals: 1,
     }
 
 
