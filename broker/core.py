@@ -26,6 +26,7 @@ from .events import (
     DrainBegun,
     Drained,
     Event,
+    JournalAnswered,
     JournalCommitted,
     JournalGone,
     JournalRefusing,
@@ -68,7 +69,8 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         sessions: Sessions that are kept without a question whether their clients are still there.
         labels: Those that some workers have.
         administrators: How the routing ids of those begin who may give orders; b"": all may. What
-            those of them may who have shown a key is checked before.
+            those of them may who have shown a key is checked before. The runs of the others are
+            theirs alone, as are those of these.
     """
 
     epoch: str
@@ -87,8 +89,8 @@ class BrokerCore:
     def __init__(self, config: CoreConfig) -> None:
         limits = config.limits
         self._config = config
-        self._sessions = Sessions(limits, config.sessions)
         bounds = config.bounds
+        self._sessions = Sessions(limits, config.sessions, config.administrators)
         self._life = life = Lifecycle(self._sessions, bounds.kill_grace_s, config.labels)
         self._routes = life.routes
         self._deadlines, self._placement = life.deadlines, life.placement
@@ -98,7 +100,7 @@ class BrokerCore:
         parts = Parts(life, limits)
         self._workers = workers = Workers(life, self._nested, parts)
         self._orders = orders = Orders(life, limits, bounds, config.administrators)
-        self._durable = durable = Durable(life)
+        self._durable = durable = Durable(life, limits, bounds)
         self._clients = clients = Clients(
             self._sessions,
             life,
@@ -136,6 +138,7 @@ class BrokerCore:
             JournalCommitted: durable.on_committed,
             JournalRefusing: durable.on_refusing,
             JournalGone: durable.on_gone,
+            JournalAnswered: durable.on_answered,
             Tick: self._on_tick,
         }
 
@@ -214,7 +217,7 @@ class BrokerCore:
             *waiting,
             *held,
             *life.delayed.items(),
-            *life.orders.values(),
+            *life.asked.values(),
             *self._durable.waiting(),
         ]
         count = len({id(request) for request in everywhere})
@@ -223,10 +226,15 @@ class BrokerCore:
         nodes = life.catalog.nodes
         assert all(node.counts.queued == queued[node.name] for node in nodes)
         alive = {id(request) for request in everywhere if not request.ended}
-        sessions = (*self._sessions.by_peer.values(), *self._nested.sessions.values())
+        sessions = (
+            *self._sessions.by_peer.values(),
+            *self._nested.sessions.values(),
+            self._durable.runs_session,
+        )
         open_ = [request for session in sessions for request in session.open.values()]
         assert {id(request) for request in open_} == alive, "I1, I4: open iff not ended"
         life.check_invariants()
+        self._durable.check_invariants()
 
     def _on_table_known(self, event: TableKnown, now: float) -> None:
         if not self._life.catalog.nodes:
@@ -235,6 +243,7 @@ class BrokerCore:
         self._clients.serve()
         self._life.serve_queued(now)
         self._workers.serve(now)
+        self._durable.serve(now)
 
     def _on_table_coming(self, event: TableComing, now: float) -> None:
         self._life.catalog.announce(event.generation, event.table)
@@ -242,6 +251,7 @@ class BrokerCore:
     def _on_drain_begun(self, event: DrainBegun, now: float) -> None:
         self._clients.end()
         self._orders.end()
+        self._durable.end(now)
         self.settle = self._settle_until_drained
 
     def _settle_until_drained(self, now: float) -> list[Command]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw
 
+from .journal.messages import Answer, Question
 from .wire.administration import Order, OrderError, SeenWorker
 from .wire.errors import PronghornError
 from .wire.jsonrpc import JsonRequest
@@ -197,6 +198,13 @@ class JournalGone(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class JournalAnswered(msgspec.Struct, frozen=True):
+    """The journal has answered a question of this broker's."""
+
+    answer: Answer
+    buffers: Sequence[bytes] = ()
+
+
 class Tick(msgspec.Struct, frozen=True):
     """The time that `BrokerCore.next_due` named has come."""
 
@@ -221,6 +229,7 @@ Event = (
     | JournalCommitted
     | JournalRefusing
     | JournalGone
+    | JournalAnswered
     | Tick
 )
 
@@ -287,4 +296,21 @@ class WriteRecord(msgspec.Struct, frozen=True, gc=False):
     frames: Sequence[bytes]
 
 
-Command = Send | Assign | Kill | Look | Administer | Drained | Report | WantJournal | WriteRecord
+class AskJournal(msgspec.Struct, frozen=True):
+    """Ask the journal something; `JournalAnswered` answers it, unless the journal ends before."""
+
+    question: Question
+
+
+Command = (
+    Send
+    | Assign
+    | Kill
+    | Look
+    | Administer
+    | Drained
+    | Report
+    | WantJournal
+    | WriteRecord
+    | AskJournal
+)

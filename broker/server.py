@@ -32,6 +32,7 @@ from .core import BrokerCore, CoreConfig
 from .dealings import event_of, message_of
 from .egress import Egress
 from .events import (
+    AskJournal,
     Assign,
     Command,
     Event,
@@ -49,6 +50,7 @@ from .events import (
 from .folder import remove_files
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
+from .journal.messages import frames_of
 from .journal_end import JournalEnd
 from .links import LinkError, WorkerLink
 from .memory import Memory, Pressure
@@ -572,6 +574,8 @@ class BrokerServer:
                         sends[command.peer] = [command]
                 elif isinstance(command, WriteRecord):
                     self._journal.write(command.frames)
+                elif isinstance(command, AskJournal):
+                    self._journal.write(frames_of(command.question))
                 else:
                     self._tell_supervisor(message_of(command))
             self._flush()

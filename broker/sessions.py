@@ -16,6 +16,13 @@ from .wire.limits import Limits
 
 BANNED_PEERS_MAX = 1024  # routing ids that are remembered; a new connection has a new one
 
+REMOTE_OWNER = "remote"
+"""Whose the runs are of clients that may be anywhere; those on this host have another owner, "".
+
+So who comes over tcp, where nobody has to say who he is, has nothing to do with the runs and keys
+of others.
+"""
+
 LOOKS_PER_HELLO = 4
 """Sessions looked at when one more comes. One that is gone is found out at the second look, so that
 beyond those kept unasked there are, in the long run, no more of the gone than of the others."""
@@ -24,7 +31,15 @@ beyond those kept unasked there are, in the long run, no more of the gone than o
 class Sessions:
     """All sessions, by routing id."""
 
-    def __init__(self, limits: Limits, kept: int) -> None:
+    def __init__(self, limits: Limits, kept: int, local: bytes = b"") -> None:
+        """Begin without any.
+
+        Args:
+            limits: Towards clients.
+            kept: Most sessions of clients that said hello before any is asked.
+            local: How the routing ids of those begin who are known to be on this host.
+        """
+        self._local = local
         self._limits = limits
         self._kept = kept  # most sessions of clients that said hello before any is asked
         # routing id -> session, of strangers too; for look-ups, everything else is done here
@@ -38,6 +53,8 @@ class Sessions:
         if peer in self._banned:
             return None
         session = self.by_peer[peer] = Session(peer, self._limits.stranger_requests)
+        if self._local and not peer.startswith(self._local):
+            session.owner = REMOTE_OWNER
         return session
 
     def hello(self, session: Session) -> list[Session]:

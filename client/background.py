@@ -255,7 +255,7 @@ class Background:
             self._has_given_up
             or self._end is not None
             or submitted.repeats >= REPEATS_MAX
-            or not is_worth_repeating(submitted.target, reply)
+            or not is_worth_repeating(submitted.target, reply, submitted.extras)
         ):
             return False
         submitted.repeats += 1

@@ -46,10 +46,12 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
 
-def wait_until_adopted(parent_pid: int) -> None:
-    """Wait until this process's first parent has ended and `parent_pid` is its parent."""
-    first = os.getppid()
-    if first == parent_pid:
+def wait_until_adopted(first: int) -> None:
+    """Wait until the process that has forked this one has ended, so that it has its final parent.
+
+    Who that is remains to be seen: the one that should adopt it may have ended before.
+    """
+    if os.getppid() != first:
         return
     try:
         pidfd = os.pidfd_open(first)

@@ -83,6 +83,8 @@ class Driver:
         bounds: Bounds = DEFAULT_BOUNDS,
         sessions: int = 10_000,
         labels: frozenset[str] = frozenset(),
+        administrators: bytes = b"",
+        table: NodeTable | None = TABLE,
     ) -> None:
         config = CoreConfig(
             epoch="e1",
@@ -92,11 +94,13 @@ class Driver:
             bounds=structs.replace(bounds, kill_grace_s=GRACE_S),
             sessions=sessions,
             labels=labels,
+            administrators=administrators,
         )
         self.core = BrokerCore(config)
         self.now = 1000.0
         self.pages: dict[int, Page] = {}
-        self.do(TableKnown(TABLE))
+        if table is not None:
+            self.do(TableKnown(table))
 
     def do(self, *events: Event) -> list[Command]:
         """Take in a burst of events and return what is to be done."""

@@ -6,6 +6,7 @@
     scripts/soak recycle [--worker-seconds N] [--json]
     scripts/soak powerloss [--states N] [--seed N]
     scripts/soak journal [--kills N] [--seed N]
+    scripts/soak durable [--kills N] [--seed N]
 
 Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 all promises
 were kept; 1 one was broken, or a figure missed what it must reach; 2 wrong usage.
@@ -20,7 +21,7 @@ from random import Random
 import msgspec
 from rich.console import Console
 
-from . import journals, overload, recycling, sim
+from . import durable, journals, overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
 from .report import findings_table
@@ -59,7 +60,10 @@ def main() -> int:
     killed = kinds.add_parser("journal", help="a journal's writer that is killed under load")
     killed.add_argument("--kills", type=int, default=journals.KILLS, help="how often")
 
-    for parser_ in (simulated, faults, power, killed):
+    runs = kinds.add_parser("durable", help="runs, while all that keeps them is killed")
+    runs.add_argument("--kills", type=int, default=durable.KILLS, help="how often")
+
+    for parser_ in (simulated, faults, power, killed, runs):
         parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
     for parser_ in (faults, loads, recycled):
         parser_.add_argument("--json", action="store_true", help="for programs")
@@ -76,6 +80,8 @@ def main() -> int:
         return journals.soak_power(arguments.states, seed)
     if arguments.soak == "journal":
         return journals.soak_kills(arguments.kills, seed)
+    if arguments.soak == "durable":
+        return durable.soak_durable(arguments.kills, seed)
     return _soak_faults(arguments.minutes, seed, arguments.only, as_json=arguments.json)
 
 
