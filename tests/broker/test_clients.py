@@ -50,7 +50,6 @@ from pronghorn.broker.wire.messages import (
     Ack,
     Call,
     Cancel,
-    ClientMessage,
     Error,
     Goodbye,
     Hello,
@@ -140,13 +139,17 @@ def test_hello_ping_and_goodbye(driver: Driver) -> None:
     assert driver.core.statistics(driver.now).sessions == 0
 
 
-@pytest.mark.parametrize("message", [Run(5, "flow"), Subscribe(5, "topic")])
-def test_reserved_kinds_are_refused(driver: Driver, message: ClientMessage) -> None:
-    kind = type(message).__name__.lower()
-    text = f"messages of kind '{kind}' are reserved, not served yet"
+def test_a_reserved_kind_is_refused(driver: Driver) -> None:
+    text = "messages of kind 'subscribe' are reserved, not served yet"
     error = Error(5, "UNIMPLEMENTED", text, ErrorDetails(outcome="not_started"))
-    assert driver.say(message) == [Send(PEER, error)]
+    assert driver.say(Subscribe(5, "topic")) == [Send(PEER, error)]
     assert driver.count("refused") == 1
+
+
+def test_no_run_is_started_while_the_memory_is_tight(driver: Driver) -> None:
+    driver.do(MemoryTight(True))
+    error = error_of(driver.say(Run(5, "add")))
+    assert (error.code, error.details.outcome) == ("RESOURCE_EXHAUSTED", "not_started")
 
 
 def test_what_can_not_be_read_is_answered_and_counted(driver: Driver) -> None:
@@ -314,7 +317,7 @@ def test_reserved_options_are_refused(driver: Driver) -> None:
 
 
 def test_options_that_change_nothing_are_taken(driver: Driver) -> None:
-    options = Options(durability="none", key="k", priority=1, trace="t")
+    options = Options(durability="none", priority=1, trace="t")
     assert driver.say(Call(1, "m.add", NIL, options)) == []
     assert driver.count("accepted") == 1
 
