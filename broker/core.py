@@ -71,6 +71,8 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         administrators: How the routing ids of those begin who may give orders; b"": all may. What
             those of them may who have shown a key is checked before. The runs of the others are
             theirs alone, as are those of these.
+        keyed: How the routing ids of those begin who have shown a key (`Sessions`); b"": nobody
+            has. Each key has runs of its own.
     """
 
     epoch: str
@@ -80,6 +82,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     bounds: Bounds = DEFAULT_BOUNDS
     sessions: int = 10_000
     administrators: tuple[bytes, ...] = (b"",)
+    keyed: bytes = b""
     labels: frozenset[str] = frozenset()
 
 
@@ -90,7 +93,7 @@ class BrokerCore:
         limits = config.limits
         self._config = config
         bounds = config.bounds
-        self._sessions = Sessions(limits, config.sessions, config.administrators)
+        self._sessions = Sessions(limits, config.sessions, config.administrators, config.keyed)
         self._life = life = Lifecycle(self._sessions, bounds.kill_grace_s, config.labels)
         self._routes = life.routes
         self._deadlines, self._placement = life.deadlines, life.placement

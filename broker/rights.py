@@ -14,16 +14,19 @@ import re
 from collections.abc import Callable
 
 import msgspec
+from msgspec import Raw
 
 from .events import Denied, Event, Received, ReceivedJson
 from .wire.administration import ORDERS, ListWorkers
-from .wire.errors import ErrorDetails, PermissionDeniedError
+from .wire.errors import ErrorDetails, InvalidArgumentError, PermissionDeniedError
 from .wire.keys import Rights
-from .wire.messages import Call, MapChunk, RequestId
+from .wire.messages import Call, MapChunk, RequestId, Run
+from .wire.runs import RUN_CALLS, START, RetryRun, decode_start
 from .wire.statistics import STATS
 from .wire.table import BUILTIN_PREFIX
 
 _ANYBODY = frozenset(f"{BUILTIN_PREFIX}{name}" for name in ("nodes", "ping", "cancel"))
+_RETRY = str(RetryRun.__struct_config__.tag)
 _READING = frozenset({STATS, str(ListWorkers.__struct_config__.tag)})
 
 CHOSEN_ROUTING_ID = (
@@ -62,7 +65,9 @@ class Permit:
             return self.rights.reads or self.rights.administers
         if name in ORDERS:
             return self.rights.administers
-        return name in _ANYBODY
+        if name == _RETRY:  # which runs a node that it might not be allowed any more
+            return self.rights.administers
+        return name in _ANYBODY or name in RUN_CALLS  # of its own runs: the core sees to that
 
 
 class Gatekeeper:
@@ -81,16 +86,22 @@ class Gatekeeper:
         if kind is Received:
             assert isinstance(event, Received)
             message = event.message
-            if type(message) is Call or type(message) is MapChunk:
-                if self._may(message.node, permit):
+            if isinstance(message, Call | MapChunk | Run):
+                name = message.node
+                if name == START and isinstance(message, Call):
+                    name = _node_to_start(message.params, as_json=False)
+                if self._may(name, permit):
                     return None
-                return _denied(event, message.node, message.id, permit)
+                return _denied(event, name, message.id, permit)
         elif kind is ReceivedJson:
             assert isinstance(event, ReceivedJson)
             request = event.request
-            if not self._may(request.method, permit):
+            name = request.method
+            if name == START:
+                name = _node_to_start(request.params, as_json=True)
+            if not self._may(name, permit):
                 id_ = None if request.id is msgspec.UNSET else request.id
-                return _denied(event, request.method, id_, permit)
+                return _denied(event, name, id_, permit)
         return None
 
     def _may(self, name: str, permit: Permit) -> bool:
@@ -100,6 +111,14 @@ class Gatekeeper:
             return permit.may_call_ours(name)
         node = self._full_name(name)
         return node is None or permit.may_call(node)  # of none the core tells that it is none
+
+
+def _node_to_start(params: Raw, *, as_json: bool) -> str:
+    """Tell which node a call `START` is about; "" if that can't be read, which the core tells."""
+    try:
+        return decode_start(params, as_json=as_json).node
+    except InvalidArgumentError:
+        return ""
 
 
 def _denied(event: Received | ReceivedJson, name: str, id_: RequestId, permit: Permit) -> Denied:

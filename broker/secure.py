@@ -18,6 +18,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import inf
 from struct import Struct as Layout
 from time import monotonic
@@ -41,6 +42,7 @@ from .frontend import (
 from .ingress import Ingress
 from .poller import Poller
 from .rights import CHOSEN_ROUTING_ID, Gatekeeper, Permit
+from .sessions import OWNER_BYTES
 from .sources import FolderWatch
 from .wire.errors import InvalidArgumentError
 from .wire.keyfiles import KeyFolder
@@ -305,7 +307,8 @@ class SecureFrontend:
         chosen = bool(frame.get("Identity"))
         permit = Permit(entry.rights, CHOSEN_ROUTING_ID if chosen else "")
         self._admitted += 1
-        name = self._prefix + self._admitted.to_bytes(8, "big")
+        owner = blake2b(entry.public.encode(), digest_size=OWNER_BYTES).digest()
+        name = self._prefix + owner + self._admitted.to_bytes(8, "big")
         peer = _Peer(name, routing_id, entry, permit, fd, address)
         self._young.pop(fd, None)
         other = self._connections.own(fd, name)

@@ -161,6 +161,7 @@ class BrokerServer:
                 limits=config.limits,
                 bounds=config.bounds,
                 administrators=(*self._administrators(config), secure_prefix),
+                keyed=secure_prefix if with_keys else b"",
                 labels=frozenset(config.labels),
             )
         )

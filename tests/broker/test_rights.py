@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import UNSET, Raw
 
@@ -11,7 +12,7 @@ from pronghorn.broker.wire.errors import PermissionDeniedError
 from pronghorn.broker.wire.jsonrpc import JsonRequest
 from pronghorn.broker.wire.keys import Rights
 from pronghorn.broker.wire.link import CODEC_JSON
-from pronghorn.broker.wire.messages import NIL, Ack, Call, Cancel, Hello, MapChunk
+from pronghorn.broker.wire.messages import NIL, Ack, Call, Cancel, Hello, MapChunk, Run
 
 PEER = b"peer"
 NAMES = {"add": "shop.add", "shop.add": "shop.add", "shop.pay": "shop.pay", "x.add": "x.add"}
@@ -35,7 +36,25 @@ def allowed(event: Event, rights: Rights) -> bool:
     return KEEPER.check(event, Permit(rights)) is None
 
 
-@pytest.mark.parametrize("make", [call, chunk, as_json])
+def run(name: str) -> Received:
+    return Received(PEER, Run(5, name, NIL), 10)
+
+
+def start(name: str) -> Received:
+    params = Raw(msgspec.msgpack.encode({"node": name}))
+    return Received(PEER, Call(5, "pronghorn.run.start", params), 10)
+
+
+def start_as_json(name: str) -> ReceivedJson:
+    params = Raw(msgspec.json.encode({"node": name, "params": {}}))
+    return ReceivedJson(PEER, JsonRequest("2.0", "pronghorn.run.start", params, 5), 10, JSON)
+
+
+def test_a_start_that_can_not_be_read_is_for_the_core_to_tell() -> None:
+    assert allowed(call("pronghorn.run.start"), Rights(nodes=()))
+
+
+@pytest.mark.parametrize("make", [call, chunk, as_json, run, start, start_as_json])
 def test_patterns_are_held_against_full_names(make: Any) -> None:
     shop = Rights(nodes=("shop.*",))
     assert allowed(make("add"), shop), "a short name stands for the node"
@@ -67,6 +86,9 @@ def test_a_star_is_all_that_is_special(pattern: str, fits: bool) -> None:
         ("pronghorn.recycle", False, False, True),
         ("pronghorn.drain", False, False, True),
         ("pronghorn.unheard", False, False, False),
+        ("pronghorn.run.status", True, True, True),
+        ("pronghorn.run.cancel", True, True, True),
+        ("pronghorn.run.retry", False, False, True),
     ],
 )
 def test_our_own_calls_need_rights_of_their_own(

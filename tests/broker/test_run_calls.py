@@ -361,7 +361,7 @@ def test_a_run_that_has_failed_is_tried_again_on_demand(recording: DurableDriver
 
 
 def test_unknown_runs_and_those_of_others_are_told_apart() -> None:
-    recording = started(administrators=b"pe")
+    recording = started(administrators=(b"pe",))
     recording.hello(OTHER)
     run = info(replies(recording.start())[1])
     other_secret = run.id[:-1] + ("0" if run.id[-1] != "0" else "1")

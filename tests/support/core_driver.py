@@ -83,7 +83,7 @@ class Driver:
         bounds: Bounds = DEFAULT_BOUNDS,
         sessions: int = 10_000,
         labels: frozenset[str] = frozenset(),
-        administrators: bytes = b"",
+        administrators: tuple[bytes, ...] = (b"",),
         table: NodeTable | None = TABLE,
     ) -> None:
         config = CoreConfig(
