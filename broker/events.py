@@ -302,6 +302,10 @@ class AskJournal(msgspec.Struct, frozen=True):
     question: Question
 
 
+class HurryJournal(msgspec.Struct, frozen=True):
+    """Tell the journal that somebody waits for the records so far."""
+
+
 Command = (
     Send
     | Assign
@@ -312,5 +316,6 @@ Command = (
     | Report
     | WantJournal
     | WriteRecord
+    | HurryJournal
     | AskJournal
 )

@@ -27,6 +27,7 @@ from .journal.messages import (
     Committed,
     FromJournal,
     Hello,
+    Hurry,
     Refusing,
     Welcome,
     broker_end,
@@ -38,6 +39,7 @@ from .wire.stream import FrameWriter
 
 _log = logging.getLogger("pronghorn.broker.server")
 
+_HURRY: Final = frames_of(Hurry())
 _SEED_BYTES: Final = 32
 
 
@@ -79,6 +81,10 @@ class JournalEnd:
         """
         if self._writer is not None:
             self._writer.put(frames)
+
+    def hurry(self) -> None:
+        """Have the journal told, by the next `flush`, that somebody waits for what was written."""
+        self.write(_HURRY)
 
     def flush(self) -> None:
         """Write what there is; what the socket does not take is written when it does."""

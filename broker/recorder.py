@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from .events import Command, JournalCommitted, JournalWelcomed, Send, WriteRecord
+from .events import Command, HurryJournal, JournalCommitted, JournalWelcomed, Send, WriteRecord
 from .journal.backlog import Backlog, Standing
 from .journal.messages import frames_of
 from .journal.record import Accepted, Ended, EndStatus, Failure, Record, generation_of
@@ -53,6 +53,7 @@ class Recorder:
         # What is done when an attempt of a run has ended; set by who has the runs.
         self.on_run_ended: Callable[[Request, Ending, Sequence[bytes], float], None]
         self._commands: list[Command] = []  # since the last `settle`
+        self._hurries = False  # whether somebody waits for a record that is not kept
         self.has_news = False  # whether `settle` has something to do
 
     @property
@@ -88,6 +89,9 @@ class Recorder:
             else:
                 self._record(request, message, buffers, now)
         commands, self._commands = self._commands, []
+        if self._hurries:
+            self._hurries = False
+            commands.append(HurryJournal())
         self.has_news = False
         return commands
 
@@ -110,6 +114,7 @@ class Recorder:
             self._backlog = Backlog(generation_of(event.acknowledged))
         steps = self._release(event.acknowledged)
         self._command(*map(WriteRecord, self._backlog.unacknowledged()))
+        self._hurries = bool(self._backlog.waiters())
         return steps
 
     def on_committed(self, event: JournalCommitted) -> list[Step]:
@@ -160,7 +165,14 @@ class Recorder:
         assert self._backlog is not None
         if generation_of(sequence) != self.generation:
             return False
-        return self._backlog.wait(sequence, Step(run, sequence))
+        return self._wait(sequence, Step(run, sequence))
+
+    def _wait(self, sequence: int, waiter: Request | Step) -> bool:
+        assert self._backlog is not None
+        waits = self._backlog.wait(sequence, waiter)
+        if waits:
+            self._hurries = self.has_news = True
+        return waits
 
     def _command(self, *commands: Command) -> None:
         self._commands += commands
@@ -198,7 +210,7 @@ class Recorder:
         elif request.due is not None and request.due <= now:  # its tick has been before this
             self._fail(request, DeadlineExceededError, _LATE)
         else:
-            keep.is_held = backlog.wait(last, request)
+            keep.is_held = self._wait(last, request)
 
     def _accepted(self, run: int, request: Request, keep: Keep) -> Accepted:
         codec = _codec_of(request)

@@ -36,6 +36,7 @@ from .events import (
     Assign,
     Command,
     Event,
+    HurryJournal,
     MemoryTight,
     PeerGone,
     Probed,
@@ -575,6 +576,8 @@ class BrokerServer:
                         sends[command.peer] = [command]
                 elif isinstance(command, WriteRecord):
                     self._journal.write(command.frames)
+                elif isinstance(command, HurryJournal):
+                    self._journal.hurry()
                 elif isinstance(command, AskJournal):
                     self._journal.write(frames_of(command.question))
                 else:

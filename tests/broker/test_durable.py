@@ -166,6 +166,7 @@ def test_sync_is_answered_when_its_end_is_kept(recording: Driver) -> None:
     commands = recording.work(Done(run.token, VALUE, 1234))
     accepted, ended = records(commands)
     assert len(commands) == 2  # and no reply
+    assert recording.hurried
     assert isinstance(accepted, Accepted)
     assert (accepted.run, accepted.node, accepted.durability) == (START + 1, "m.add", "sync")
     assert (accepted.value, len(accepted.secret)) == (PARAMS, 16)
@@ -182,6 +183,7 @@ def test_batched_is_answered_at_once(recording: Driver) -> None:
     run = begun(recording, BATCHED)
     *written, reply = recording.work(Done(run.token, VALUE, 1))
     assert (len(records(written)), reply) == (2, result())
+    assert not recording.hurried  # nobody waits
     assert keep(recording, 2) == []
 
 
@@ -191,6 +193,7 @@ def test_batched_waits_when_the_journal_is_behind(recording: Driver) -> None:
     recording.now += 0.2
     run = begun(recording, BATCHED, 2)
     assert len(records(recording.work(Done(run.token, VALUE, 1)))) == 2
+    assert recording.hurried
     assert keep(recording, 4) == [result(2)]
 
 

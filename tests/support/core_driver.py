@@ -11,6 +11,7 @@ from pronghorn.broker.events import (
     Assign,
     Command,
     Event,
+    HurryJournal,
     Origin,
     Received,
     ReceivedJson,
@@ -98,17 +99,24 @@ class Driver:
         )
         self.core = BrokerCore(config)
         self.now = 1000.0
+        self.hurried = False  # whether the last burst has had the journal hurried
         self.pages: dict[int, Page] = {}
         if table is not None:
             self.do(TableKnown(table))
 
     def do(self, *events: Event) -> list[Command]:
-        """Take in a burst of events and return what is to be done."""
+        """Take in a burst of events and return what is to be done.
+
+        That somebody waits for the journal is only noted, in `hurried`.
+        """
         for event in events:
             self.core.handle(event, self.now)
             self.core.check_invariants()
         commands = self.core.settle(self.now)
         self.core.check_invariants()
+        self.hurried = HurryJournal() in commands
+        if self.hurried:
+            commands.remove(HurryJournal())
         return commands
 
     def say(

@@ -16,6 +16,7 @@ from pronghorn.broker.events import (
     DrainBegun,
     Drained,
     Event,
+    HurryJournal,
     JournalAnswered,
     JournalCommitted,
     JournalGone,
@@ -208,6 +209,8 @@ class FakeBroker:
                 self._world.agenda.after(0.0, self._world.on_drained, self)
             elif isinstance(command, WantJournal):
                 self._world.agenda.after(0.0, self._world.on_journal_wanted, self)
+            elif isinstance(command, HurryJournal):
+                self._world.journal.hurry()
             elif isinstance(command, WriteRecord):
                 self._world.journal.write(command)
             elif isinstance(command, AskJournal):

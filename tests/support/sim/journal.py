@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .world import World
 
 _OPENED_S = 0.01  # longest time from the broker's wish, or from a death, until records are taken
+_LINGER_S = 0.05  # how long records may gather that nobody waits for
 _COMMIT_S = 0.003
 _ABSENT_S = 0.05  # longest time without a folder, or without room on the disk
 
@@ -86,7 +87,11 @@ class FakeJournal:
         if self._is_open:  # else it has just died, and the broker will write that again
             record = decode_record.decode(command.frames[0])
             self._written.append((record, tuple(command.frames[1:])))
-            self._commit_soon()
+            self._world.agenda.after(self._dice.between(0.0, _LINGER_S), self._commit_soon)
+
+    def hurry(self) -> None:
+        """Let what was written gather no longer."""
+        self._commit_soon()
 
     def ask(self, command: AskJournal) -> None:
         """Take in a question."""
