@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from .events import Command, HurryJournal, JournalCommitted, JournalWelcomed, Send, WriteRecord
 from .journal.backlog import Backlog, Standing
-from .journal.messages import frames_of
+from .journal.messages import encode_message
 from .journal.record import Accepted, Ended, EndStatus, Failure, Record, generation_of
 from .requests import Keep, Request, Run
 from .wire.errors import CancelledError, DeadlineExceededError, ErrorDetails, JournalError
@@ -152,7 +152,7 @@ class Recorder:
     def write(self, record: Record, buffers: Sequence[bytes], now: float) -> int:
         """Write a record, with the buffers of its value; returns its number."""
         assert self._backlog is not None
-        frames = [bytes(frame) for frame in frames_of(record, *buffers)]
+        frames = [encode_message(record), *map(bytes, buffers)]
         if self._is_connected:
             self._command(WriteRecord(frames))
         return self._backlog.append(frames, now)

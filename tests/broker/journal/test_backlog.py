@@ -99,7 +99,7 @@ def test_standing_by_age_of_the_oldest(
 
 
 def test_the_last_numbers_of_a_generation_are_for_what_is_open(backlog: Backlog[str]) -> None:
-    backlog._next_index = INDEX_MAX - 1000
+    backlog.next_sequence = sequence_of(3, INDEX_MAX - 1000)
     assert backlog.standing(0.0) is Standing.REFUSE
     assert backlog.append([b"x"], 0.0) < sequence_of(4, 0)
 
