@@ -10,6 +10,9 @@ Mirror: tests/bench/test_cli.py.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
 
 from . import guard, readme
 from .children import ChildError
@@ -22,6 +25,7 @@ from .output import (
     stderr_progress,
     stdout_console,
 )
+from .peers.catalog import BY_NAME, PEERS
 from .report import Report
 from .rounds import ROUNDS_MIN
 from .scenarios import (
@@ -32,8 +36,11 @@ from .scenarios import (
     faults,
     idle,
     journal,
+    keys,
     links,
+    load,
     maps,
+    peers,
     rtt,
     scale,
     start,
@@ -59,6 +66,8 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "journal": journal.measure,
     "durable": durable.measure,
     "clients": clients.measure,
+    "keys": keys.measure,
+    "load": load.measure,
 }
 
 
@@ -78,8 +87,12 @@ def run(arguments: Sequence[str]) -> int:
         return _guard(as_text=not chosen.json, prove=chosen.prove)
     if chosen.scenario == "readme":
         return _readme()
+    if chosen.names and chosen.scenario != "peers":
+        parser().error("names are for peers")
     rounds = chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS_MIN)
     options = Options(progress=stderr_progress, rounds=rounds, quick=chosen.quick)
+    if chosen.scenario == "peers":
+        return _peers(chosen.names, options, keeps=chosen.keep, as_text=not chosen.json)
     names = list(SCENARIOS) if chosen.scenario == "all" else [chosen.scenario]
     environment = collect()
     reports = []
@@ -105,9 +118,13 @@ def parser() -> argparse.ArgumentParser:
     )
     described.add_argument(
         "scenario",
-        choices=[*SCENARIOS, "all", "guard", "readme"],
+        choices=[*SCENARIOS, "all", "peers", "guard", "readme"],
         help="what to measure; 'all' also keeps the raw results in bench/results/, from which "
-        "'readme' makes the README's table",
+        "'readme' makes the README's tables and plots; 'peers' installs other systems, each in an "
+        "environment of its own",
+    )
+    described.add_argument(
+        "names", nargs="*", metavar="PEER", help=f"peers: only these of {', '.join(BY_NAME)}"
     )
     described.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     described.add_argument("--keep", action="store_true", help="keep raw results, as 'all' does")
@@ -135,6 +152,26 @@ def _guard(*, as_text: bool, prove: bool) -> int:
     elif prove:
         stderr_progress("proven: slow calls break every budget of times of the guard")
     return 1 if bad else 0
+
+
+def _peers(names: Sequence[str], options: Options, *, keeps: bool, as_text: bool) -> int:
+    unknown = [name for name in names if name not in BY_NAME]
+    if unknown:
+        parser().error(f"no such peer: {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
+    root = repository() or Path.cwd()
+    chosen = [peer for peer in PEERS if not names or peer.name in names]
+
+    def keep_it(result: peers.PeerResult) -> None:
+        if keeps and not options.quick:
+            stderr_progress(f"kept {peers.keep(result, root / 'bench' / 'results' / 'peers')}")
+
+    found = peers.measure(chosen, options, root / ".venv-peers", keep_it)
+    if as_text:
+        stdout_console().print(peers.table(found.results, found.absent))
+        print_environment(collect(), stdout_console())
+    else:
+        print(msgspec.json.encode(found).decode())
+    return 0
 
 
 def _readme() -> int:

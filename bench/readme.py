@@ -1,15 +1,22 @@
-"""The README's table of figures, made from the kept results and from nothing else.
+"""The README's tables of figures and its plots, made from the kept results and from nothing else.
 
 Mirror: tests/bench/test_readme.py.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from .plots import Line, latency_plot, rate_plot
+from .scenarios.peers import PeerResult, Side, kept
+
 BEGIN = "<!-- figures: made by `./scripts/bench readme` from bench/results/ -->"
 END = "<!-- end of figures -->"
+BEGIN_PEERS = "<!-- peers: made by `./scripts/bench readme` from bench/results/peers/ -->"
+END_PEERS = "<!-- end of peers -->"
+LATENCY_PLOT, RATE_PLOT = "peers-latency.svg", "peers-at-once.svg"
 ORDER = (
     "rtt",
     "throughput",
@@ -22,26 +29,81 @@ ORDER = (
     "claims",
     "faults",
     "changes",
+    "load",
 )
 
 
 def write(root: Path) -> None:
-    """Put the table of the kept results into the README of a repository."""
-    readme = root / "README.md"
-    readme.write_text(updated(readme.read_text(), root / "bench" / "results"))
+    """Put the tables of the kept results into the README of a repository, and draw its plots."""
+    readme, results = root / "README.md", root / "bench" / "results"
+    readme.write_text(updated(readme.read_text(), results))
+    for name, drawn in plots(kept(results / "peers")).items():
+        (results / name).write_text(drawn)
 
 
 def updated(text: str, results: Path) -> str:
-    """Return a README's text with the table in its place.
+    """Return a README's text with the tables in their places.
 
     Raises:
-        ValueError: It has no place for it.
+        ValueError: It has no place for one.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the README has no lines {BEGIN!r} and {END!r}")
-    return f"{head}{BEGIN}\n\n{table(results)}\n{END}{tail}"
+    text = _replaced(text, BEGIN, END, table(results))
+    return _replaced(text, BEGIN_PEERS, END_PEERS, peers_table(kept(results / "peers")))
+
+
+def plots(results: Sequence[PeerResult]) -> dict[str, str]:
+    """Draw what can be drawn: name of the file -> SVG. Ours is that of the run with the first."""
+    quick = [each for each in results if not each.peer.durable]
+    if not quick:
+        return {}
+    ours = quick[0].ours
+    latencies = [Line("Pronghorn", ours.quantiles_us)]
+    latencies += [Line(each.peer.label, each.theirs.quantiles_us) for each in quick]
+    rates = [Line("Pronghorn", _rates(ours))]
+    rates += [Line(each.peer.label, _rates(each.theirs)) for each in quick if each.theirs.per_s]
+    return {LATENCY_PLOT: latency_plot(latencies), RATE_PLOT: rate_plot(rates)}
+
+
+def peers_table(results: Sequence[PeerResult]) -> str:
+    """Make the table of the peers that were measured, in Markdown."""
+    if not results:
+        return "No peer has been measured yet.\n"
+    lines = [
+        "| `add(1, 2)` | version | p50, us | p99, us | ours p50, p99 | p50 / ours (rounds) "
+        "| 64 at once, /s | ours | |",
+        "| --- " * 9 + "|",
+    ]
+    for each in results:
+        theirs, ours, slower = each.theirs, each.ours, each.slower
+        label = each.peer.label + (", against ours with `sync`" if each.peer.durable else "")
+        latencies = f"{_number(ours.p50_us.median)}, {_number(ours.p99_us.median)}"
+        spread = f"{_number(slower.median)} ({_number(slower.low)}..{_number(slower.high)})"
+        rates = [
+            _number(side.per_s[64].median) if 64 in side.per_s else "" for side in (theirs, ours)
+        ]
+        lines.append(
+            f"| {label} | {each.version} | {_number(theirs.p50_us.median)} "
+            f"| {_number(theirs.p99_us.median)} | {latencies} | {spread} "
+            f"| {rates[0]} | {rates[1]} | {each.peer.note} |"
+        )
+    one = results[0].environment
+    where = (
+        f"{one.cpu}, {one.cores} cores shared by all, {one.python}, Linux {one.kernel}; "
+        "`./scripts/bench peers --keep`."
+    )
+    return "\n".join(lines) + f"\n\n{where}\n"
+
+
+def _rates(side: Side) -> list[tuple[float, float]]:
+    return [(float(size), rate.median) for size, rate in sorted(side.per_s.items())]
+
+
+def _replaced(text: str, begin: str, end: str, content: str) -> str:
+    head, begins, rest = text.partition(begin)
+    _, ends, tail = rest.partition(end)
+    if not begins or not ends:
+        raise ValueError(f"the README has no lines {begin!r} and {end!r}")
+    return f"{head}{begin}\n\n{content}\n{end}{tail}"
 
 
 def table(results: Path) -> str:

@@ -52,6 +52,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         options: Keyword arguments of the factory.
         cpus: The cores that all of its processes are pinned to; empty: all are free.
         share: Times the plan's calls it makes, for one that is so much quicker than the others.
+        python: Interpreter of the environment that it runs in; "": this one.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     cpus: tuple[int, ...] = ()
     share: int = 1
+    python: str = ""
 
 
 class RunningSubject:
@@ -92,8 +94,9 @@ def started(subject: Subject) -> Iterator[RunningSubject]:
     """Run a subject's process from its ``ready`` until the block ends."""
     options = msgspec.json.encode(subject.options).decode()
     cpus = ",".join(map(str, subject.cpus))
+    command = python_command("pronghorn.bench.subject", [subject.factory, options, cpus])
     process = subprocess.Popen(
-        python_command("pronghorn.bench.subject", [subject.factory, options, cpus]),
+        [subject.python or command[0], *command[1:]],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -83,6 +83,8 @@ def _make(index: int, info: NodeInfo, before: Node | None, offered: frozenset[st
         retry=info.retry,
         labels=frozenset(info.labels),
         is_plain=not (info.labels or info.max_concurrency or info.rate),
+        durability=info.durability,
+        at_most_once=info.at_most_once,
     )
     if info.max_concurrency or info.rate:
         node.gate = Gate(info.max_concurrency, info.rate)

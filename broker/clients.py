@@ -10,7 +10,17 @@ import msgspec
 from msgspec import Raw
 
 from .durable import Durable, asks_for_record
-from .events import Malformed, Origin, PeerGone, Probed, Received, ReceivedJson, Report, Send
+from .events import (
+    Denied,
+    Malformed,
+    Origin,
+    PeerGone,
+    Probed,
+    Received,
+    ReceivedJson,
+    Report,
+    Send,
+)
 from .lifecycle import Lifecycle
 from .orders import Orders
 from .parts import Parts
@@ -48,6 +58,7 @@ from .wire.messages import (
     Welcome,
     WelcomeInfo,
 )
+from .wire.runs import RUN_CALLS, START
 from .wire.statistics import STATS
 
 
@@ -73,8 +84,10 @@ class Clients:
         self._durable = durable
         self._orders = orders
         self._catalog = life.catalog
-        # Every name a caller may use -> node; none once all is about to end.
+        # Every name a caller may use of nodes without a durability of their own -> node; none once
+        # all is about to end.
         self._by_name: dict[str, Node] = {}
+        self._durable_nodes: dict[str, Node] = {}  # those with a durability of their own
         self._ending = False
         self._sessions = sessions
         self._by_peer = sessions.by_peer
@@ -89,24 +102,27 @@ class Clients:
             Goodbye: self._on_goodbye,
             Ping: self._on_ping,
             Credit: self._on_credit,
-            Run: self._on_reserved,
+            Run: self._on_run,
             Subscribe: self._on_reserved,
         }
 
     def serve(self) -> None:
         """Accept requests of the nodes that are served now."""
         if not self._ending:
-            self._by_name = self._catalog.by_name
+            by_name = self._catalog.by_name
+            self._by_name = {name: one for name, one in by_name.items() if not one.durability}
+            self._durable_nodes = {name: one for name, one in by_name.items() if one.durability}
 
     def end(self) -> None:
         """Accept nothing more, for all is about to end."""
         self._ending = True
         self._by_name = {}
+        self._durable_nodes = {}
 
     @property
     def have_open(self) -> bool:
         """Whether any client has a request open, or one that is not kept yet as it should be."""
-        if self._life.recorder.is_busy:
+        if self._durable.is_busy:
             return True
         return any(session.open for session in self._by_peer.values())
 
@@ -148,6 +164,11 @@ class Clients:
         self._count.malformed += 1
         if not self._sessions.is_banned(event.peer):
             self._send(event.peer, event.error, event.origin)
+
+    def on_denied(self, event: Denied, now: float) -> None:
+        """Refuse what a client's key may not do."""
+        if not self._sessions.is_banned(event.peer):
+            self._refuse(event.peer, event.id, event.error, event.origin)
 
     def on_probed(self, event: Probed, now: float) -> None:
         """Welcome a new connection."""
@@ -266,12 +287,11 @@ class Clients:
     ) -> None:
         """Answer a call of a name that no node has: one of our own, or unknown."""
         error: PronghornError | None
-        if message.node in ORDERS:
-            key: Key = message.id
-            if key is None:
-                self._nameless += 1
-                key = (self._nameless,)
-            error = self._orders.accept(session, message, event, key, now)
+        if message.node in self._durable_nodes:
+            self._on_durable_node(session, message, event, now)
+        elif message.node in ORDERS or message.node in RUN_CALLS or message.node == START:
+            accepts = self._orders if message.node in ORDERS else self._durable
+            error = accepts.accept(session, message, event, self._key_of(message), now)
             if error is not None:
                 self._refuse(session.peer, message.id, error, event.origin)
         elif message.node != STATS:
@@ -286,6 +306,31 @@ class Clients:
         elif message.id is not None or event.origin is not None:
             self._count_reply(session.peer, event.origin)
             self._life.commands.append(Report(session.peer, message.id, event.origin))
+
+    def _on_durable_node(
+        self, session: Session, message: Call | MapChunk, event: Received, now: float
+    ) -> None:
+        """Take in a request of a node that has a durability of its own.
+
+        Such are not among the others, so that a plain call is not asked what it does not have.
+        """
+        options = message.options or NO_OPTIONS
+        records = type(message) is Call and options.stream is None
+        if records and options.durability is None:
+            durability = self._durable_nodes[message.node].durability
+            options = msgspec.structs.replace(options, durability=durability)
+            message = msgspec.structs.replace(message, options=options)
+        plain, self._by_name = self._by_name, self._durable_nodes
+        params = message.params if isinstance(message, Call) else message.items
+        self._on_request(session, message, event, params, now)
+        self._by_name = plain
+
+    def _key_of(self, message: Call | MapChunk | Run) -> Key:
+        """Give what a session is to know a request by."""
+        if message.id is not None:
+            return message.id
+        self._nameless += 1
+        return (self._nameless,)
 
     def _refuse(
         self, peer: bytes, id_: RequestId, error: PronghornError, origin: Origin | None
@@ -337,8 +382,18 @@ class Clients:
     def _on_credit(self, session: Session, message: Credit, event: Received, now: float) -> None:
         self._parts.on_credit(session, message, now)
 
+    def _on_run(self, session: Session, message: Run, event: Received, now: float) -> None:
+        error: PronghornError | None
+        if self.memory_is_tight:
+            error = memory_refusal(self._bounds)
+        else:
+            key = self._key_of(message)
+            error = self._durable.accept(session, message, event, key, now)
+        if error is not None:
+            self._refuse(session.peer, message.id, error, event.origin)
+
     def _on_reserved(
-        self, session: Session, message: Run | Subscribe, event: Received, now: float
+        self, session: Session, message: Subscribe, event: Received, now: float
     ) -> None:
         name = type(message).__name__.lower()
         error = UnimplementedError(f"messages of kind {name!r} are reserved, not served yet")

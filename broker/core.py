@@ -22,9 +22,11 @@ from .durable import Durable
 from .events import (
     Administered,
     Command,
+    Denied,
     DrainBegun,
     Drained,
     Event,
+    JournalAnswered,
     JournalCommitted,
     JournalGone,
     JournalRefusing,
@@ -66,7 +68,11 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
         bounds: What is held at most.
         sessions: Sessions that are kept without a question whether their clients are still there.
         labels: Those that some workers have.
-        administrators: How the routing ids of those begin who may give orders; b"": all may.
+        administrators: How the routing ids of those begin who may give orders; b"": all may. What
+            those of them may who have shown a key is checked before. The runs of the others are
+            theirs alone, as are those of these.
+        keyed: How the routing ids of those begin who have shown a key (`Sessions`); b"": nobody
+            has. Each key has runs of its own.
     """
 
     epoch: str
@@ -75,7 +81,8 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     bounds: Bounds = DEFAULT_BOUNDS
     sessions: int = 10_000
-    administrators: bytes = b""
+    administrators: tuple[bytes, ...] = (b"",)
+    keyed: bytes = b""
     labels: frozenset[str] = frozenset()
 
 
@@ -85,8 +92,8 @@ class BrokerCore:
     def __init__(self, config: CoreConfig) -> None:
         limits = config.limits
         self._config = config
-        self._sessions = Sessions(limits, config.sessions)
         bounds = config.bounds
+        self._sessions = Sessions(limits, config.sessions, config.administrators, config.keyed)
         self._life = life = Lifecycle(self._sessions, bounds.kill_grace_s, config.labels)
         self._routes = life.routes
         self._deadlines, self._placement = life.deadlines, life.placement
@@ -96,7 +103,7 @@ class BrokerCore:
         parts = Parts(life, limits)
         self._workers = workers = Workers(life, self._nested, parts)
         self._orders = orders = Orders(life, limits, bounds, config.administrators)
-        self._durable = durable = Durable(life)
+        self._durable = durable = Durable(life, limits, bounds)
         self._clients = clients = Clients(
             self._sessions,
             life,
@@ -118,6 +125,7 @@ class BrokerCore:
             Received: clients.on_received,
             ReceivedJson: clients.on_received_json,
             Malformed: clients.on_malformed,
+            Denied: clients.on_denied,
             Probed: clients.on_probed,
             PeerGone: clients.on_peer_gone,
             TableKnown: self._on_table_known,
@@ -133,6 +141,7 @@ class BrokerCore:
             JournalCommitted: durable.on_committed,
             JournalRefusing: durable.on_refusing,
             JournalGone: durable.on_gone,
+            JournalAnswered: durable.on_answered,
             Tick: self._on_tick,
         }
 
@@ -150,6 +159,11 @@ class BrokerCore:
             due = retry_at
         gate_due = self._routes.gate_due
         return due if due < gate_due else gate_due
+
+    def full_name(self, name: str) -> str | None:
+        """Give the full name of a node that is served; `None` if there is none of that name."""
+        node = self._life.catalog.by_name.get(name)
+        return None if node is None else node.name
 
     def step(self, now: float) -> None:
         """Let what counts as recent begin later; to be called now and then, and before a report."""
@@ -206,7 +220,7 @@ class BrokerCore:
             *waiting,
             *held,
             *life.delayed.items(),
-            *life.orders.values(),
+            *life.asked.values(),
             *self._durable.waiting(),
         ]
         count = len({id(request) for request in everywhere})
@@ -215,10 +229,15 @@ class BrokerCore:
         nodes = life.catalog.nodes
         assert all(node.counts.queued == queued[node.name] for node in nodes)
         alive = {id(request) for request in everywhere if not request.ended}
-        sessions = (*self._sessions.by_peer.values(), *self._nested.sessions.values())
+        sessions = (
+            *self._sessions.by_peer.values(),
+            *self._nested.sessions.values(),
+            self._durable.runs_session,
+        )
         open_ = [request for session in sessions for request in session.open.values()]
         assert {id(request) for request in open_} == alive, "I1, I4: open iff not ended"
         life.check_invariants()
+        self._durable.check_invariants()
 
     def _on_table_known(self, event: TableKnown, now: float) -> None:
         if not self._life.catalog.nodes:
@@ -227,6 +246,7 @@ class BrokerCore:
         self._clients.serve()
         self._life.serve_queued(now)
         self._workers.serve(now)
+        self._durable.serve(now)
 
     def _on_table_coming(self, event: TableComing, now: float) -> None:
         self._life.catalog.announce(event.generation, event.table)
@@ -234,6 +254,7 @@ class BrokerCore:
     def _on_drain_begun(self, event: DrainBegun, now: float) -> None:
         self._clients.end()
         self._orders.end()
+        self._durable.end(now)
         self.settle = self._settle_until_drained
 
     def _settle_until_drained(self, now: float) -> list[Command]:

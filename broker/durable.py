@@ -18,17 +18,42 @@ Mirror: tests/broker/test_durable.py.
 from enum import Enum, auto
 from typing import Final
 
-from .events import JournalCommitted, JournalGone, JournalRefusing, JournalWelcomed, WantJournal
+import msgspec
+from msgspec import Raw
+
+from .events import (
+    JournalAnswered,
+    JournalCommitted,
+    JournalGone,
+    JournalRefusing,
+    JournalWelcomed,
+    Received,
+    WantJournal,
+)
 from .journal.backlog import Standing
+from .journal.record import KeptDurability
 from .lifecycle import Lifecycle
-from .requests import Keep, Node, Request
-from .verdicts import journal_overload
-from .wire.errors import ErrorDetails, JournalError, PronghornError, UnimplementedError
-from .wire.messages import Options
+from .requests import Keep, Key, Node, Request, Session
+from .run_calls import Asks, RunCalls
+from .runs import Wanted
+from .verdicts import in_quarantine, is_ending, journal_overload, refusal
+from .wire.errors import (
+    ErrorDetails,
+    InvalidArgumentError,
+    JournalError,
+    PronghornError,
+    UnimplementedError,
+)
+from .wire.limits import Bounds, Limits
+from .wire.link import CODEC_JSON, CODEC_MSGPACK, wrap_json
+from .wire.messages import NO_OPTIONS, Call, MapChunk, Options, Run
+from .wire.runs import KEY_BYTES_MAX, RUN_CALLS, START, decode_of_run, decode_start
 from .wire.table import BUILTIN_PREFIX
 
 WAITING_MAX: Final = 10_000
 """Requests that wait for the journal to open; more are refused."""
+
+_NODES: Final = {name: Node(-1, name, concurrent=True) for name in (START, *RUN_CALLS)}
 
 
 class _State(Enum):
@@ -42,59 +67,155 @@ class _State(Enum):
 class Durable:
     """The journal's standing, and the requests that wait for it to open."""
 
-    def __init__(self, life: Lifecycle) -> None:
+    def __init__(self, life: Lifecycle, limits: Limits, bounds: Bounds) -> None:
         self._life = life
+        self._limits = limits
+        self._bounds = bounds
         self._recorder = life.recorder
         self._state = _State.UNASKED
         self._reason = ""  # why it is absent, or refuses what is new
         self._waiting: list[Request] = []  # until it is open or absent; some have ended meanwhile
+        self._calls = RunCalls(life, bounds)
+        self._is_ending = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is not kept that can be, or a run is under way."""
+        return self._recorder.is_busy or self._calls.runs.is_busy
 
     def refusal(
         self, node: Node, options: Options, now: float, *, chunk: bool
     ) -> PronghornError | None:
         """Return why a request can't be recorded, `None` if it can."""
+        details = ErrorDetails(outcome="not_started", node=node.name)
         unserved = _unserved(options, chunk=chunk)
         if unserved:
-            details = ErrorDetails(outcome="not_started", node=node.name)
             return UnimplementedError(f"{node.name}: {unserved}", details)
-        if self._reason:
-            details = ErrorDetails(outcome="not_started", node=node.name)
-            return JournalError(f"{node.name} can't be recorded: {self._reason}", details)
-        if self._recorder.standing(now) is Standing.REFUSE or len(self._waiting) >= WAITING_MAX:
-            return journal_overload(node)
-        return None
+        if options.key is not None:
+            wrong = _wrong_key(options.key, options.durability)
+            if wrong:
+                return InvalidArgumentError(f"{node.name}: {wrong}", details)
+        return self._cannot_record(node, now)
 
     def admit(self, request: Request, options: Options, now: float) -> None:
         """Take in a request that is to be recorded, now or when the journal is open."""
-        assert options.durability is not None
-        assert options.durability != "none"
-        request.keep = Keep(options.durability, request.params, request.buffers)
+        durability = options.durability
+        assert durability is not None
+        assert durability != "none"
+        if options.key is not None:
+            self._life.open_asked(request)
+            codec = CODEC_MSGPACK if request.origin is None else request.origin.codec
+            wanted = _wanted(
+                request.node, request.session, options, durability, request.params, codec
+            )
+            wanted = msgspec.structs.replace(wanted, buffers=request.buffers, for_result=True)
+            self._hand_over(request, wanted, now)
+            return
+        request.keep = Keep(durability, request.params, request.buffers)
         if self._state in (_State.OPEN, _State.LOST):
             self._life.admit(request, now)
             return
-        if self._state is _State.UNASKED:
-            self._state = _State.AWAITED
-            self._life.commands.append(WantJournal())
+        self._want()
         self._life.open(request)
         request.delayed = True
         self._waiting.append(request)
 
+    def accept(
+        self,
+        session: Session,
+        message: Call | MapChunk | Run,
+        event: Received,
+        key: Key,
+        now: float,
+    ) -> PronghornError | None:
+        """Take in a message `Run`, or a call about runs; or tell why not.
+
+        Args:
+            session: Of whose it is.
+            message: It.
+            event: It came so.
+            key: What the session is to know it by.
+            now: Monotonic seconds.
+        """
+        name = START if isinstance(message, Run) else message.node
+        if isinstance(message, MapChunk):
+            return InvalidArgumentError(f"{name} can be called, not mapped")
+        options = message.options or NO_OPTIONS
+        error = refusal(
+            session,
+            self._life.queue,
+            self._bounds,
+            grant_bytes=self._limits.grant_bytes,
+            id_=message.id,
+            options=options,
+            size=event.size,
+        )
+        if error is not None:
+            return error
+        try:
+            asks = self._asks(session, message, event, now)
+        except PronghornError as wrong:
+            return wrong
+        origin = event.origin
+        request = Request(
+            key,
+            message.id,
+            session,
+            _NODES[name],
+            False,
+            False,
+            message.params,
+            event.size,
+            (),
+            origin,
+            message.id is None and (origin is None or origin.silent),
+            None if options.timeout_ms is None else now + options.timeout_ms / 1000,
+            now,
+        )
+        self._life.open_asked(request)
+        self._hand_over(request, asks, now)
+        return None
+
+    def serve(self, now: float) -> None:
+        """Begin the runs that have waited for nodes to be served."""
+        self._calls.serve(now)
+
+    def end(self, now: float) -> None:
+        """Begin no runs any more, for all is about to end."""
+        self._is_ending = True
+        self._calls.end(now)
+
     def waiting(self) -> list[Request]:
         """List the requests that wait for the journal; for tests and invariants."""
         return [request for request in self._waiting if not request.ended]
+
+    @property
+    def runs_session(self) -> Session:
+        """Whose requests the attempts of runs are; for invariants."""
+        return self._calls.runs.session
+
+    def check_invariants(self) -> None:
+        """Check what is known of runs; for tests."""
+        self._calls.check_invariants()
 
     # --- events ---------------------------------------------------------------------------------
 
     def on_welcomed(self, event: JournalWelcomed, now: float) -> None:
         """Take in that the journal is open."""
         self._state, self._reason = _State.OPEN, event.refusing
-        self._recorder.on_welcomed(event)
+        self._calls.on_welcomed(self._recorder.on_welcomed(event), now)
         for request in self._take_waiting():
             self._life.readmit(request, now)
 
     def on_committed(self, event: JournalCommitted, now: float) -> None:
         """Take in what is kept."""
-        self._recorder.on_committed(event)
+        steps = self._recorder.on_committed(event)
+        if steps:
+            self._calls.on_kept(steps, now)
+
+    def on_answered(self, event: JournalAnswered, now: float) -> None:
+        """Take in what the journal was asked."""
+        self._calls.on_answered(event, now)
 
     def on_refusing(self, event: JournalRefusing, now: float) -> None:
         """Take in that there is no room, or that there is some again."""
@@ -114,6 +235,11 @@ class Durable:
             # What it refused, for want of room, is for the next one to say.
             self._state, self._reason = _State.LOST, ""
             self._recorder.on_gone("")
+        else:
+            return
+        self._calls.on_gone(event.message, now)
+
+    # --- inside ---------------------------------------------------------------------------------
 
     def _take_waiting(self) -> list[Request]:
         """Take out what waits and has not ended meanwhile."""
@@ -122,19 +248,113 @@ class Durable:
             request.delayed = False
         return waiting
 
+    def _want(self) -> None:
+        """Have the journal opened, unless that was wanted before."""
+        if self._state is _State.UNASKED:
+            self._state = _State.AWAITED
+            self._life.commands.append(WantJournal())
+
+    def _hand_over(self, request: Request, asks: Asks, now: float) -> None:
+        self._want()
+        self._calls.take_in(request, asks, now)
+
+    def _cannot_record(self, node: Node, now: float) -> PronghornError | None:
+        """Return why nothing new can be recorded now, `None` if it can."""
+        if self._reason:
+            details = ErrorDetails(outcome="not_started", node=node.name)
+            return JournalError(f"{node.name} can't be recorded: {self._reason}", details)
+        if self._recorder.standing(now) is Standing.REFUSE or len(self._waiting) >= WAITING_MAX:
+            return journal_overload(node)
+        return None
+
+    def _asks(self, session: Session, message: Call | Run, event: Received, now: float) -> Asks:
+        """Make what is asked of a message.
+
+        Raises:
+            PronghornError: It can't be.
+        """
+        origin = event.origin
+        codec = CODEC_MSGPACK if origin is None else origin.codec
+        as_json = codec == CODEC_JSON
+        if isinstance(message, Call) and message.node != START:
+            if self._state is _State.ABSENT:
+                details = ErrorDetails(outcome="not_started", node=message.node)
+                raise JournalError(f"the journal can't be asked: {self._reason}", details)
+            return decode_of_run(message.node, message.params, as_json=as_json)
+        options = message.options or NO_OPTIONS
+        if isinstance(message, Run):
+            name, params, buffers = message.node, message.params, event.buffers
+        else:
+            start = decode_start(message.params, as_json=as_json)
+            name, params, buffers = start.node, start.params, ()
+            options = msgspec.structs.replace(
+                options,
+                key=options.key if start.key is None else start.key,
+                durability=start.durability or options.durability,
+            )
+        node = self._life.catalog.by_name.get(name)
+        if node is None or node.name.startswith(BUILTIN_PREFIX):
+            raise self._life.catalog.not_found(name)
+        if self._is_ending:
+            raise is_ending(name)
+        if node.refused_until and now < node.refused_until:
+            raise in_quarantine(node, now)
+        durability = options.durability or node.durability or "sync"
+        if durability == "none":
+            details = ErrorDetails(outcome="not_started", node=node.name)
+            why = "a run that is started is recorded: its durability is batched or sync"
+            raise InvalidArgumentError(f"{node.name}: {why}", details)
+        options = msgspec.structs.replace(options, durability=durability)
+        error = self.refusal(node, options, now, chunk=False)
+        if error is not None:
+            raise error
+        wanted = _wanted(node, session, options, durability, params, codec)
+        return msgspec.structs.replace(wanted, buffers=buffers)
+
 
 def asks_for_record(node: Node, options: Options) -> bool:
     """Whether a request is to be recorded; those of Pronghorn's own nodes never are."""
     asks = options.durability is not None and options.durability != "none"
-    return asks and not node.name.startswith(BUILTIN_PREFIX)
+    return (asks or options.key is not None) and not node.name.startswith(BUILTIN_PREFIX)
+
+
+def _wanted(
+    node: Node,
+    session: Session,
+    options: Options,
+    durability: KeptDurability,
+    params: Raw,
+    codec: int,
+) -> Wanted:
+    return Wanted(
+        node,
+        session.owner,
+        options.key,
+        durability,
+        wrap_json(params) if codec == CODEC_JSON else params,
+        (),
+        codec,
+        Options(priority=options.priority, affinity=options.affinity),
+        for_result=False,
+    )
 
 
 def _unserved(options: Options, *, chunk: bool) -> str:
-    """Say what of a durable request can't be had yet; "" if nothing."""
+    """Say what of a durable request can't be had; "" if nothing."""
     if chunk:
         return "only calls are recorded, not maps: map without durability"
     if options.stream is not None:
         return "calls whose parts are taken are not recorded: call it, or stream without durability"
-    if options.key is not None:
-        return "idempotency keys are not served yet: leave the key out"
+    if options.key is not None and options.events:
+        return "a run with a key may be another's, so its caller takes no events"
+    return ""
+
+
+def _wrong_key(key: str, durability: str | None) -> str:
+    """Say why a request can't have a key; "" if it can."""
+    if durability in (None, "none"):
+        return "a key is kept in the journal, so it needs a durability: batched or sync"
+    size = len(key.encode("utf-8", "surrogatepass"))
+    if not 0 < size <= KEY_BYTES_MAX:
+        return f"a key has 1 to {KEY_BYTES_MAX} bytes, this one has {size}"
     return ""

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw
 
+from .journal.messages import Answer, Question
 from .wire.administration import Order, OrderError, SeenWorker
+from .wire.errors import PronghornError
 from .wire.jsonrpc import JsonRequest
 from .wire.link import Buffer, ToBroker, ToWorker
 from .wire.messages import BrokerMessage, ClientMessage, Error, RequestId
@@ -59,6 +61,15 @@ class Malformed(msgspec.Struct, frozen=True):
 
     peer: bytes
     error: Error
+    origin: Origin | None = None
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """A client has asked for what its key may not do; `error` says so."""
+
+    peer: bytes
+    id: RequestId
+    error: PronghornError
     origin: Origin | None = None
 
 
@@ -187,6 +198,13 @@ class JournalGone(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class JournalAnswered(msgspec.Struct, frozen=True):
+    """The journal has answered a question of this broker's."""
+
+    answer: Answer
+    buffers: Sequence[bytes] = ()
+
+
 class Tick(msgspec.Struct, frozen=True):
     """The time that `BrokerCore.next_due` named has come."""
 
@@ -195,6 +213,7 @@ Event = (
     Received
     | ReceivedJson
     | Malformed
+    | Denied
     | Probed
     | PeerGone
     | TableKnown
@@ -210,6 +229,7 @@ Event = (
     | JournalCommitted
     | JournalRefusing
     | JournalGone
+    | JournalAnswered
     | Tick
 )
 
@@ -276,4 +296,26 @@ class WriteRecord(msgspec.Struct, frozen=True, gc=False):
     frames: Sequence[bytes]
 
 
-Command = Send | Assign | Kill | Look | Administer | Drained | Report | WantJournal | WriteRecord
+class AskJournal(msgspec.Struct, frozen=True):
+    """Ask the journal something; `JournalAnswered` answers it, unless the journal ends before."""
+
+    question: Question
+
+
+class HurryJournal(msgspec.Struct, frozen=True):
+    """Tell the journal that somebody waits for the records so far."""
+
+
+Command = (
+    Send
+    | Assign
+    | Kill
+    | Look
+    | Administer
+    | Drained
+    | Report
+    | WantJournal
+    | WriteRecord
+    | HurryJournal
+    | AskJournal
+)

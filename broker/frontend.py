@@ -10,7 +10,7 @@ Mirror: tests/broker/test_frontend.py.
 import ctypes
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -32,7 +32,7 @@ ones, which cost more, 256 messages of 32 frames took 0.2 s, in which nobody els
 
 _BURST_BYTES = 16 * KIB  # the same for bundles of many requests
 
-_HANDSHAKE_MS = 3000  # a mute peer is dropped after it; libzmq's 30 s let 2,000 of them sit there
+HANDSHAKE_MS = 3000  # a mute peer is dropped after it; libzmq's 30 s let 2,000 of them sit there
 _BACKLOG = 4096  # at libzmq's 100, 3,000 connects took 23.5 s; now 0.07 s
 _LINGER_MS = 200  # what is in the pipes at shutdown gets so long to leave
 _HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 5000, 15000  # tcp only: the kernel tells of ipc peers
@@ -67,15 +67,8 @@ class Frontend:
         self._known = peers.known
         self._frames_max = limits.frames + 1  # one more, so that the parser sees the excess
         self._context = zmq.Context()
-        _seed_routing_ids(self._context)
-        self._socket = socket = self._context.socket(zmq.ROUTER)
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        socket.setsockopt(zmq.LINGER, _LINGER_MS)
-        socket.setsockopt(zmq.MAXMSGSIZE, limits.socket_message_bytes)
-        socket.setsockopt(zmq.SNDHWM, limits.socket_high_water_mark)
-        socket.setsockopt(zmq.RCVHWM, limits.socket_high_water_mark)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
-        socket.setsockopt(zmq.BACKLOG, _BACKLOG)
+        seed_routing_ids(self._context)
+        self._socket = socket = make_router(self._context, limits)
         # The backend's own methods: the wrappers around them cost as much again.
         self._recv = BackendSocket.recv.__get__(socket)
         self._send = BackendSocket.send.__get__(socket)
@@ -96,18 +89,12 @@ class Frontend:
         for endpoint in sorted(endpoints, key=lambda one: not one.startswith("ipc://")):
             check_endpoint(endpoint, insecure=insecure)
             if endpoint.startswith("tcp://"):
-                self._socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-                self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+                set_heartbeats(self._socket)
             umask = os.umask(0o177)  # a socket file gets its rights from it
             try:
-                self._socket.bind(endpoint)
-            except zmq.ZMQError as error:
-                raise InvalidArgumentError(f"can't bind {endpoint}: {error}") from error
+                bound.append(bind_endpoint(self._socket, endpoint))
             finally:
                 os.umask(umask)
-            last = self._socket.getsockopt(zmq.LAST_ENDPOINT)
-            assert isinstance(last, bytes)
-            bound.append(last.rstrip(b"\0").decode())
             if endpoint.startswith("ipc://"):
                 self._ipc_paths.append(Path(endpoint.removeprefix("ipc://")))
         return tuple(bound)
@@ -155,17 +142,8 @@ class Frontend:
 
     def send(self, peer: bytes, frames: Sequence[Buffer]) -> Delivery:
         """Send one message to a client, or not at all; never blocks."""
-        send = self._send
-        last = len(frames) - 1
         self.touched = True
-        try:
-            send(peer, _SNDMORE)
-            for index, frame in enumerate(frames):
-                copy = len(frame) < _ZERO_COPY_BYTES
-                send(frame, _SNDMORE if index < last else _NOBLOCK, copy)
-        except zmq.ZMQError as error:
-            return _undelivered(error)
-        return Delivery.SENT
+        return send_frames(self._send, peer, frames)
 
     def close(self) -> None:
         """Let what was sent leave within the linger time, then remove the socket files."""
@@ -189,6 +167,63 @@ class Frontend:
         return frames
 
 
+def make_router(context: "zmq.Context[zmq.Socket[bytes]]", limits: Limits) -> "zmq.Socket[bytes]":
+    """Make a ROUTER with the options of all that clients connect to."""
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.LINGER, _LINGER_MS)
+    socket.setsockopt(zmq.MAXMSGSIZE, limits.socket_message_bytes)
+    socket.setsockopt(zmq.SNDHWM, limits.socket_high_water_mark)
+    socket.setsockopt(zmq.RCVHWM, limits.socket_high_water_mark)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.BACKLOG, _BACKLOG)
+    return socket
+
+
+def set_heartbeats(socket: "zmq.Socket[bytes]") -> None:
+    """Have libzmq find out about connections that have ended in silence; before `bind_endpoint`."""
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+
+
+def bind_endpoint(socket: "zmq.Socket[bytes]", endpoint: str) -> str:
+    """Bind one endpoint and return it as clients have to name it.
+
+    Raises:
+        InvalidArgumentError: It is in use, or can't be had.
+    """
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise InvalidArgumentError(f"can't bind {endpoint}: {error}") from error
+    last = socket.getsockopt(zmq.LAST_ENDPOINT)
+    assert isinstance(last, bytes)
+    return last.rstrip(b"\0").decode()
+
+
+def send_frame(send: Callable[..., None], peer: bytes, frame: bytes) -> Delivery:
+    """Send a message of one small frame; as `send_frames`."""
+    try:
+        send(peer, _SNDMORE)
+        send(frame, _NOBLOCK)
+    except zmq.ZMQError as error:
+        return _undelivered(error)
+    return Delivery.SENT
+
+
+def send_frames(send: Callable[..., None], peer: bytes, frames: Sequence[Buffer]) -> Delivery:
+    """Send one message to the client of a routing id by a ROUTER's `send`; never blocks."""
+    last = len(frames) - 1
+    try:
+        send(peer, _SNDMORE)
+        for index, frame in enumerate(frames):
+            copy = len(frame) < _ZERO_COPY_BYTES
+            send(frame, _SNDMORE if index < last else _NOBLOCK, copy)
+    except zmq.ZMQError as error:
+        return _undelivered(error)
+    return Delivery.SENT
+
+
 def pid_of(frame: zmq.Frame) -> int:
     """Read from a received frame the process of its sender; 0 if it is no ipc client's.
 
@@ -209,7 +244,7 @@ def _undelivered(error: zmq.ZMQError) -> Delivery:
     raise error
 
 
-def _seed_routing_ids(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+def seed_routing_ids(context: "zmq.Context[zmq.Socket[bytes]]") -> None:
     """Make the routing ids that libzmq gives out unpredictable.
 
     It counts up from a number of libc's rand(), which it seeds with time and pid when the first

@@ -145,6 +145,7 @@ class Generation:
             sys_path=self._config.sys_path,
             supervisor_pid=os.getpid(),
             result_bytes=self._config.limits.result_bytes,
+            confinement=self._config.confinement,
             log_level=self._config.log_level,
             log_format=self._config.log_format,
         )

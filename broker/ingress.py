@@ -200,8 +200,8 @@ class Ingress:
         )
 
     def _check_buffers(self, message: ClientMessage, count: int, buffers: Sequence[bytes]) -> None:
-        if not isinstance(message, Call):
-            raise ProtocolError(f"buffers is {count}, and only calls have any")
+        if not isinstance(message, Call | Run):
+            raise ProtocolError(f"buffers is {count}, and only calls and runs have any")
         limit = self._limits.buffers
         if not 0 <= count <= limit:
             raise ProtocolError(
@@ -320,14 +320,14 @@ def _body_bytes(message: ClientMessage) -> int:
 
     Never more, or a client that keeps count of its own frames would be refused within its grant.
     """
-    if isinstance(message, Call):
+    if isinstance(message, Call | Run):
         return len(message.params)
     return len(message.items) if isinstance(message, MapChunk) else 0
 
 
 def _wants_no_reply(message: ClientMessage) -> bool:
     """Whether a request is one that would have a reply, had it an id."""
-    return isinstance(message, Call | MapChunk) and message.id is None
+    return isinstance(message, Call | MapChunk | Run) and message.id is None
 
 
 def _malformed(

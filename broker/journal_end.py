@@ -14,12 +14,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .events import Event, JournalCommitted, JournalGone, JournalRefusing, JournalWelcomed
+from .events import (
+    Event,
+    JournalAnswered,
+    JournalCommitted,
+    JournalGone,
+    JournalRefusing,
+    JournalWelcomed,
+)
 from .journal.messages import (
     Broken,
     Committed,
     FromJournal,
     Hello,
+    Hurry,
     Refusing,
     Welcome,
     broker_end,
@@ -31,6 +39,7 @@ from .wire.stream import FrameWriter
 
 _log = logging.getLogger("pronghorn.broker.server")
 
+_HURRY: Final = frames_of(Hurry())
 _SEED_BYTES: Final = 32
 
 
@@ -72,6 +81,10 @@ class JournalEnd:
         """
         if self._writer is not None:
             self._writer.put(frames)
+
+    def hurry(self) -> None:
+        """Have the journal told, by the next `flush`, that somebody waits for what was written."""
+        self.write(_HURRY)
 
     def flush(self) -> None:
         """Write what there is; what the socket does not take is written when it does."""
@@ -115,10 +128,10 @@ class JournalEnd:
             self._handle(JournalGone())
             return
         clock_ns = time.time_ns() - time.monotonic_ns()
-        for message, _ in self._reader.feed(data):
-            self._take(message, clock_ns)
+        for message, buffers in self._reader.feed(data):
+            self._take(message, buffers, clock_ns)
 
-    def _take(self, message: FromJournal, clock_ns: int) -> None:
+    def _take(self, message: FromJournal, buffers: Sequence[bytes], clock_ns: int) -> None:
         match message:
             case Committed(through):
                 self._handle(JournalCommitted(through, clock_ns))
@@ -131,4 +144,4 @@ class JournalEnd:
                 _log.critical("the journal can't go on with what was written: %s", why)
                 self._handle(JournalGone(f"it can't go on with what was written: {why}"))
             case _:
-                raise AssertionError(f"nothing was asked: {message!r}")
+                self._handle(JournalAnswered(message, buffers))

@@ -87,8 +87,10 @@ class Lifecycle:
         self.delayed: Deadlines[Request] = Deadlines(_is_not_delayed)
         # token of a request -> the calls that its node has open, by their keys; never empty
         self.children: dict[int, dict[Key, Request]] = {}
-        # ticket of an order -> its request, until the supervisor has answered or nobody waits
-        self.orders: dict[int, Request] = {}
+        # ticket -> request that others than workers answer, until they do or nobody waits: orders,
+        # and what is asked of runs
+        self.asked: dict[int, Request] = {}
+        self._tickets = 0  # given out last
         self._orphans: list[Request] = []  # calls whose callers have ended since the last `settle`
         self._light_until = 0.0  # until when light clients are taken to be there beside heavy ones
         self.accepted = 0  # requests since the start
@@ -137,6 +139,9 @@ class Lifecycle:
         commands, self.commands = self.commands, []
         if self.recorder.has_news:
             commands += self.recorder.settle(now)
+            if self.commands:  # for those who wait for the ends of runs
+                commands += self.commands
+                self.commands = []
         return commands
 
     def _serve_room(self, room: Room, now: float) -> None:
@@ -249,7 +254,7 @@ class Lifecycle:
         if request.delayed:
             request.delayed = False
         elif request.ticket:
-            del self.orders[request.ticket]
+            del self.asked[request.ticket]
             outcome = "maybe_executed"
         elif worker is None:
             self.queue.drop(request)
@@ -318,6 +323,10 @@ class Lifecycle:
     ) -> None:
         """Have the end of a request recorded; its reply may have to wait for that."""
         session, reply = request.session, None
+        assert request.keep is not None
+        if request.keep.run is not None:  # those who wait for that are told by the run
+            self.recorder.end(request, message, buffers, None)
+            return
         if not request.silent:
             session.unacknowledged += session.known
             reply = Send(session.peer, message, request.origin, buffers, session.known)
@@ -381,7 +390,7 @@ class Lifecycle:
             assert all(child.session.open[key] is child for key, child in children.items())
         assert not any(request.here for request in self.queue.waiting())
         assert all(request.node.served for request in self.queue.waiting())
-        assert all(request.ticket == ticket for ticket, request in self.orders.items())
+        assert all(request.ticket == ticket for ticket, request in self.asked.items())
 
     def open(self, request: Request) -> None:
         """Count a request among those that are open."""
@@ -392,6 +401,16 @@ class Lifecycle:
         session.open_bytes += request.size
         if request.due is not None:
             self.deadlines.push(request.due, request)
+
+    def open_asked(self, request: Request) -> None:
+        """Count a request among those that are open which no worker answers; gives it a ticket."""
+        self.open(request)
+        self.file_asked(request)
+
+    def file_asked(self, request: Request) -> None:
+        """Give a ticket to a request that is open, in no place, and is answered by no worker."""
+        self._tickets = request.ticket = self._tickets + 1
+        self.asked[request.ticket] = request
 
     def _note_crowd(self, session: Session, now: float) -> None:
         """Let workers hold less ahead while light clients wait beside heavy ones (window.py)."""

@@ -41,13 +41,12 @@ class Orders:
     """
 
     def __init__(
-        self, life: Lifecycle, limits: Limits, bounds: Bounds, administrators: bytes
+        self, life: Lifecycle, limits: Limits, bounds: Bounds, administrators: tuple[bytes, ...]
     ) -> None:
         self._life = life
         self._grant_bytes = limits.grant_bytes
         self._bounds = bounds
         self._administrators = administrators
-        self._tickets = 0  # given out last
         self._ending = False  # whether all is about to end, so that nothing is begun any more
 
     def accept(
@@ -91,7 +90,7 @@ class Orders:
             order = decode_order(name, message.params, as_json=as_json)
         except InvalidArgumentError as wrong:
             return wrong
-        self._tickets += 1
+        life = self._life
         request = Request(
             key,
             message.id,
@@ -105,18 +104,15 @@ class Orders:
             origin,
             message.id is None and (origin is None or origin.silent),
             None if options.timeout_ms is None else now + options.timeout_ms / 1000,
-            ticket=self._tickets,
         )
-        life = self._life
-        life.open(request)
-        life.orders[self._tickets] = request
+        life.open_asked(request)
         seen = self._seen() if isinstance(order, ListWorkers) else ()
-        life.commands.append(Administer(self._tickets, order, seen))
+        life.commands.append(Administer(request.ticket, order, seen))
         return None
 
     def on_answered(self, event: Administered, now: float) -> None:
         """Give out the result of an order, if somebody still waits for it."""
-        request = self._life.orders.pop(event.ticket, None)
+        request = self._life.asked.pop(event.ticket, None)
         if request is None:
             return
         if event.error is not None:
@@ -134,9 +130,10 @@ class Orders:
     def end(self) -> None:
         """Give up all orders, for all is about to end."""
         self._ending = True
-        orders = list(self._life.orders.values())
-        self._life.orders.clear()
+        asked = self._life.asked
+        orders = [request for request in asked.values() if request.node.name in ORDERS]
         for request in orders:
+            del asked[request.ticket]
             details = ErrorDetails(outcome="maybe_executed", node=request.node.name)
             self._life.fail(request, OverloadedError(f"{request.node.name}: {ENDING}", details))
 

@@ -98,6 +98,11 @@ def use_cpus(cpus: Sequence[int]) -> None:
             raise OSError(str(error)) from error
 
 
+def forbid_core_dumps() -> None:
+    """Have nothing of this process's memory written to a file if it crashes."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def allow_all_descriptors() -> None:
     """Raise the soft limit of open descriptors, often 1024, to the hard one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,21 +1,27 @@
 """Records of durable requests, and the replies that wait until those are kept. Pure.
 
 A request that nobody can ask for again by a key is recorded at its end, acceptance and end in one
-go: nothing was promised before its answer, and one commit is all that it waits for. What is
-promised with the answer depends on the durability: FORMAT.md, "Promises".
+go: nothing was promised before its answer, and one commit is all that it waits for. It is never
+begun again, so it has one attempt. What is promised with the answer depends on the durability:
+FORMAT.md, "Promises".
+
+The records of runs are made by runs.py, and written here; who waits for one of theirs is a `Step`.
 
 Mirror: tests/broker/test_recorder.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from .events import Command, JournalCommitted, JournalWelcomed, Send, WriteRecord
+import msgspec
+from msgspec import Raw
+
+from .events import Command, HurryJournal, JournalCommitted, JournalWelcomed, Send, WriteRecord
 from .journal.backlog import Backlog, Standing
-from .journal.messages import frames_of
+from .journal.messages import encode_message
 from .journal.record import Accepted, Ended, EndStatus, Failure, Record, generation_of
-from .requests import Keep, Request
+from .requests import Keep, Request, Run
 from .wire.errors import CancelledError, DeadlineExceededError, ErrorDetails, JournalError
 from .wire.link import CODEC_JSON, CODEC_MSGPACK, wrap_json
 from .wire.messages import NIL, Error, MapResult, Result
@@ -24,23 +30,36 @@ _SECRET_BYTES: Final = 16
 _LATE: Final = "it has run, but the journal has not kept that in time"
 
 
+class Step(msgspec.Struct, frozen=True):
+    """A record of a run that something waits for: what goes on when it is kept."""
+
+    run: Run
+    sequence: int
+
+
+Ending = Result | MapResult | Error
+
+
 class Recorder:
     """What was recorded in this epoch and is not kept yet, and who waits for it."""
 
     def __init__(self) -> None:
-        self._backlog: Backlog[Request] | None = None  # None until the first welcome
+        self._backlog: Backlog[Request | Step] | None = None  # None until the first welcome
         self._is_connected = False  # whether what is written arrives somewhere
         self._seed = b""
         self._clock_ns = 0  # nanoseconds since 1970 at the zero of the monotonic clock
         self._ended: list[tuple[Request, Result | Error, Sequence[bytes]]] = []  # to be recorded
-        self._absent = ""  # why there is no journal; "": there is one, or another is being started
+        self.absent = ""  # why there is no journal; "": there is one, or another is being started
+        # What is done when an attempt of a run has ended; set by who has the runs.
+        self.on_run_ended: Callable[[Request, Ending, Sequence[bytes], float], None]
         self._commands: list[Command] = []  # since the last `settle`
+        self._hurries = False  # whether somebody waits for a record that is not kept
         self.has_news = False  # whether `settle` has something to do
 
     @property
     def is_busy(self) -> bool:
         """Whether anything is to be kept yet, and can be."""
-        return bool(self._ended) or (bool(self._backlog) and not self._absent)
+        return bool(self._ended) or (bool(self._backlog) and not self.absent)
 
     def standing(self, now: float) -> Standing:
         """Say what a new durable request meets."""
@@ -49,7 +68,7 @@ class Recorder:
     def end(
         self,
         request: Request,
-        message: Result | MapResult | Error,
+        message: Ending,
         buffers: Sequence[bytes],
         reply: Send | None,
     ) -> None:
@@ -64,8 +83,15 @@ class Recorder:
         """Record what has ended, and return what is to be done."""
         ended, self._ended = self._ended, []
         for request, message, buffers in ended:
-            self._record(request, message, buffers, now)
+            assert request.keep is not None
+            if request.keep.run is not None:
+                self.on_run_ended(request, message, buffers, now)
+            else:
+                self._record(request, message, buffers, now)
         commands, self._commands = self._commands, []
+        if self._hurries:
+            self._hurries = False
+            commands.append(HurryJournal())
         self.has_news = False
         return commands
 
@@ -76,28 +102,85 @@ class Recorder:
 
     # --- the journal ----------------------------------------------------------------------------
 
-    def on_welcomed(self, event: JournalWelcomed) -> None:
-        """Write to this journal from now on: first what another has not kept."""
+    def on_welcomed(self, event: JournalWelcomed) -> list[Step]:
+        """Write to this journal from now on: first what another has not kept.
+
+        Returns:
+            The steps of runs that are kept.
+        """
         self._seed, self._clock_ns = self._seed or event.seed, event.clock_ns
-        self._is_connected, self._absent = True, ""
+        self._is_connected, self.absent = True, ""
         if self._backlog is None:
             self._backlog = Backlog(generation_of(event.acknowledged))
-        self._release(event.acknowledged)
+        steps = self._release(event.acknowledged)
         self._command(*map(WriteRecord, self._backlog.unacknowledged()))
+        self._hurries = bool(self._backlog.waiters())
+        return steps
 
-    def on_committed(self, event: JournalCommitted) -> None:
-        """Send the replies that have waited for this."""
+    def on_committed(self, event: JournalCommitted) -> list[Step]:
+        """Send the replies that have waited for this; returns the steps of runs that have."""
         self._clock_ns = event.clock_ns
-        self._release(event.through)
+        return self._release(event.through)
 
     def on_gone(self, reason: str) -> None:
-        """Keep what is outstanding for the next journal; without one nobody waits for it."""
+        """Keep what is outstanding for the next journal; without one no call waits for it."""
         self._is_connected = False
-        self._absent = reason
+        self.absent = reason
         if reason and self._backlog is not None:
-            for request in self._backlog.waiters():
-                if request.keep is not None:  # else it was answered, its time being up
-                    self._fail(request, JournalError, _not_kept(reason))
+            for waiter in self._backlog.waiters():
+                # One without anything to keep was answered, its time being up.
+                if isinstance(waiter, Request) and waiter.keep is not None:
+                    self._fail(waiter, JournalError, not_kept(reason))
+
+    # --- records of runs ------------------------------------------------------------------------
+
+    @property
+    def next_sequence(self) -> int:
+        """The number that the next record will have; there must have been a journal."""
+        assert self._backlog is not None
+        return self._backlog.next_sequence
+
+    @property
+    def generation(self) -> int:
+        """The generation of this epoch's records; there must have been a journal."""
+        return generation_of(self.next_sequence)
+
+    def secret_of(self, run: int) -> bytes:
+        """Make the part of a run's id that can't be guessed."""
+        return blake2b(run.to_bytes(8, "big"), key=self._seed, digest_size=_SECRET_BYTES).digest()
+
+    def write(self, record: Record, buffers: Sequence[bytes], now: float) -> int:
+        """Write a record, with the buffers of its value; returns its number."""
+        assert self._backlog is not None
+        frames = [encode_message(record), *map(bytes, buffers)]
+        if self._is_connected:
+            self._command(WriteRecord(frames))
+        return self._backlog.append(frames, now)
+
+    def await_step(self, run: Run, sequence: int) -> bool:
+        """Have a step given out when a record is kept; `False`: it is already.
+
+        Those of earlier epochs are.
+        """
+        assert self._backlog is not None
+        if generation_of(sequence) != self.generation:
+            return False
+        return self._wait(sequence, Step(run, sequence))
+
+    def _wait(self, sequence: int, waiter: Request | Step) -> bool:
+        assert self._backlog is not None
+        waits = self._backlog.wait(sequence, waiter)
+        if waits:
+            self._hurries = self.has_news = True
+        return waits
+
+    def _command(self, *commands: Command) -> None:
+        self._commands += commands
+        self.has_news = True
+
+    def wall_ns(self, at: float) -> int:
+        """Return a time of the monotonic clock as nanoseconds since 1970."""
+        return self._clock_ns + int(at * 1e9)
 
     # --- records --------------------------------------------------------------------------------
 
@@ -114,76 +197,48 @@ class Recorder:
         has_run = isinstance(message, Result) or message.details.outcome == "executed"
         waits = keep.durability == "sync" or backlog.standing(now) is not Standing.OPEN
         run = backlog.next_sequence
-        self._write(self._accepted(run, request, keep), keep.buffers, now)
-        last = self._write(self._ending(run, request, keep, message, now), buffers, now)
+        self.write(self._accepted(run, request, keep), keep.buffers, now)
+        ended = ending(
+            run, run, run, self.wall_ns(now), keep.run_ns, message, codec=_codec_of(request)
+        )
+        last = self.write(ended, buffers, now)
         keep.params, keep.buffers = NIL, ()
         if not (has_run and waits):
             self._send(request)
-        elif self._absent:
-            self._fail(request, JournalError, _not_kept(self._absent))
+        elif self.absent:
+            self._fail(request, JournalError, not_kept(self.absent))
         elif request.due is not None and request.due <= now:  # its tick has been before this
             self._fail(request, DeadlineExceededError, _LATE)
         else:
-            keep.is_held = backlog.wait(last, request)
+            keep.is_held = self._wait(last, request)
 
     def _accepted(self, run: int, request: Request, keep: Keep) -> Accepted:
-        is_json = request.origin is not None and request.origin.codec == CODEC_JSON
+        codec = _codec_of(request)
         return Accepted(
             run,
             0,
-            blake2b(run.to_bytes(8, "big"), key=self._seed, digest_size=_SECRET_BYTES).digest(),
+            self.secret_of(run),
             request.node.name,
-            "",
-            self._wall_ns(request.accepted_at),
-            wrap_json(keep.params) if is_json else keep.params,
+            request.session.owner,
+            self.wall_ns(request.accepted_at),
+            wrap_json(keep.params) if codec == CODEC_JSON else keep.params,
             len(keep.buffers),
-            codec=CODEC_JSON if is_json else CODEC_MSGPACK,
+            codec=codec,
             durability=keep.durability,
+            attempts_max=1,
         )
-
-    def _ending(
-        self, run: int, request: Request, keep: Keep, message: Result | Error, now: float
-    ) -> Ended:
-        at_ns = self._wall_ns(now)
-        if isinstance(message, Error):
-            status: EndStatus = "cancelled" if message.code == CancelledError.code else "failed"
-            failure = Failure(message.code, message.message, message.details)
-            return Ended(run, run, run, at_ns, status, keep.run_ns, failure=failure)
-        is_json = request.origin is not None and request.origin.codec == CODEC_JSON
-        return Ended(
-            run,
-            run,
-            run,
-            at_ns,
-            "done",
-            keep.run_ns,
-            wrap_json(message.value) if is_json else message.value,
-            message.buffers,
-            codec=CODEC_JSON if is_json else CODEC_MSGPACK,
-        )
-
-    def _write(self, record: Record, buffers: Sequence[bytes], now: float) -> int:
-        assert self._backlog is not None
-        frames = [bytes(frame) for frame in frames_of(record, *buffers)]
-        if self._is_connected:
-            self._command(WriteRecord(frames))
-        return self._backlog.append(frames, now)
-
-    def _command(self, *commands: Command) -> None:
-        self._commands += commands
-        self.has_news = True
-
-    def _wall_ns(self, at: float) -> int:
-        """Return a time of the monotonic clock as nanoseconds since 1970."""
-        return self._clock_ns + int(at * 1e9)
 
     # --- replies --------------------------------------------------------------------------------
 
-    def _release(self, through: int) -> None:
+    def _release(self, through: int) -> list[Step]:
         assert self._backlog is not None
-        for request in self._backlog.acknowledge(through):
-            if request.keep is not None:  # else it was answered, its time being up
-                self._send(request)
+        steps: list[Step] = []
+        for waiter in self._backlog.acknowledge(through):
+            if isinstance(waiter, Step):
+                steps.append(waiter)
+            elif waiter.keep is not None:  # else it was answered, its time being up
+                self._send(waiter)
+        return steps
 
     def _send(self, request: Request) -> None:
         """Send the reply of a request, which is nothing to us from now on."""
@@ -206,5 +261,41 @@ class Recorder:
         self._send(request)
 
 
-def _not_kept(reason: str) -> str:
+def not_kept(reason: str) -> str:
+    """Say why a result is not told whose record is not kept."""
     return f"it has run, and its record is not kept: {reason}"
+
+
+def ending(
+    run: int,
+    previous: int,
+    token: int,
+    at_ns: int,
+    run_ns: int,
+    message: Ending,
+    *,
+    codec: int,
+) -> Ended:
+    """Make the record of a run's end out of the terminal reply of its last attempt.
+
+    Args:
+        run: Number of the run.
+        previous: Sequence number of its record before this one.
+        token: Of the attempt.
+        at_ns: When, nanoseconds since 1970.
+        run_ns: Run time of the node alone.
+        message: The reply.
+        codec: Of the run's values.
+    """
+    assert not isinstance(message, MapResult), "chunks are not recorded"
+    if isinstance(message, Error):
+        status: EndStatus = "cancelled" if message.code == CancelledError.code else "failed"
+        failure = Failure(message.code, message.message, message.details)
+        return Ended(run, previous, token, at_ns, status, run_ns, failure=failure)
+    value: Raw = wrap_json(message.value) if codec == CODEC_JSON else message.value
+    return Ended(run, previous, token, at_ns, "done", run_ns, value, message.buffers, codec=codec)
+
+
+def _codec_of(request: Request) -> int:
+    """Return how the values of a request are encoded."""
+    return CODEC_MSGPACK if request.origin is None else request.origin.codec

@@ -17,7 +17,8 @@ from msgspec import Raw
 
 from .events import Origin, Send
 from .gates import Gate
-from .journal.record import KeptDurability
+from .journal.fold import RunState
+from .journal.record import Accepted, Ended, KeptDurability
 from .quarantine import Record
 from .queue import RoomKey
 from .retries import RetryBudget
@@ -55,6 +56,8 @@ class Node:
     labels: frozenset[str] = frozenset()  # what a worker must have to run it
     is_plain: bool = True  # whether it has neither
     served: bool = True  # False: there is none of its name any more, or another
+    durability: KeptDurability | None = None  # of requests that say none
+    at_most_once: bool = False  # whether a recorded run of it is never begun twice
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +74,7 @@ class Session:
     unacknowledged: int = 0  # those that it has not; 0 for strangers, who acknowledge none
     replies_seen: int = -1  # all of them when it was last looked at; -1: not since its hello
     worker_id: int = 0  # whose nodes make calls here; 0 for a client's
+    owner: str = ""  # whose runs it may see
     parts: int = 0  # parts and events that the requests in `open` may send ahead
     part_bytes: int = 0  # bytes of such parts
 
@@ -98,6 +102,42 @@ class Flow:
 
 
 @dataclass(slots=True, eq=False)
+class Run:
+    """A run whose acceptance was recorded before its node began (runs.py).
+
+    It is here from its acceptance, or from a start of the broker at which it was open, until its
+    end is kept; what the journal has of it is then the same as what is here.
+    """
+
+    accepted: Accepted
+    buffers: Sequence[bytes]  # of its params
+    state: RunState  # what all records lead to that were written of it, kept or not
+    size: int  # bytes of its params that are here
+    is_loaded: bool = True  # whether its params are here; large ones of earlier epochs are not
+    is_accepted: bool = False  # whether its acceptance is kept
+    attempt: int = 1  # the next one, or the one under way
+    request: Request | None = None  # that attempt, from when it may begin until it has ended
+    is_again: bool = False  # whether that is one of the attempts whose number is bounded
+    end: Ended | None = None  # once it has ended
+    end_buffers: Sequence[bytes] = ()
+    is_told: bool = False  # whether its end may be told
+    awaits: int = 0  # number of the record that must be kept before the attempt begins; 0: none
+    was_read: bool = False  # whether its params were read from the journal
+    is_cancelled: bool = False  # whether no other attempt is to follow the one that has just ended
+    # Tickets of requests that wait: for its acceptance, for its result, for its end, for more
+    # events; some have ended meanwhile.
+    starters: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    enders: list[int] = field(default_factory=list)
+    watchers: list[int] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """The run's number, by which the journal knows it."""
+        return self.accepted.run
+
+
+@dataclass(slots=True, eq=False)
 class Keep:
     """What is kept of a request that is to be recorded, until its record is written."""
 
@@ -107,6 +147,7 @@ class Keep:
     run_ns: int = 0  # of the node alone, in the attempt that has ended it
     reply: Send | None = None  # of one that has ended: what is sent when its record is kept
     is_held: bool = False  # whether that waits for the journal
+    run: Run | None = None  # which it is an attempt of; None: it is recorded at its end
 
 
 class Request(msgspec.Struct, gc=False):

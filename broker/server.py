@@ -15,12 +15,16 @@ import gc
 import logging
 import mmap
 import os
+import secrets
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
+from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,9 +32,11 @@ from .core import BrokerCore, CoreConfig
 from .dealings import event_of, message_of
 from .egress import Egress
 from .events import (
+    AskJournal,
     Assign,
     Command,
     Event,
+    HurryJournal,
     MemoryTight,
     PeerGone,
     Probed,
@@ -45,12 +51,14 @@ from .events import (
 from .folder import remove_files
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
+from .journal.messages import frames_of
 from .journal_end import JournalEnd
 from .links import LinkError, WorkerLink
 from .memory import Memory, Pressure
 from .peers import Peers
 from .poller import Poller, nothing
-from .processes import allow_all_descriptors
+from .processes import allow_all_descriptors, forbid_core_dumps
+from .recording import Recording
 from .reporting import Reporter
 from .streams import Stream, Streams, Visitors
 from .wire.channel import GONE, ControlChannel
@@ -66,6 +74,7 @@ from .wire.control import (
     JournalAttached,
     KillWorker,
     OpenJournal,
+    RecordArrivals,
     ServeTable,
     Shutdown,
     WorkerExited,
@@ -74,11 +83,15 @@ from .wire.control import (
     WorkerStarted,
 )
 from .wire.errors import InvalidArgumentError
-from .wire.link import Ready
+from .wire.keyfiles import KeyFolder
+from .wire.link import Buffer, Ready
 from .wire.logs import set_up_logs
-from .wire.places import stream_path
+from .wire.places import is_tcp, stream_path
 from .wire.slots import PAGE_BYTES, SlotsPage
 from .wire.version import SERVER_NAME
+
+if TYPE_CHECKING:
+    from .secure import SecureFrontend
 
 _log = logging.getLogger("pronghorn.broker.server")  # as a program it would be __main__
 
@@ -89,6 +102,7 @@ _TURN_S = 0.000_2
 _TURNS_PER_LOOK = 16  # at the memory
 _LOOKS_PER_MEASURE = 4
 """Of so many such turns one is measured: to look at the clock after each would cost a call 1 %."""
+_SECURE = b"secure"  # stands in `_unfinished` for all clients with keys
 _EXIT_MEMORY = 75  # sysexits.h: a temporary failure; another broker is started
 
 _GC_ALLOCATIONS = 50_000  # surplus of new containers before the collector looks at them
@@ -124,16 +138,22 @@ class BrokerServer:
             read=self._read_stream,
         )
         self._by_peer = self._streams.by_peer
-        # Streams from which more was read than is taken in at once, by their peers.
-        self._unfinished: dict[bytes, Stream] = {}
+        # Streams from which more was read than is taken in at once, by their peers; and the socket
+        # of clients with keys, when something waits there.
+        self._unfinished: dict[bytes, Stream | SecureFrontend] = {}
         self._visitors = Visitors()
         try:
-            self._peers = Peers(self._poller, self._on_process_ended)
+            self._peers = Peers(self._poller, self._on_client_ended)
             self._frontend = Frontend(config.limits, self._peers)
-            self.endpoints = self._frontend.bind(config.endpoints, insecure=config.insecure)
+            with_keys = [one for one in config.endpoints if config.keys and is_tcp(one)]
+            others = [one for one in config.endpoints if one not in with_keys]
+            self.endpoints = self._frontend.bind(others, insecure=config.insecure)
         except BaseException:
             self._streams.close()
             raise
+        self._send_one, self._send_frames = self._frontend.send_one, self._frontend.send
+        # Begins what the core knows clients with keys by; as of `Streams.prefix`.
+        secure_prefix = secrets.token_bytes(8)
         self._core = BrokerCore(
             CoreConfig(
                 epoch=config.epoch,
@@ -141,10 +161,26 @@ class BrokerServer:
                 pid=os.getpid(),
                 limits=config.limits,
                 bounds=config.bounds,
-                administrators=self._administrators(config),
+                administrators=(*self._administrators(config), secure_prefix),
+                keyed=secure_prefix if with_keys else b"",
                 labels=frozenset(config.labels),
             )
         )
+        # What takes clients' events in: the core itself, unless it is recorded what comes.
+        self._take = self._core.handle
+        self._recording: Recording | None = None
+        self._epoch = config.epoch
+        # When what else there is has something to do, and when all has, monotonic seconds.
+        self._other_dues: list[Callable[[], float]] = []
+        self._next_due = self._core.next_due
+        self._secure: SecureFrontend | None = None  # for clients with keys, if there is one
+        if with_keys:
+            try:
+                self._secure = self._make_secure(config, secure_prefix)
+                self.endpoints += self._secure.bind(with_keys)
+            except BaseException:
+                self._streams.close()
+                raise
         self._memory = Memory(config.bounds.memory_bytes)
         self._pressure = Pressure.NONE
         self.memory_is_over = False  # whether it ends because of that
@@ -161,13 +197,66 @@ class BrokerServer:
         self._front_fd = self._frontend.fileno()
         self._poller.watch(channel.fileno(), self._read_supervisor)
 
-    def _administrators(self, config: BrokerConfig) -> bytes:
+    def _make_secure(self, config: BrokerConfig, prefix: bytes) -> "SecureFrontend":
+        """Make the socket of clients with keys, and have what is for them sent by it."""
+        from .rights import Gatekeeper
+        from .secure import SecureFrontend  # takes time to import, and few brokers need it
+
+        forbid_core_dumps()  # one would have the broker's secret
+        secure = SecureFrontend(
+            KeyFolder(Path(config.keys)),
+            limits=config.limits,
+            connections=config.bounds.connections,
+            prefix=prefix,
+            ingress=self._ingress,
+            gatekeeper=Gatekeeper(self._core.full_name),
+            poller=self._poller,
+            gone=self._on_client_ended,
+            readable=self._note_secure,
+        )
+        send_one, send_frames = self._send_one, self._send_frames
+
+        def send_one_of_either(peer: bytes, frame: bytes) -> Delivery:
+            is_secure = peer.startswith(prefix)
+            return secure.send_one(peer, frame) if is_secure else send_one(peer, frame)
+
+        def send_frames_of_either(peer: bytes, frames: Sequence[Buffer]) -> Delivery:
+            is_secure = peer.startswith(prefix)
+            return secure.send(peer, frames) if is_secure else send_frames(peer, frames)
+
+        self._send_one, self._send_frames = send_one_of_either, send_frames_of_either
+        self._heed(lambda: secure.look_due)
+        return secure
+
+    def _heed(self, due: Callable[[], float]) -> None:
+        """Have turns when that says so, too."""
+        self._other_dues.append(due)
+        self._find_dues()
+
+    def _find_dues(self) -> None:
+        next_due, others = self._core.next_due, tuple(self._other_dues)
+        self._next_due = (
+            (lambda: min(next_due(), *(due() for due in others))) if others else next_due
+        )
+
+    def _tick(self, now: float) -> None:
+        self._core.handle(Tick(), now)
+        if self._secure is not None and self._secure.look_due <= now:
+            self._secure.look(now)
+
+    def _note_secure(self) -> None:
+        """Have messages of clients with keys taken in with this turn's others."""
+        if self._secure is not None:
+            self._visitors.heard_others(self._now)
+            self._unfinished[_SECURE] = self._secure
+
+    def _administrators(self, config: BrokerConfig) -> tuple[bytes, ...]:
         """Tell how the routing ids of those begin who may give orders.
 
         Of a client on the ROUTER nobody knows by which endpoint it came.
         """
-        on_tcp = any(not endpoint.startswith("ipc://") for endpoint in self.endpoints)
-        return self._streams.prefix if on_tcp and not config.remote_admin else b""
+        on_tcp = any(map(is_tcp, self.endpoints))
+        return (self._streams.prefix if on_tcp and not config.remote_admin else b"",)
 
     def run(self) -> None:
         """Serve until the supervisor says stop or is gone. Guarded by ``scripts/bench guard``."""
@@ -196,13 +285,13 @@ class BrokerServer:
                 self._read_unfinished()
                 worked = True
             if due <= now:
-                core.handle(Tick(), now)
+                self._tick(now)
                 worked = True
             if worked:
                 self._carry_out(core.settle(now))
             if unread or (frontend.touched and frontend.readable()):
                 unread = self._read_clients()
-            due = core.next_due()
+            due = self._next_due()
             turns += 1
             if turns == _TURNS_PER_LOOK:
                 turns = 0
@@ -219,8 +308,11 @@ class BrokerServer:
         for worker in self._workers.values():  # first, for it tells the workers to end
             self._release(worker)
         self._journal.close()
+        self._end_recording()
         self._streams.close_all()
         self._frontend.close()
+        if self._secure is not None:
+            self._secure.close()
         self._memory.close()
         self._peers.close()
         self._streams.close()  # last: a client that finds only the other socket uses that one
@@ -262,7 +354,7 @@ class BrokerServer:
         frontend = self._frontend
         frontend.touched = False
         self._visitors.heard_others(self._now)
-        parse, handle, now = self._ingress.parse, self._core.handle, self._now
+        parse, handle, now = self._ingress.parse, self._take, self._now
         messages = frontend.receive_burst()
         for frames in messages:
             for event in parse(frames[0], frames[1:]):
@@ -270,7 +362,7 @@ class BrokerServer:
         self._carry_out(self._core.settle(now))
         return frontend.touched or len(messages) > 1  # a longer burst may have ended at its bound
 
-    def _on_process_ended(self, peer: bytes) -> None:
+    def _on_client_ended(self, peer: bytes) -> None:
         self._egress.forget(peer)
         self._core.handle(PeerGone(peer), self._now)
 
@@ -281,7 +373,7 @@ class BrokerServer:
         """Take in what one client on a stream has sent. Guarded by ``scripts/bench guard``."""
         if stream.rest:  # it has its turn in `_read_unfinished`
             return
-        handle, now = self._core.handle, self._now
+        handle, now = self._take, self._now
         if stream is not self._visitors.last:
             self._visitors.heard(stream, now)
         for event in stream.receive():
@@ -293,7 +385,7 @@ class BrokerServer:
 
     def _read_unfinished(self) -> None:
         """Give each client that has sent much at once its turn."""
-        handle, now = self._core.handle, self._now
+        handle, now = self._take, self._now
         events_max = self._visitors.events_max(now)
         unfinished, self._unfinished = self._unfinished, {}
         for peer, stream in unfinished.items():
@@ -321,7 +413,7 @@ class BrokerServer:
             return
         if not link.alive:
             self._poller.unwatch(link.fileno())  # its end is reported by the supervisor
-        handle, now, worker_id = self._core.handle, self._now, link.worker_id
+        handle, now, worker_id = self._take, self._now, link.worker_id
         for message, buffers in messages:
             handle(WorkerSent(worker_id, message, buffers), now)
             # One with other nodes is about to be killed, one of an earlier generation to stop.
@@ -348,6 +440,10 @@ class BrokerServer:
                 if not self._digests:
                     self._poller.watch(self._front_fd, nothing)
                     self._streams.open()
+                    if self._secure is not None:
+                        self._secure.open()
+                elif self._secure is not None:
+                    self._secure.reload()  # where changes of its folder can't be seen
                 self._digests = {generation: table.digest}
             case ExpectTable(table, generation):
                 self._digests[generation] = table.digest
@@ -357,11 +453,39 @@ class BrokerServer:
                 self._remove_worker(worker_id, cause, stack)
             case JournalAttached():
                 self._journal.attach(descriptors)
+            case RecordArrivals(sizes_only):
+                self._record(descriptors, sizes_only=sizes_only)
             case Shutdown():
                 self._stopping = True
         event = event_of(message)
         if event is not None:
             self._core.handle(event, monotonic())
+
+    def _record(self, descriptors: tuple[int, ...], *, sizes_only: bool) -> None:
+        """Record from now on what comes from clients."""
+        self._end_recording()
+        if not descriptors:  # they did not arrive
+            _log.error("calls can't be recorded: the broker has too many files open")
+            return
+        core = self._core
+        self._recording = recording = Recording(
+            socket.socket(fileno=descriptors[0]),
+            self._epoch,
+            sizes_only=sizes_only,
+            full_name=core.full_name,
+            handle=core.handle,
+            ended=self._end_recording,
+        )
+        self._take = recording.take
+        self._heed(recording.next_due)
+
+    def _end_recording(self) -> None:
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            self._take = self._core.handle
+            self._other_dues.remove(recording.next_due)
+            self._find_dues()
+            recording.close()
 
     def _on_journal(self, event: Event) -> None:
         self._core.handle(event, self._now)
@@ -436,7 +560,7 @@ class BrokerServer:
                         return
                     self._core.handle(self._drop(stream), self._now)
                     commands = self._core.settle(self._now)
-                elif self._frontend.send_one(command.peer, frame) is Delivery.SENT:
+                elif self._send_one(command.peer, frame) is Delivery.SENT:
                     return
         while commands:
             sends: dict[bytes, list[Send]] = {}
@@ -452,6 +576,10 @@ class BrokerServer:
                         sends[command.peer] = [command]
                 elif isinstance(command, WriteRecord):
                     self._journal.write(command.frames)
+                elif isinstance(command, HurryJournal):
+                    self._journal.hurry()
+                elif isinstance(command, AskJournal):
+                    self._journal.write(frames_of(command.question))
                 else:
                     self._tell_supervisor(message_of(command))
             self._flush()
@@ -501,7 +629,7 @@ class BrokerServer:
                 stream.put(frames)
             return [] if self._streams.flush(stream) else [self._drop(stream)]
         for frames in self._egress.messages(peer, sends):
-            delivery = self._frontend.send(peer, frames)
+            delivery = self._send_frames(peer, frames)
             if delivery is not Delivery.SENT:
                 self._egress.forget(peer)
                 self._peers.forget(peer)

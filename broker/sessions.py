@@ -16,6 +16,17 @@ from .wire.limits import Limits
 
 BANNED_PEERS_MAX = 1024  # routing ids that are remembered; a new connection has a new one
 
+OWNER_BYTES = 16
+"""Of what stands for a key in the routing id of a client: a digest, so none is like another's."""
+
+REMOTE_OWNER = "remote"
+"""Whose the runs are of clients that may be anywhere; those on this host have another owner, "",
+and each that has shown a key one of its own.
+
+So who comes over tcp, where nobody has to say who he is, has nothing to do with the runs and
+idempotency keys of others.
+"""
+
 LOOKS_PER_HELLO = 4
 """Sessions looked at when one more comes. One that is gone is found out at the second look, so that
 beyond those kept unasked there are, in the long run, no more of the gone than of the others."""
@@ -24,7 +35,25 @@ beyond those kept unasked there are, in the long run, no more of the gone than o
 class Sessions:
     """All sessions, by routing id."""
 
-    def __init__(self, limits: Limits, kept: int) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        kept: int,
+        local: tuple[bytes, ...] = (b"",),
+        keyed: bytes = b"",
+    ) -> None:
+        """Begin without any.
+
+        Args:
+            limits: Towards clients.
+            kept: Most sessions of clients that said hello before any is asked.
+            local: How the routing ids of those begin who are known to be on this host; b"": all.
+            keyed: How those of clients begin that have shown a key, `OWNER_BYTES` that stand for it
+                behind that; b"": there are none.
+        """
+        self._local = local
+        self._keyed = keyed
+        self._has_owners = b"" not in local or bool(keyed)
         self._limits = limits
         self._kept = kept  # most sessions of clients that said hello before any is asked
         # routing id -> session, of strangers too; for look-ups, everything else is done here
@@ -38,7 +67,16 @@ class Sessions:
         if peer in self._banned:
             return None
         session = self.by_peer[peer] = Session(peer, self._limits.stranger_requests)
+        if self._has_owners:
+            session.owner = self._owner_of(peer)
         return session
+
+    def _owner_of(self, peer: bytes) -> str:
+        """Tell whose the runs of a client are."""
+        if self._keyed and peer.startswith(self._keyed):
+            begin = len(self._keyed)
+            return f"key:{peer[begin : begin + OWNER_BYTES].hex()}"
+        return "" if peer.startswith(self._local) else REMOTE_OWNER
 
     def hello(self, session: Session) -> list[Session]:
         """Make a session that of a known client, and count its replies from now on.

@@ -1,4 +1,4 @@
-"""Sees changes of the files that nodes were imported from: inotify, by ctypes. An IO shell.
+"""Sees changes of files, those that nodes were imported from and keys: inotify. An IO shell.
 
 Folders are watched, not files: an editor puts a new file in the place of the old one.
 
@@ -8,10 +8,12 @@ Mirror: tests/broker/test_sources.py.
 import ctypes
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct as Layout
 
 _CLOSED_AFTER_WRITE, _MOVED_FROM, _MOVED_TO, _DELETED = 0x8, 0x40, 0x80, 0x200
+_ATTRIBUTES, _CREATED, _DELETED_SELF = 0x4, 0x100, 0x400
 _MASK = _CLOSED_AFTER_WRITE | _MOVED_FROM | _MOVED_TO | _DELETED
 _OVERFLOW = 0x4000  # the kernel has dropped events
 _EVENT = Layout("iIII")  # watch, mask, cookie, length of the name that follows
@@ -66,6 +68,46 @@ class SourceWatch:
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._fd)
+
+
+class FolderWatch:
+    """Folders in which any change is seen. Owns its descriptor.
+
+    Args:
+        folders: Their paths; one that is not there is seen when it is made in another of them.
+
+    Raises:
+        OSError: The system lacks what it takes.
+    """
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._fd = _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
+        self._folders = tuple(folders)
+        self._add()
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._fd
+
+    def take(self) -> None:
+        """Take in what has happened, so that the descriptor tells of what happens from now on."""
+        with suppress(BlockingIOError):
+            while os.read(self._fd, _READ_BYTES):
+                pass
+        self._add()
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._fd)
+
+    def _add(self) -> None:
+        mask = _MASK | _ATTRIBUTES | _CREATED | _DELETED_SELF
+        for folder in self._folders:  # one that is watched already stays as it is
+            if folder.is_dir():
+                _checked(
+                    _libc.inotify_add_watch(self._fd, os.fsencode(folder), mask),
+                    f"inotify_add_watch {folder}",
+                )
 
 
 def _parsed(events: bytes) -> Iterator[tuple[int, int, str]]:

@@ -53,6 +53,7 @@ from .wire.control import (
     PoolFailed,
     PoolReady,
     PoolReloaded,
+    RecordArrivals,
     ReloadPool,
     Shutdown,
     WorkerReady,
@@ -100,6 +101,8 @@ class Supervisor:
         self._administrator = Administrator(self._broker, self._generations)
         self._sources: SourceWatch | None = None  # None unless changes of files are to be seen
         self._bound: tuple[str, ...] = ()  # () until the broker of this epoch is bound
+        # What brokers are told to record what comes, the socket for it included.
+        self._recording: tuple[RecordArrivals, tuple[int, ...]] | None = None
         self._epoch = ""
         self._announced = ""  # the epoch that the host was told of last
         self._draining = False
@@ -203,8 +206,10 @@ class Supervisor:
         if received is None:
             self._stop()
             return
-        for message, _ in received:
+        for message, descriptors in received:
             match message:
+                case RecordArrivals():
+                    self._record(message, descriptors)
                 case Shutdown():
                     self._stop()
                 case DrainPool():
@@ -213,6 +218,17 @@ class Supervisor:
                     self._generations.reload()
                 case _:
                     raise AssertionError(f"not for the supervisor: {message!r}")
+
+    def _record(self, message: RecordArrivals, descriptors: tuple[int, ...]) -> None:
+        """Have this broker and those after it record what calls come."""
+        if not descriptors:
+            _log.error("calls can't be recorded: the supervisor has too many files open")
+            return
+        if self._recording is not None:
+            os.close(self._recording[1][0])
+        self._recording = (message, descriptors)
+        if self._bound:
+            self._broker.send(message, descriptors)
 
     def _tell_host(self, message: PoolReady | PoolFailed | PoolReloaded) -> None:
         """Send news; a host that takes none in, as `Pool` once it runs, must not block the tree."""
@@ -284,6 +300,7 @@ class Supervisor:
             bounds=self._config.bounds,
             labels=tuple(self._config.labels),
             insecure=self._config.insecure,
+            keys=self._config.keys,
             files=self._folder.files,
             remote_admin=self._config.remote_admin,
             log_level=self._config.log_level,
@@ -299,6 +316,8 @@ class Supervisor:
                 self._endpoints = endpoints
                 self._generations.broker_bound()
                 self._keeper.broker_bound()
+                if self._recording is not None:
+                    self._broker.send(*self._recording)
             case BrokerFailed(text):
                 if self._announced:
                     _log.error("a new broker can't serve and is started again: %s", text)

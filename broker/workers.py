@@ -116,7 +116,7 @@ class Workers:
             state = worker.page.state(request.slot, request.token)
             if state is SlotState.HELD:
                 not_begun.append(request)
-            elif not self._life.retry(request, now):
+            elif _is_of_run(request) or not self._life.retry(request, now):
                 self._life.tell_times(request, now)
                 error = worker_lost(
                     worker, request, state, event.cause, stack=event.stack, running=running
@@ -269,3 +269,8 @@ class Workers:
             self._life.routes.leave(request)
         else:
             self._life.put_back([request], worker.progress_at)
+
+
+def _is_of_run(request: Request) -> bool:
+    """Whether a request is an attempt of a run, which counts its attempts itself."""
+    return request.keep is not None and request.keep.run is not None

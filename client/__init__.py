@@ -25,7 +25,9 @@ from pronghorn.broker.wire.errors import (
 )
 
 if TYPE_CHECKING:
+    from pronghorn.broker.wire.keys import PrivateKey
     from pronghorn.broker.wire.limits import Bounds, Limits
+    from pronghorn.broker.wire.runs import RunEvent, RunInfo
     from pronghorn.broker.wire.statistics import Statistics
     from pronghorn.worker.local import LocalPool
 
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
     from .inbox import Event, Progress
     from .launch import PoolStartError
     from .pool import Pool
+    from .runs import AsyncRunHandle, RunHandle
     from .sync import Client
 
 __all__ = [
     "AsyncClient",
+    "AsyncRunHandle",
     "Bounds",
     "BrokerLostError",
     "CancelledError",
@@ -55,9 +59,13 @@ __all__ = [
     "PermissionDeniedError",
     "Pool",
     "PoolStartError",
+    "PrivateKey",
     "Progress",
     "PronghornError",
     "ProtocolError",
+    "RunEvent",
+    "RunHandle",
+    "RunInfo",
     "Statistics",
     "UnimplementedError",
     "WorkerLostError",
@@ -67,14 +75,19 @@ __all__ = [
 # with the workers, whose code it runs.
 _LAZY = {
     "AsyncClient": "pronghorn.client.aio",
+    "AsyncRunHandle": "pronghorn.client.runs",
     "Bounds": "pronghorn.broker.wire.limits",
     "Client": "pronghorn.client.sync",
     "Event": "pronghorn.client.inbox",
     "Limits": "pronghorn.broker.wire.limits",
     "LocalPool": "pronghorn.worker.local",
     "Pool": "pronghorn.client.pool",
+    "PrivateKey": "pronghorn.broker.wire.keys",
     "PoolStartError": "pronghorn.client.launch",
     "Progress": "pronghorn.client.inbox",
+    "RunEvent": "pronghorn.broker.wire.runs",
+    "RunHandle": "pronghorn.client.runs",
+    "RunInfo": "pronghorn.broker.wire.runs",
     "Statistics": "pronghorn.broker.wire.statistics",
 }
 

@@ -97,6 +97,7 @@ class AsyncConnection(Generic[Handle]):
         Raises:
             BrokerLostError: It did not in time, or the connection was closed.
             DeadlineExceededError: It did not within `timeout_s`.
+            PermissionDeniedError: It does not let this client in.
             ProtocolError: What answers is no broker.
         """
         self._wanted += 1
@@ -292,8 +293,15 @@ class AsyncConnection(Generic[Handle]):
             self._welcomed.set()
 
     def _on_lost(self) -> None:
-        if self._end is not None or not self._socket.disconnected():
+        if self._end is not None:
             return
+        if self._socket.disconnected():
+            self._on_disconnected()
+        refusal = self._socket.refusal()
+        if refusal is not None:  # libzmq connects no more
+            self.close(refusal)
+
+    def _on_disconnected(self) -> None:
         self._read_rest()
         if self.core.info is not None:
             self._lost("the broker closed the connection or is gone")

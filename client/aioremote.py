@@ -6,7 +6,7 @@ Mirror: tests/client/test_aioremote.py.
 import asyncio
 from math import inf
 from time import monotonic, perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.messages import Part
@@ -22,6 +22,9 @@ from .stopwatch import Extras
 from .streaming import Arrival
 from .transport import Answer
 
+if TYPE_CHECKING:
+    from pronghorn.broker.wire.keys import PrivateKey
+
 _Future = asyncio.Future[Any]  # of an Answer
 
 
@@ -32,8 +35,11 @@ class AsyncRemoteTransport:
     in a forked child.
     """
 
-    def __init__(self, endpoint: str, connect_timeout_s: float) -> None:
+    def __init__(
+        self, endpoint: str, connect_timeout_s: float, key: "PrivateKey | None" = None
+    ) -> None:
         self._endpoint = endpoint
+        self._key = key
         self._connect_timeout_s = connect_timeout_s
         self._sockets: Sockets | None = None
         self._connection: AsyncConnection[_Future] | None = None
@@ -146,7 +152,7 @@ class AsyncRemoteTransport:
         elif connection is not None and not connection.is_closed and connection.loop.is_running():
             raise RuntimeError("an AsyncClient is for one event loop at a time: make another one")
         self._disconnect()
-        self._sockets = Sockets(self._endpoint)
+        self._sockets = Sockets(self._endpoint, self._key)
         self._connection = AsyncConnection(
             self._sockets,
             client=CLIENT_NAME,

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pronghorn.broker.wire.errors import BrokerLostError, PronghornError
 from pronghorn.broker.wire.link import Buffer
@@ -28,6 +28,9 @@ from .inbox import Inbox, OnEvent, told
 from .invocation import REPEATS_MAX, Target, is_worth_repeating, left_of, result_of
 from .sockets import Sockets
 from .stopwatch import Extras
+
+if TYPE_CHECKING:
+    from pronghorn.broker.wire.keys import PrivateKey
 
 _JOIN_S = 5.0
 
@@ -69,9 +72,11 @@ class _Submitted(Future[Any]):
 class Background:
     """The thread and its connection. Starts at once; `close` ends it."""
 
-    def __init__(self, endpoint: str, *, connect_timeout_s: float) -> None:
+    def __init__(
+        self, endpoint: str, *, connect_timeout_s: float, key: "PrivateKey | None" = None
+    ) -> None:
         self._connect_timeout_s = connect_timeout_s
-        self._sockets = Sockets(endpoint)
+        self._sockets = Sockets(endpoint, key)
         self._inbox: deque[_Submitted] = deque()  # handed over, not yet taken in by the thread
         self._woken = False  # whether the thread was told of the inbox and has not come yet
         # Why nothing is taken in any more, once that is so. Who submits adds to the inbox, then
@@ -250,7 +255,7 @@ class Background:
             self._has_given_up
             or self._end is not None
             or submitted.repeats >= REPEATS_MAX
-            or not is_worth_repeating(submitted.target, reply)
+            or not is_worth_repeating(submitted.target, reply, submitted.extras)
         ):
             return False
         submitted.repeats += 1

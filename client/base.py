@@ -48,6 +48,7 @@ class BaseClient:
         affinity: str | EllipsisType | None = ...,
         traceparent: str | EllipsisType | None = ...,
         durability: Durability | EllipsisType | None = ...,
+        key: str | EllipsisType | None = ...,
     ) -> Self:
         """Return this client, its connections shared, with options for all that it calls and maps.
 
@@ -65,7 +66,10 @@ class BaseClient:
                 ignored, by the broker.
             durability: ``"batched"`` or ``"sync"`` for calls that the broker's journal records:
                 ``sync`` answers when the record is kept, whatever dies then; ``batched`` at once,
-                and the record is kept some milliseconds later. ``"none"``, the default: no record.
+                and the record is kept some milliseconds later. ``"none"``: no record. By default
+                what the node says (``@node(durability=...)``), mostly ``"none"``.
+            key: An idempotency key, for one call with a durability: all of the same key are one
+                run, whoever makes them and when, and get its result. Giving up does not stop it.
 
         Raises:
             InvalidArgumentError: One of them makes no sense.
@@ -79,6 +83,7 @@ class BaseClient:
             affinity=affinity,
             traceparent=traceparent,
             durability=durability,
+            key=key,
         )
         return client
 

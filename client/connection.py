@@ -128,6 +128,7 @@ class Connection:
 
         Raises:
             BrokerLostError: No broker answered in time.
+            PermissionDeniedError: It does not let this client in.
         """
         with self:
             self._refresh()
@@ -340,6 +341,9 @@ class Connection:
         if call_due is not None and is_call_s:
             due = call_due
         while self.core.info is None:
+            refusal = self._socket.refusal()
+            if refusal is not None:  # which closes this: libzmq connects no more
+                raise refusal
             in_time = True
             if self._socket.connect():
                 in_time = self._turn(due)

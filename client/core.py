@@ -43,6 +43,7 @@ from pronghorn.broker.wire.messages import (
     ReplyBundle,
     RequestId,
     Result,
+    Run,
     Times,
     Welcome,
     WelcomeInfo,
@@ -129,7 +130,10 @@ class ClientCore(Generic[Handle]):
             options = _options(timeout_ms, len(buffers), inbox)
         if extras is not None:
             options = self._with_extras(request_id, options or NO_OPTIONS, extras)
-        self._open(handle, Call(request_id, node, Raw(body), options), request_id, buffers, due)
+        message: Call | Run = Call(request_id, node, Raw(body), options)
+        if extras is not None and extras.starts:
+            message = Run(request_id, node, Raw(body), options)
+        self._open(handle, message, request_id, buffers, due)
         if inbox is not None:
             self._inboxes[request_id] = inbox
         return request_id
@@ -327,7 +331,7 @@ class ClientCore(Generic[Handle]):
     def _open(
         self,
         handle: Handle,
-        message: Call | MapChunk,
+        message: Call | MapChunk | Run,
         request_id: int,
         buffers: Sequence[Buffer],
         due: float | None,
@@ -364,6 +368,7 @@ class ClientCore(Generic[Handle]):
             priority=extras.priority,
             affinity=extras.affinity,
             durability=extras.durability,
+            key=extras.key,
         )
 
     def _note_sent(self, request_id: int) -> None:

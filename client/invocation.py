@@ -35,6 +35,7 @@ from pronghorn.broker.wire.values import (
 )
 
 from .inbox import OnEvent
+from .stopwatch import Extras, with_options
 
 Params = tuple[bytes, Sequence[Buffer]]
 """Encoded params and their buffers."""
@@ -160,6 +161,32 @@ def take_options(
     return timeout_s, params
 
 
+def take_recording(
+    target: Target, named: dict[str, Any], extras: Extras | None, *, starts: bool = False
+) -> Extras | None:
+    """Take ``durability``, and ``key`` beside it, out of a call's named arguments.
+
+    Many nodes have a parameter ``key``, so that is an option only where ``durability`` is given,
+    too, or where a run is started. What the function itself has a parameter for is for that.
+
+    Args:
+        target: The node.
+        named: The arguments.
+        extras: Of the client.
+        starts: Whether a run is started.
+
+    Raises:
+        InvalidArgumentError: One makes no sense.
+    """
+    own = () if target.signature is None else target.signature.parameters
+    changes: dict[str, Any] = {}
+    if "durability" in named and "durability" not in own:
+        changes["durability"] = named.pop("durability")
+    if "key" in named and "key" not in own and (changes or starts):
+        changes["key"] = named.pop("key")
+    return with_options(extras, **changes)
+
+
 def take_on_event(target: Target, named: dict[str, Any]) -> OnEvent | None:
     """Take the option ``on_event`` out of a call's named arguments, as `take_options` does others.
 
@@ -226,12 +253,18 @@ def result_of(target: Target, reply: object, buffers: Sequence[bytes]) -> Any:
     raise ProtocolError(f"{target.name}: unexpected reply {type(reply).__name__}")
 
 
-def is_worth_repeating(target: Target, reply: object) -> bool:
-    """Whether a call that ended so is made again: its broker was lost, and that does no harm."""
+def is_worth_repeating(target: Target, reply: object, extras: Extras | None = None) -> bool:
+    """Whether a call that ended so is made again: its broker was lost, and that does no harm.
+
+    With a key it does none; a run that is started without one may be another then.
+    """
     if type(reply) is not Error or reply.code != BrokerLostError.code:
         return False
     outcome = reply.details.outcome
-    return outcome == "not_started" or (target.may_repeat and outcome == "maybe_executed")
+    may_repeat = target.may_repeat
+    if extras is not None and (extras.starts or extras.key is not None):
+        may_repeat = extras.key is not None
+    return outcome == "not_started" or (may_repeat and outcome == "maybe_executed")
 
 
 def check_pong(reply: object) -> None:

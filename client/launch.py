@@ -20,12 +20,15 @@ from pronghorn.broker.wire.administration import WORKERS_MAX, size_refusal
 from pronghorn.broker.wire.channel import GONE, ControlChannel
 from pronghorn.broker.wire.control import (
     HOOKS_GRACE_S,
+    UNCONFINED,
+    Confinement,
     DrainPool,
     ModuleFailure,
     PoolConfig,
     PoolFailed,
     PoolReady,
     PoolReloaded,
+    RecordArrivals,
     ReloadPool,
     Shutdown,
     decode_control,
@@ -70,6 +73,7 @@ class ProcessTree:
         folder: Path,
         endpoints: Sequence[str] = (),
         insecure: bool = False,
+        keys: str | os.PathLike[str] | None = None,
         cpus: Sequence[int] = (),
         limits: Limits = DEFAULT_LIMITS,
         bounds: Bounds = DEFAULT_BOUNDS,
@@ -80,6 +84,7 @@ class ProcessTree:
         drain_s: float = 0.0,
         reload: bool = False,
         remote_admin: bool = False,
+        confinement: Confinement = UNCONFINED,
         data: str | os.PathLike[str] | None = None,
         log_level: LogLevel = "WARNING",
         log_format: LogFormat = "human",
@@ -93,7 +98,9 @@ class ProcessTree:
                 CPU this process may use.
             folder: Runtime folder of the broker.
             endpoints: Endpoints to bind besides the one in the folder.
-            insecure: Allow tcp endpoints other than loopback.
+            insecure: Allow tcp endpoints other than loopback without keys.
+            keys: Folder of the keys that clients have to show at tcp endpoints; by default they
+                need none.
             cpus: CPUs that all processes may use; all by default.
             limits: Limits towards clients.
             bounds: What the broker holds and waits for at most.
@@ -104,6 +111,7 @@ class ProcessTree:
             drain_s: Seconds that `drain` gives open calls.
             reload: Reload when a file of the modules changes.
             remote_admin: Allow administration over tcp.
+            confinement: What each worker may take of its host.
             data: Folder of the journal, made when it is needed; by default nothing is recorded.
             log_level: Level for all processes.
             log_format: How they write it.
@@ -134,7 +142,7 @@ class ProcessTree:
         if not 0 <= drain_s < inf:
             raise InvalidArgumentError(f"drain_s is {drain_s}; it must be 0 or more")
         for endpoint in endpoints:
-            check_endpoint(endpoint, insecure=insecure)
+            check_endpoint(endpoint, insecure=insecure or keys is not None)
         if not modules:
             raise InvalidArgumentError("name at least one module of nodes: a file, a package, …")
         config = PoolConfig(
@@ -144,6 +152,7 @@ class ProcessTree:
             folder=str(folder),
             endpoints=tuple(endpoints),
             insecure=insecure,
+            keys="" if keys is None else os.path.abspath(keys),
             cpus=tuple(cpus),
             limits=limits,
             bounds=bounds,
@@ -155,6 +164,7 @@ class ProcessTree:
             drain_s=drain_s,
             reload=reload,
             remote_admin=remote_admin,
+            confinement=confinement,
             data="" if data is None else os.path.abspath(data),
             log_level=log_level,
             log_format=log_format,
@@ -218,6 +228,11 @@ class ProcessTree:
         """Have the modules imported anew; what comes of it is news."""
         with suppress(*GONE):  # its end is news
             self._channel.send(ReloadPool())
+
+    def record(self, descriptor: int, *, sizes_only: bool) -> None:
+        """Have what calls come written to a socket of packets, which the caller keeps too."""
+        with suppress(*GONE):  # its end is news
+            self._channel.send(RecordArrivals(sizes_only), (descriptor,))
 
     def begin_drain(self) -> None:
         """Have the tree accept nothing more, and end when all that is open has ended."""

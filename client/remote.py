@@ -27,14 +27,19 @@ from .streaming import Arrival
 from .transport import Answer
 
 if TYPE_CHECKING:
+    from pronghorn.broker.wire.keys import PrivateKey
+
     from .background import Background
 
 
 class RemoteTransport:
     """All connections of one client, in each process that has it."""
 
-    def __init__(self, endpoint: str, connect_timeout_s: float) -> None:
+    def __init__(
+        self, endpoint: str, connect_timeout_s: float, key: "PrivateKey | None" = None
+    ) -> None:
         self._endpoint = endpoint
+        self._key = key
         self._connect_timeout_s = connect_timeout_s
         self._closed = False
         # pid -> what that process has open; after a fork the parent's is left alone
@@ -172,7 +177,7 @@ class RemoteTransport:
         if here is None:
             if self._closed:
                 raise closed_error("not_started")
-            new = _Connections(self._endpoint, self._connect_timeout_s)
+            new = _Connections(self._endpoint, self._connect_timeout_s, self._key)
             here = self._processes.setdefault(os.getpid(), new)
         return here
 
@@ -235,8 +240,8 @@ class _RemoteArrivals:
 class _Connections:
     """What a client has open in one process. Costs nothing until it is used."""
 
-    def __init__(self, endpoint: str, connect_timeout_s: float) -> None:
-        self._sockets = Sockets(endpoint)
+    def __init__(self, endpoint: str, connect_timeout_s: float, key: "PrivateKey | None") -> None:
+        self._sockets = Sockets(endpoint, key)
         self._connect_timeout_s = connect_timeout_s
         self.mine = threading.local()  # .connection: that of the calling thread
         # Guards what follows. Reentrant, as the collector may close a connection at any time.
@@ -289,7 +294,9 @@ class _Connections:
                 from .background import Background
 
                 self._background = Background(
-                    self._sockets.endpoint, connect_timeout_s=self._connect_timeout_s
+                    self._sockets.endpoint,
+                    connect_timeout_s=self._connect_timeout_s,
+                    key=self._sockets.key,
                 )
             return self._background
 

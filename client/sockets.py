@@ -11,12 +11,19 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails
+from pronghorn.broker.wire.errors import (
+    BrokerLostError,
+    ErrorDetails,
+    InvalidArgumentError,
+    PermissionDeniedError,
+)
 from pronghorn.broker.wire.link import Buffer
-from pronghorn.broker.wire.places import check_endpoint, stream_path
+from pronghorn.broker.wire.places import check_endpoint, is_tcp, stream_path
 
 if TYPE_CHECKING:
     import zmq
+
+    from pronghorn.broker.wire.keys import PrivateKey
 
 SOON_MS = 20
 """How long `receive_soon` waits."""
@@ -76,6 +83,9 @@ class BrokerSocket(Protocol):
     def disconnected(self) -> bool:
         """Whether the connection was lost since this was asked last."""
 
+    def refusal(self) -> PermissionDeniedError | None:
+        """Tell why the broker lets this client not in, if `disconnected` has heard that it does."""
+
     def attach(self, attached: Attached) -> None:
         """Have an event loop call back when frames have come, or the connection is lost."""
 
@@ -89,12 +99,19 @@ class BrokerSocket(Protocol):
 class Sockets:
     """Makes the sockets of one client in one process.
 
+    Args:
+        endpoint: Where the broker is.
+        key: What the client shows there, and the broker's public key; only over tcp.
+
     Raises:
-        InvalidArgumentError: The endpoint is malformed.
+        InvalidArgumentError: The endpoint is malformed, or it is none that keys are shown to.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, key: PrivateKey | None = None) -> None:
         check_endpoint(endpoint, insecure=True)
+        if key is not None and not is_tcp(endpoint):
+            raise InvalidArgumentError(f"{endpoint}: keys are for tcp endpoints only")
+        self.key = key
         self.endpoint = endpoint
         self._lock = threading.Lock()  # guards the making of what follows
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # made for the first socket
@@ -119,7 +136,7 @@ class Sockets:
         with self._lock:
             if self._context is None:
                 self._context = make_context()
-        return ZmqSocket(self._context, self.endpoint, bell)
+        return ZmqSocket(self._context, self.endpoint, bell, self.key)
 
     def is_outdated(self) -> bool:
         """Whether a socket that can't connect should be closed and another one be opened."""

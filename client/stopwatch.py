@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar, get_args
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.limits import AFFINITY_CHARACTERS_MAX, PRIORITIES
 from pronghorn.broker.wire.messages import Durability, Times
+from pronghorn.broker.wire.runs import KEY_BYTES_MAX
 from pronghorn.broker.wire.waterfall import Waterfall
 
 R = TypeVar("R")
@@ -93,6 +94,8 @@ class Extras(NamedTuple):
         priority: Its band, 0 first.
         affinity: Calls of the same one go to the same worker.
         durability: What is promised of its result.
+        key: Idempotency key.
+        starts: Whether it starts a run, and does not wait for its result.
     """
 
     traceparent: str | None = None
@@ -100,6 +103,8 @@ class Extras(NamedTuple):
     priority: int | None = None
     affinity: str | None = None
     durability: Durability | None = None
+    key: str | None = None
+    starts: bool = False
 
 
 def with_options(
@@ -109,6 +114,7 @@ def with_options(
     affinity: str | EllipsisType | None = ...,
     traceparent: str | EllipsisType | None = ...,
     durability: Durability | EllipsisType | None = ...,
+    key: str | EllipsisType | None = ...,
 ) -> Extras | None:
     """Return extras with those changed that are not ``...``; `None` if there are none.
 
@@ -136,4 +142,14 @@ def with_options(
             known = ", ".join(_DURABILITIES)
             raise InvalidArgumentError(f"durability is {durability!r}; it must be one of {known}")
         changed = changed._replace(durability=durability)
+    if key is not ...:
+        if key is not None and not (isinstance(key, str) and 0 < _size(key) <= KEY_BYTES_MAX):
+            raise InvalidArgumentError(
+                f"key is {key!r:.300}; it must be a text of 1 to {KEY_BYTES_MAX} bytes"
+            )
+        changed = changed._replace(key=key)
     return None if changed == Extras() else changed
+
+
+def _size(key: str) -> int:
+    return len(key.encode("utf-8", "surrogatepass"))

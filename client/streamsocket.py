@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from struct import pack
 from weakref import WeakSet
 
-from pronghorn.broker.wire.errors import InvalidArgumentError, OverloadedError
+from pronghorn.broker.wire.errors import (
+    InvalidArgumentError,
+    OverloadedError,
+    PermissionDeniedError,
+)
 from pronghorn.broker.wire.limits import KIB
 from pronghorn.broker.wire.link import (
     READ_BYTES_MAX,
@@ -141,6 +145,10 @@ class StreamSocket:
         if self._writer is not None:
             self._writer.flush()
         return bool(ready)
+
+    def refusal(self) -> PermissionDeniedError | None:
+        """Tell nothing: whoever can connect is let in."""
+        return None
 
     def disconnected(self) -> bool:
         """Whether the connection was lost since this was asked last."""

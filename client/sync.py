@@ -3,6 +3,7 @@
 Mirror: tests/client/test_sync.py.
 """
 
+import os
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -15,11 +16,12 @@ from collections.abc import (
 from concurrent.futures import Executor, Future
 from time import monotonic, monotonic_ns
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
+from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.statistics import STATS, Statistics
 from pronghorn.broker.wire.values import NodeDescription
@@ -40,15 +42,21 @@ from .invocation import (
     result_of,
     take_on_event,
     take_options,
+    take_recording,
     target_of,
     timeout_ms_of,
 )
+from .keys import key_for
 from .mapping import Results
 from .remote import RemoteTransport
+from .runs import RunHandle, id_of
 from .spans import spans_in_use
 from .stopwatch import Extras, Stopwatch, Traced
 from .streaming import Arrivals, Open, Stream, call_telling
 from .transport import Transport
+
+if TYPE_CHECKING:
+    from pronghorn.broker.wire.keys import PrivateKey
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,13 +73,31 @@ class Client(BaseClient):
         endpoint: Where the broker is; by default what ``PRONGHORN_ENDPOINT`` says, else the default
             runtime folder's.
         connect_timeout_s: How long to wait for a broker to answer.
+        key: What to show at a tcp endpoint: the file that ``pronghorn keys new`` has written, or a
+            `PrivateKey`; by default what ``PRONGHORN_KEY``, the path of such a file, or
+            ``PRONGHORN_SECRET_KEY``, the secret itself, say. Without any the connection is neither
+            encrypted nor authenticated, and brokers that want a key refuse it.
+        server_key: The public key of the broker; by default that in ``PRONGHORN_SERVER_KEY`` or in
+            the file. Nobody else can pretend to be the broker.
+
+    Raises:
+        InvalidArgumentError: The endpoint or the key makes no sense.
     """
 
     _origin: "Client | None" = None  # what `within` was asked of: its pool closes it
 
-    def __init__(self, endpoint: str | None = None, *, connect_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        connect_timeout_s: float = 5.0,
+        key: "str | os.PathLike[str] | PrivateKey | None" = None,
+        server_key: str | None = None,
+    ) -> None:
         self.endpoint = endpoint or default_endpoint()
-        self._transport: Transport = RemoteTransport(self.endpoint, connect_timeout_s)
+        self._transport: Transport = RemoteTransport(
+            self.endpoint, connect_timeout_s, key_for(self.endpoint, key, server_key)
+        )
 
     def _copied(self) -> Self:
         client = super()._copied()
@@ -169,20 +195,21 @@ class Client(BaseClient):
         kwargs: dict[str, Any],
         extras: Extras | None,
     ) -> Any:
-        target = target_of(node)
-        timeout_s, params = take_options(target, kwargs, self._timeout_s)
-        if "on_event" in kwargs and (on_event := take_on_event(target, kwargs)) is not None:
-            encoded = encode_arguments(target, args, kwargs, params)
-            opened = self._opener(
-                target, encoded, timeout_ms_of(timeout_s), on_event, extras, parts=False
-            )
-            return call_telling(target, opened)
+        target, timeout_s, params, on_event = target_of(node), self._timeout_s, None, None
+        if kwargs:
+            if "durability" in kwargs:
+                extras = take_recording(target, kwargs, extras)
+            timeout_s, params = take_options(target, kwargs, timeout_s)
+            on_event = take_on_event(target, kwargs)
         encoded = encode_arguments(target, args, kwargs, params)
         timeout_ms = timeout_ms_of(timeout_s)
+        if on_event is not None:
+            opened = self._opener(target, encoded, timeout_ms, on_event, extras, parts=False)
+            return call_telling(target, opened)
         begun = 0.0 if timeout_ms is None else monotonic()
         reply, buffers = self._transport.call(target.name, encoded, timeout_ms, extras=extras)
         repeats = 0
-        while is_worth_repeating(target, reply) and repeats < REPEATS_MAX:
+        while is_worth_repeating(target, reply, extras) and repeats < REPEATS_MAX:
             repeats += 1
             left_ms = left_of(timeout_ms, begun, again=True)
             reply, buffers = self._transport.call(target.name, encoded, left_ms, extras=extras)
@@ -221,8 +248,11 @@ class Client(BaseClient):
         target = target_of(node)
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         on_event = take_on_event(target, kwargs)
+        extras = self._extras
+        if "durability" in kwargs:
+            extras = take_recording(target, kwargs, extras)
         encoded = encode_arguments(target, args, kwargs, params)
-        timeout_ms, extras, spans = timeout_ms_of(timeout_s), self._extras, spans_in_use()
+        timeout_ms, spans = timeout_ms_of(timeout_s), spans_in_use()
         if spans is None:
             return self._transport.submit(target, encoded, timeout_ms, on_event, extras)
         return spans.submit(
@@ -346,6 +376,76 @@ class Client(BaseClient):
     def nodes(self) -> list[NodeDescription]:
         """List the nodes that the broker serves, with their signatures and JSON Schemas."""
         return msgspec.convert(self.call(LIST_NODES), list[NodeDescription])
+
+    @overload
+    def start(
+        self, node: Callable[P, AsyncIterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunHandle[list[R]]: ...
+    @overload
+    def start(
+        self, node: Callable[P, Iterator[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunHandle[list[R]]: ...
+    @overload
+    def start(
+        self, node: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> RunHandle[R]: ...
+    @overload
+    def start(self, node: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]: ...
+    @overload
+    def start(
+        self,
+        node: str,
+        /,
+        *args: Any,
+        durability: Durability | None = None,
+        key: str | None = None,
+        timeout_s: float | None = None,
+        params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> RunHandle[Any]: ...
+    def start(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
+        """Start a run and return its handle, when it is sure to survive: it is kept on disk.
+
+        It goes on without this client, and after a crash of anything: see `attach`.
+
+        Args:
+            node: Its name, or the decorated function, whose types the result then has.
+            *args: As in `call`.
+            **kwargs: As in `call`; ``timeout_s`` is for the acceptance of the run, which itself has
+                no deadline. Besides ``durability``, ``"sync"`` by default, or ``"batched"``: what
+                is promised of its end. And ``key``: if a run was started with it before, the handle
+                is that one's. Both are options of `within`, too, for calls by function.
+
+        Raises:
+            JournalError: It can't be kept.
+            InvalidArgumentError: The key has a run of another node, or with other params.
+            PronghornError: Another one of its subclasses.
+        """
+        target = target_of(node)
+        extras = take_recording(target, kwargs, self._extras, starts=True) or Extras()
+        timeout_s, params = take_options(target, kwargs, self._timeout_s)
+        encoded = encode_arguments(target, args, kwargs, params)
+        timeout_ms = timeout_ms_of(timeout_s)
+        extras = extras._replace(starts=True)
+        begun = 0.0 if timeout_ms is None else monotonic()
+        reply, buffers = self._transport.call(target.name, encoded, timeout_ms, extras=extras)
+        repeats = 0
+        while is_worth_repeating(target, reply, extras) and repeats < REPEATS_MAX:
+            repeats += 1
+            left_ms = left_of(timeout_ms, begun, again=True)
+            reply, buffers = self._transport.call(target.name, encoded, left_ms, extras=extras)
+        return RunHandle(self._transport.call, id_of(target, reply, buffers), target)
+
+    def attach(self, run_id: str, node: NodeLike | None = None) -> RunHandle[Any]:
+        """Return the handle of a run that was started before, by whomever.
+
+        Nothing is asked: whether there is such a run is told by what the handle does.
+
+        Args:
+            run_id: Its id.
+            node: The function, if its types are wanted for the result.
+        """
+        return RunHandle(self._transport.call, run_id, target_of(node or "a run"))
 
     @property
     def admin(self) -> Admin:

@@ -12,7 +12,7 @@ import msgspec
 
 from pronghorn.broker.wire.codec import encode_message
 from pronghorn.broker.wire.link import Buffer
-from pronghorn.broker.wire.messages import Call, MapChunk
+from pronghorn.broker.wire.messages import Call, MapChunk, Run
 
 Handle = TypeVar("Handle")
 
@@ -34,11 +34,12 @@ class WaitingRequest(msgspec.Struct, Generic[Handle], frozen=True, gc=False):
     frame: bytes  # as it would be sent at once; empty if it has a deadline
     buffers: Sequence[Buffer]
     size: int  # bytes of frame and buffers
-    message: Call | MapChunk | None = None  # iff it has a deadline: its frame tells what is left
+    # iff it has a deadline: its frame tells what is left
+    message: Call | MapChunk | Run | None = None
     due: float = inf  # the deadline, monotonic seconds
 
 
-def hurried(message: Call | MapChunk, left_ms: float) -> bytes:
+def hurried(message: Call | MapChunk | Run, left_ms: float) -> bytes:
     """Encode a request of whose time only so much is left."""
     options = message.options
     assert options is not None

@@ -6,23 +6,35 @@ Mirror: tests/client/test_zmqsocket.py.
 import asyncio
 import secrets
 from collections.abc import Sequence
-from typing import Any, cast
+from struct import Struct as Layout
+from typing import TYPE_CHECKING, Any, cast
 
 import zmq
 from zmq.backend import Socket as BackendSocket
 from zmq.backend import zmq_poll
-from zmq.utils.monitor import recv_monitor_message
 
-from pronghorn.broker.wire.errors import InvalidArgumentError, OverloadedError
+from pronghorn.broker.wire.errors import (
+    InvalidArgumentError,
+    OverloadedError,
+    PermissionDeniedError,
+)
 from pronghorn.broker.wire.limits import KIB
 from pronghorn.broker.wire.link import Buffer
 
 from .sockets import SOON_MS, Attached, not_connected
 
+if TYPE_CHECKING:
+    from pronghorn.broker.wire.keys import PrivateKey
+
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE) | _NOBLOCK
+
+_HAPPENED = Layout("=Hi")  # which event, and its descriptor or error
+_MONITORED = (
+    zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
 
 _RECONNECT_MS, _RECONNECT_MAX_MS = 10, 100
 _LINGER_MS = 200  # for the goodbye
@@ -52,11 +64,22 @@ class ZmqSocket:
     """
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, bell: int | None
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        endpoint: str,
+        bell: int | None,
+        key: "PrivateKey | None" = None,
     ) -> None:
         self._socket = socket = _make_socket(context)
+        self._endpoint = endpoint
+        self._has_key = key is not None
+        self._refused = False  # whether the broker has said no since `refusal` was asked last
         try:
             _set_options(socket, endpoint)
+            if key is not None:
+                socket.setsockopt(zmq.CURVE_PUBLICKEY, key.public.encode())
+                socket.setsockopt(zmq.CURVE_SECRETKEY, key.secret.encode())
+                socket.setsockopt(zmq.CURVE_SERVERKEY, key.server.encode())
             self._monitor = _make_monitor(socket)
             socket.connect(endpoint)
         except BaseException as error:  # an interrupt too: the context waits for all its sockets
@@ -90,9 +113,25 @@ class ZmqSocket:
         """Whether the connection was lost since this was asked last."""
         lost = False
         while self._get_of_monitor(_EVENTS) & _POLLIN:
-            recv_monitor_message(self._monitor)
-            lost = True
+            kind, _ = _HAPPENED.unpack(self._monitor.recv_multipart()[0])
+            if kind == zmq.EVENT_DISCONNECTED:
+                lost = True
+            else:
+                self._refused = True
         return lost
+
+    def refusal(self) -> PermissionDeniedError | None:
+        """Tell why the broker lets this client not in, if `disconnected` has heard that it does."""
+        if not self._refused:
+            return None
+        self._refused = False
+        if self._has_key:
+            why = "it does not accept this client's key, which may have been revoked"
+        else:
+            why = "it wants a key: give one, or the PRONGHORN_KEY of the environment"
+        return PermissionDeniedError(
+            f"the broker at {self._endpoint} lets this client not in: {why}"
+        )
 
     def send(self, frames: Sequence[Buffer]) -> None:
         """Send one message.
@@ -182,9 +221,7 @@ def _make_monitor(socket: "zmq.Socket[bytes]") -> "zmq.Socket[bytes]":
     # The name that pyzmq would choose is that of a descriptor, which may be in use again before
     # libzmq has let go of the monitor that was called so.
     try:
-        return socket.get_monitor_socket(
-            zmq.EVENT_DISCONNECTED, f"inproc://monitor-{secrets.token_hex(8)}"
-        )
+        return socket.get_monitor_socket(_MONITORED, f"inproc://monitor-{secrets.token_hex(8)}")
     except zmq.ZMQError as error:
         raise _no_sockets(error) from error
 

@@ -39,6 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench": (
         "bench.children",
         "bench.environment",
+        "bench.load",
         "broker",
         "broker.wire",
         "broker.journal",
@@ -57,6 +58,7 @@ ACROSS_LAYERS = {
 # Modules of the shared protocol that act: they are shared because both of their ends are ours.
 WIRE_SHELLS = (
     "broker/wire/channel.py",  # sockets that carry file descriptors between our processes
+    "broker/wire/keyfiles.py",  # files of keys, whose owner and mode have to be right
     "broker/wire/locking.py",  # lock files that tell who holds them
     "broker/wire/linux.py",  # calls of the kernel's for which Python has no name
     "broker/wire/stream.py",  # the writing half of a stream
@@ -72,10 +74,13 @@ PURE = (
     "bench/load/mix.py",
     "bench/load/plan.py",
     "bench/load/record.py",
+    "bench/load/replay.py",
     "bench/load/scenario.py",
     "bench/load/tally.py",
     "bench/load/verdict.py",
+    "broker/audit.py",
     "broker/clients.py",
+    "broker/connections.py",
     "broker/core.py",
     "broker/catalog.py",
     "broker/crew.py",
@@ -101,6 +106,7 @@ PURE = (
     "broker/recorder.py",
     "broker/recycling.py",
     "broker/requests.py",
+    "broker/rights.py",
     "broker/routes.py",
     "broker/queue.py",
     "broker/gates.py",
@@ -112,6 +118,7 @@ PURE = (
     "broker/verdicts.py",
     "broker/window.py",
     "broker/workers.py",
+    "broker/zap.py",
     "broker/wire/*.py",
     "client/bundling.py",
     "client/completions.py",
@@ -169,8 +176,11 @@ EXCEPTIONS = {
 # The IO shells that hold a ZeroMQ socket. The benchmarks drive bare sockets as well.
 ZMQ_SHELLS = (
     "broker/frontend.py",
+    "broker/secure.py",
+    "client/cli/keys.py",  # makes pairs of keys
     "client/conformance/peers.py",
     "client/conformance/walking.py",
+    "client/keys.py",  # finds the public half of a secret
     "client/sockets.py",
     "client/zmqsocket.py",
 )

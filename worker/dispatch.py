@@ -249,6 +249,8 @@ class Entry:
             signature.max_concurrency,
             signature.rate,
             signature.labels,
+            signature.durability,
+            signature.at_most_once,
         )
 
     def describe(self, aliases: tuple[str, ...] = ()) -> NodeDescription:

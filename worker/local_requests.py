@@ -187,7 +187,7 @@ class LocalRequests:
         on_event: OnEvent | None = None,
         extras: Extras | None = None,
     ) -> Context | None:
-        if extras is not None and extras.durability not in (None, "none"):
+        if extras is not None and (extras.starts or extras.durability not in (None, "none")):
             details = ErrorDetails(outcome="not_started", node=entry.name)
             raise JournalError(f"{entry.name} can't be recorded: {_NO_JOURNAL}", details)
         if not entry.takes_context:

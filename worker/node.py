@@ -12,7 +12,7 @@ Mirror: tests/worker/test_node.py.
 import re
 from collections.abc import Callable, Collection
 from types import FunctionType
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 _ATTRIBUTE = "__pronghorn_node__"
 _LABEL = re.compile(r"[\w.-]{1,64}")
@@ -60,6 +60,8 @@ class NodeSpec(NamedTuple):
         max_concurrency: Most of its requests that run at once.
         rate: Most of its requests that begin in a second, in the long run.
         labels: What a worker must have to run it.
+        durability: That of calls which don't say one.
+        at_most_once: Whether a recorded run of it is never begun twice.
     """
 
     name: str
@@ -68,6 +70,8 @@ class NodeSpec(NamedTuple):
     max_concurrency: int | None = None
     rate: float | None = None
     labels: tuple[str, ...] = ()
+    durability: Literal["batched", "sync"] | None = None
+    at_most_once: bool = False
 
 
 @overload
@@ -81,6 +85,8 @@ def node(
     max_concurrency: int | None = None,
     rate: float | None = None,
     labels: Collection[str] = (),
+    durability: Literal["batched", "sync"] | None = None,
+    at_most_once: bool = False,
 ) -> Callable[[AnyFunction], AnyFunction]: ...
 def node(
     function: AnyFunction | None = None,
@@ -92,6 +98,8 @@ def node(
     max_concurrency: int | None = None,
     rate: float | None = None,
     labels: Collection[str] = (),
+    durability: Literal["batched", "sync"] | None = None,
+    at_most_once: bool = False,
 ) -> AnyFunction | Callable[[AnyFunction], AnyFunction]:
     """Mark a function as a node and give back the same function.
 
@@ -111,6 +119,11 @@ def node(
         rate: Begin at most so many of its requests in a second, items of maps counted singly; after
             a pause up to a tenth of a second's worth at once.
         labels: Run it only in workers that have these, see ``Pool(labels=...)``.
+        durability: Record calls that don't say otherwise in the broker's journal, as if they had
+            said ``batched`` or ``sync`` (`Client.within`); not maps, nor calls whose parts are
+            taken. Such a pool needs a journal.
+        at_most_once: Never begin a recorded run of it, one that was started or has a key, a second
+            time: what a crash has cut off ends as ``interrupted`` instead of running again.
 
     Raises:
         NodeDefinitionError: `function` is no function, `name` is no name, or one of the others
@@ -118,7 +131,17 @@ def node(
     """
 
     def mark(function: AnyFunction) -> AnyFunction:
-        return _mark(function, name, thread, retry, max_concurrency, rate, labels)
+        return _mark(
+            function,
+            name,
+            thread,
+            retry,
+            max_concurrency,
+            rate,
+            labels,
+            durability,
+            at_most_once,
+        )
 
     return mark if function is None else mark(function)
 
@@ -153,6 +176,8 @@ def _mark(
     max_concurrency: int | None,
     rate: float | None,
     labels: Collection[str],
+    durability: Literal["batched", "sync"] | None,
+    at_most_once: bool,
 ) -> AnyFunction:
     of_a_class = isinstance(function, type | staticmethod | classmethod)
     if of_a_class or not isinstance(innermost(function), FunctionType):
@@ -169,8 +194,9 @@ def _mark(
         _check_retry(bare, retry)
     _check_limits(bare, max_concurrency, rate)
     _check_labels(bare, labels)
+    _check_recording(bare, durability, at_most_once, retry)
     needs = tuple(sorted(set(labels)))
-    spec = NodeSpec(bare, thread, retry, max_concurrency, rate, needs)
+    spec = NodeSpec(bare, thread, retry, max_concurrency, rate, needs, durability, at_most_once)
     setattr(function, _ATTRIBUTE, spec)
     return function
 
@@ -195,6 +221,21 @@ def _check_labels(name: str, labels: Collection[str]) -> None:
     ):
         raise NodeDefinitionError(
             f'{name}: labels is {labels!r}; give a list of words, as in labels=["gpu"]'
+        )
+
+
+def _check_recording(
+    name: str, durability: str | None, at_most_once: bool, retry: Retry | None
+) -> None:
+    if durability not in (None, "batched", "sync"):
+        raise NodeDefinitionError(
+            f'{name}: durability is {durability!r}; give "batched" or "sync", or leave it out'
+        )
+    if type(at_most_once) is not bool:
+        raise NodeDefinitionError(f"{name}: at_most_once is {at_most_once!r}; give True or False")
+    if at_most_once and retry is not None:
+        raise NodeDefinitionError(
+            f"{name}: a node that may be retried runs more than once: give retry or at_most_once"
         )
 
 

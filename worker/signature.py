@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from types import FunctionType, NoneType, SimpleNamespace
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, Literal, get_type_hints
 
 import msgspec
 
@@ -82,6 +82,8 @@ class Signature(msgspec.Struct, frozen=True):
         max_concurrency: Most of its requests that run at once.
         rate: Most of its requests that begin in a second.
         labels: What a worker must have to run it, sorted.
+        durability: That of calls which don't say one.
+        at_most_once: Whether a recorded run of it is never begun twice.
     """
 
     name: str
@@ -99,6 +101,8 @@ class Signature(msgspec.Struct, frozen=True):
     max_concurrency: int | None = None
     rate: float | None = None
     labels: tuple[str, ...] = ()
+    durability: Literal["batched", "sync"] | None = None
+    at_most_once: bool = False
 
     @property
     def by_position(self) -> tuple[Parameter, ...]:
@@ -171,6 +175,8 @@ class _SignatureReader:
             streams=streams,
             max_concurrency=self._spec.max_concurrency,
             rate=self._spec.rate,
+            durability=self._spec.durability,
+            at_most_once=self._spec.at_most_once,
             labels=self._spec.labels,
         )
 

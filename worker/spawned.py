@@ -14,6 +14,7 @@ from pronghorn.broker.wire.channel import ControlChannel
 from pronghorn.broker.wire.control import TemplateConfig
 from pronghorn.broker.wire.linux import die_with_parent
 
+from .confinement import confine
 from .dispatch import DispatchTable
 from .ending import EXIT_FAILED, leave
 from .loader import load
@@ -32,6 +33,7 @@ def main() -> int:
     if configured is None:
         return 1
     config, _ = configured
+    confine(config.confinement)
     die_with_parent(config.supervisor_pid)
     _become_worker(worker_id, link_fd, page_fd, config)
 

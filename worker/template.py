@@ -25,6 +25,7 @@ from pronghorn.broker.wire.control import (
 from pronghorn.broker.wire.linux import die_with_parent, wait_until_adopted
 from pronghorn.broker.wire.logs import Lines, capture_prints, set_up_logs
 
+from .confinement import confine
 from .dispatch import DispatchTable
 from .ending import EXIT_FAILED, flush_output, leave
 from .loader import load
@@ -82,6 +83,7 @@ class Template:
         reader, writer = os.pipe()
         between = os.fork()
         if between == 0:
+            between_pid = os.getpid()
             try:
                 pid = os.fork()
                 if pid:
@@ -92,7 +94,7 @@ class Template:
                 os._exit(0)
             os.close(reader)
             os.close(writer)
-            self._become_worker(worker_id, link_fd, page_fd)
+            self._become_worker(worker_id, link_fd, page_fd, between_pid)
         os.close(writer)
         os.close(link_fd)
         os.close(page_fd)
@@ -104,12 +106,15 @@ class Template:
             raise OSError(f"can't fork worker {worker_id}: the process in between has failed")
         self._channel.send(WorkerForked(worker_id, int(pid_text)))
 
-    def _become_worker(self, worker_id: int, link_fd: int, page_fd: int) -> NoReturn:
+    def _become_worker(
+        self, worker_id: int, link_fd: int, page_fd: int, between_pid: int
+    ) -> NoReturn:
         """Be a worker in this process, which then ends."""
         try:
             self._lines.become_worker(worker_id)
             self._channel.close()
-            wait_until_adopted(self._config.supervisor_pid)
+            wait_until_adopted(between_pid)
+            confine(self._config.confinement)
             die_with_parent(self._config.supervisor_pid)
             status = run_worker(
                 worker_id=worker_id,

@@ -20,6 +20,7 @@ from ..children import running
 from ..figures import Measurement
 from ..timing import Measure, time_each
 from .requests import request
+from .zeromq_peers import SERVER_PUBLIC, free_tcp_endpoint
 
 _PEERS = "pronghorn.bench.floors.zeromq_peers"
 
@@ -48,9 +49,27 @@ def proxied(payload_bytes: int = 0) -> Iterator[Measure]:
 
 
 @contextlib.contextmanager
-def _dealer(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
+def proxied_by_key(payload_bytes: int = 0) -> Iterator[Measure]:
+    """The same as `proxied`, clients encrypted and authenticated (CURVE) over tcp loopback."""
+    with tempfile.TemporaryDirectory(prefix="pronghorn-bench-") as folder:
+        front, back = free_tcp_endpoint(), f"ipc://{Path(folder) / 'back'}"
+        with (
+            running(_PEERS, "secure_proxy", front, back),
+            running(_PEERS, "worker", back),
+            _dealer(front, by_key=True) as dealer,
+        ):
+            yield _round_trips(dealer, payload_bytes)
+
+
+@contextlib.contextmanager
+def _dealer(endpoint: str, *, by_key: bool = False) -> Iterator["zmq.Socket[bytes]"]:
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.set(zmq.LINGER, 0)
+        if by_key:
+            public, secret = zmq.curve_keypair()
+            socket.set(zmq.CURVE_PUBLICKEY, public)
+            socket.set(zmq.CURVE_SECRETKEY, secret)
+            socket.set(zmq.CURVE_SERVERKEY, SERVER_PUBLIC)
         socket.connect(endpoint)
         yield socket
 

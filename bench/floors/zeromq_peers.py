@@ -1,9 +1,12 @@
 """The other ends of the ZeroMQ floors: ``router FRONT``, ``proxy FRONT BACK``, ``worker BACK``,
 ``answerer BACK``.
 
+``secure_proxy FRONT BACK`` is ``proxy`` for clients that show a key (CURVE), any key.
+
 All block in C until something comes; none polls. Mirror: tests/bench/floors/test_zeromq.py.
 """
 
+import socket as socketlib
 import sys
 from collections.abc import Callable
 
@@ -13,6 +16,15 @@ import zmq
 from ..children import die_with_parent, say_ready
 
 _CALL, _RESULT = 35, 49  # kinds of the protocol
+
+SERVER_PUBLIC = b"rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+_SERVER_SECRET = b"JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6"  # the example of libzmq's manual
+
+
+def free_tcp_endpoint() -> str:
+    """Return a tcp endpoint on loopback that nobody uses at the moment."""
+    with socketlib.create_server(("127.0.0.1", 0)) as server:
+        return f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
 def router(front: str) -> None:
@@ -26,11 +38,16 @@ def router(front: str) -> None:
 def proxy(front: str, back: str) -> None:
     """Pass messages between clients and workers, in C."""
     context = zmq.Context()
-    clients, workers = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
-    clients.bind(front)
-    workers.bind(back)
-    say_ready()
-    zmq.proxy(clients, workers)
+    _proxy(context.socket(zmq.ROUTER), context.socket(zmq.DEALER), front, back)
+
+
+def secure_proxy(front: str, back: str) -> None:
+    """Pass messages between clients with keys and workers, in C."""
+    context = zmq.Context()
+    clients = context.socket(zmq.ROUTER)
+    clients.set(zmq.CURVE_SERVER, 1)
+    clients.set(zmq.CURVE_SECRETKEY, _SERVER_SECRET)
+    _proxy(clients, context.socket(zmq.DEALER), front, back)
 
 
 def worker(back: str) -> None:
@@ -39,6 +56,15 @@ def worker(back: str) -> None:
     socket.connect(back)
     say_ready()
     _echo(socket)
+
+
+def _proxy(
+    clients: "zmq.Socket[bytes]", workers: "zmq.Socket[bytes]", front: str, back: str
+) -> None:
+    clients.bind(front)
+    workers.bind(back)
+    say_ready()
+    zmq.proxy(clients, workers)
 
 
 def answerer(back: str) -> None:
@@ -72,6 +98,7 @@ def _echo(socket: "zmq.Socket[bytes]") -> None:
 _ROLES: dict[str, Callable[..., None]] = {
     "router": router,
     "proxy": proxy,
+    "secure_proxy": secure_proxy,
     "worker": worker,
     "answerer": answerer,
 }

@@ -200,7 +200,7 @@ def _columns(intervals: Sequence[Interval]) -> list[tuple[float, float, Histogra
 
 def _planned(plan: Plan) -> list[tuple[float, float]]:
     """Return the planned rate over time, from the end of the warm-up."""
-    if plan.closed is not None:
+    if plan.closed is not None or plan.profile == "replay":
         return []
     points: list[tuple[float, float]] = []
     at_s = 0.0

@@ -97,6 +97,8 @@ def unlikeness(a: Record, b: Record) -> list[str]:
         "rate": lambda record: record.plan.rate,
         "outstanding": lambda record: record.plan.closed,
         "duration": lambda record: record.plan.duration_s,
+        "speed": lambda record: record.plan.speed,
+        "durability": lambda record: record.plan.durability,
         "timeout": lambda record: record.plan.timeout_s,
         "clients": lambda record: record.plan.clients,
         "protocol": lambda record: record.target.partition(" ")[0],

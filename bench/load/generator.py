@@ -15,7 +15,7 @@ import os
 import resource
 import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from time import monotonic_ns, process_time_ns
 from typing import Final
@@ -28,9 +28,11 @@ from pronghorn.broker.wire.errors import PronghornError
 from ..children import die_with_parent
 from .histogram import Histogram
 from .lanes import FrameLane, Lane, PronghornLane, Sent
-from .mix import calls
+from .mix import PlannedCall, calls
 from .orders import Begin, Done, Failed, Order, Progress, Ready, receive, send
+from .pieces import pieces_of
 from .record import UNSENT_BY_ITSELF
+from .replay import replayed
 from .tally import Tally, packed
 from .timer import Timer
 
@@ -59,7 +61,7 @@ class Generator:
         self._plan = plan
         self._loop = asyncio.get_running_loop()
         self._nodes = [kind.node for kind in order.kinds]
-        self._calls = calls(plan, order.kinds, order.process)
+        self._calls = _calls_of(order)
         self._next = next(self._calls, None)
         self._timer = Timer()
         self._timeout_ns = round(plan.timeout_s * 1e9)
@@ -131,7 +133,13 @@ class Generator:
         lanes = range(order.process, plan.clients, plan.processes)
         if order.protocol == "pronghorn":
             return [
-                PronghornLane(order.endpoint, plan.timeout_s, self._on_answer, self._on_event)
+                PronghornLane(
+                    order.endpoint,
+                    plan.timeout_s,
+                    self._on_answer,
+                    self._on_event,
+                    plan.durability,
+                )
                 for _ in lanes
             ]
         self._context = context = zmq.Context()
@@ -165,7 +173,7 @@ class Generator:
             if now_ns > self._end_ns + BEHIND_MAX_NS:
                 self._drop_rest()
                 return
-            self._send(call.at_ns, now_ns - self._begin_ns, call.kind, call.body)
+            self._send(call, call.at_ns, now_ns - self._begin_ns)
             self._next = next(self._calls, None)
         self._loop.call_soon(self._send_due)
 
@@ -182,9 +190,9 @@ class Generator:
             call = self._next
             self._next = next(self._calls, None)
             now_ns = monotonic_ns() - self._begin_ns
-            self._send(now_ns, now_ns, call.kind, call.body)
+            self._send(call, now_ns, now_ns)
 
-    def _send(self, planned_ns: int, now_ns: int, kind: int, body: bytes) -> None:
+    def _send(self, call: PlannedCall, planned_ns: int, now_ns: int) -> None:
         if self._open >= OPEN_MAX:
             self._tally.on_unsent(planned_ns)
             if not self._is_full:
@@ -192,10 +200,12 @@ class Generator:
             self._is_full = True
             return
         self._is_full = False
-        lane = self._lanes[self._number % len(self._lanes)]
+        _, kind, body, number, is_chunk = call
+        lane = self._lanes[self._number % len(self._lanes) if number is None else number]
         self._number += 1
         self._open += 1
-        if lane.send(Sent(planned_ns, now_ns, kind), self._nodes[kind], body):
+        sent = Sent(planned_ns, now_ns, kind)
+        if lane.send(sent, self._nodes[kind], body, is_chunk=is_chunk):
             self._tally.on_sent(planned_ns, now_ns, held_back=lane.is_holding_back)
             return
         self._open -= 1
@@ -261,10 +271,20 @@ class Generator:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
+            self._tally.pack_before(monotonic_ns() - self._begin_ns)
             if select.select([], [_OUTPUT], [], 0)[1]:  # else nobody reads, and we don't wait
                 told = Progress(self._number, self._answered, self._errors, packed(self._recent))
                 self._recent = Histogram()
                 send(_OUTPUT, told)
+
+
+def _calls_of(order: Order) -> Iterator[PlannedCall]:
+    """Give the calls of a process, one after the other."""
+    plan, process = order.plan, order.process
+    if order.trace is None:
+        return calls(plan, order.kinds, process)
+    nodes = [kind.node for kind in order.kinds]
+    return replayed(pieces_of(order.trace), order.trace, plan, nodes, process, order.instead)
 
 
 async def _serve(order: Order) -> None:

@@ -17,11 +17,13 @@ from pronghorn.broker.wire.errors import (
     InvalidArgumentError,
     PronghornError,
 )
-from pronghorn.broker.wire.messages import Error
+from pronghorn.broker.wire.messages import Durability, Error, MapResult
 from pronghorn.broker.wire.version import CLIENT_NAME
 from pronghorn.client.aioconnection import AsyncConnection
 from pronghorn.client.completions import Completion
+from pronghorn.client.keys import key_for
 from pronghorn.client.sockets import Sockets
+from pronghorn.client.stopwatch import Extras
 
 CONNECT_TIMEOUT_S = 2.0
 _RETRY_S = 0.05
@@ -54,8 +56,8 @@ class Lane(Protocol):
     async def keep(self) -> None:
         """Connect again whenever the connection was lost, until cancelled."""
 
-    def send(self, call: Sent, node: str, body: bytes) -> bool:
-        """Send a call; `False` if there is no connection, so that it was not sent."""
+    def send(self, call: Sent, node: str, body: bytes, *, is_chunk: bool = False) -> bool:
+        """Send a call, or a chunk of a map; `False` if there is no connection to send it over."""
 
     @property
     def is_holding_back(self) -> bool:
@@ -72,14 +74,20 @@ class PronghornLane:
     """A connection of the asynchronous client."""
 
     def __init__(
-        self, endpoint: str, timeout_s: float, deliver: Deliver, on_event: Callable[[str], None]
+        self,
+        endpoint: str,
+        timeout_s: float,
+        deliver: Deliver,
+        on_event: Callable[[str], None],
+        durability: Durability | None = None,
     ) -> None:
         self._timeout_ms = timeout_s * 1000
+        self._extras = None if durability is None else Extras(durability=durability)
         self._forward: Deliver | None = deliver  # None once it is closed
         self._on_event = on_event
         self._lost = asyncio.Event()
         self._open: dict[int, Sent] = {}  # by identity of the handle; answered ones are not in it
-        self._sockets = Sockets(endpoint)
+        self._sockets = Sockets(endpoint, key_for(endpoint))
         self._connection = self._make()
 
     async def connect(self) -> None:
@@ -101,7 +109,7 @@ class PronghornLane:
             self._lost.clear()
             self._on_event("connected again")
 
-    def send(self, call: Sent, node: str, body: bytes) -> bool:
+    def send(self, call: Sent, node: str, body: bytes, *, is_chunk: bool = False) -> bool:
         """Send a call."""
         connection = self._connection
         if not self._is_connected:
@@ -109,7 +117,10 @@ class PronghornLane:
             return False
         self._open[id(call)] = call
         try:
-            connection.call(call, node, (body, ()), self._timeout_ms)
+            if is_chunk:
+                connection.chunk(call, node, body, self._timeout_ms)
+            else:
+                connection.call(call, node, (body, ()), self._timeout_ms, None, self._extras)
         except InvalidArgumentError as error:  # too large for a broker that was started anew
             self._end(call, error.code)
             return True
@@ -147,6 +158,8 @@ class PronghornLane:
     def _deliver(self, completion: Completion[Sent]) -> None:
         reply = completion.reply
         code = reply.code if type(reply) is Error else None
+        if type(reply) is MapResult and reply.failures:
+            code = reply.failures[0].code
         if code == BrokerLostError.code:
             self._lost.set()
         self._end(completion.handle, code)
@@ -196,7 +209,7 @@ class FrameLane:
     async def keep(self) -> None:
         """Do nothing: libzmq connects again by itself, and what it sends meanwhile waits."""
 
-    def send(self, call: Sent, node: str, body: bytes) -> bool:
+    def send(self, call: Sent, node: str, body: bytes, *, is_chunk: bool = False) -> bool:
         """Send a frame."""
         if self._envelope:
             self._ids += 1

@@ -28,11 +28,16 @@ Params = Mapping[str, Any] | Sequence[Any]
 
 
 class PlannedCall(NamedTuple):
-    """When a call is to be sent, of which kind it is, and what it sends."""
+    """When a call is to be sent, of which kind it is, and what it sends.
+
+    `lane` is the number of its connection within the process; without one they take turns.
+    """
 
     at_ns: int
     kind: int
     body: bytes
+    lane: int | None = None
+    is_chunk: bool = False
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -41,16 +46,19 @@ class Kind(msgspec.Struct, frozen=True):
     Attributes:
         node: Its name; what the results call it.
         weight: Its share of the calls, in proportion to the other weights.
-        bodies: Encoded parameter sets, or frames, in the order in which they are sent.
+        bodies: Encoded parameter sets, or frames, in the order in which they are sent; of a trace
+            some of them.
+        trace: Digest of the trace that the calls are of, "" if they are not.
     """
 
     node: str
     weight: float
     bodies: tuple[bytes, ...]
+    trace: str = ""
 
     def digest(self) -> str:
         """Return what tells whether two runs have sent the same."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.trace.encode())
         for body in self.bodies:
             digest.update(len(body).to_bytes(8, "big") + body)
         return digest.hexdigest()[:16]

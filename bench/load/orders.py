@@ -27,6 +27,8 @@ class Order(msgspec.Struct, frozen=True, tag=True):
     protocol: Protocol
     endpoint: str
     process: int
+    trace: str | None = None  # path of the one that is replayed
+    instead: dict[str, tuple[bytes, ...]] | None = None  # what its calls send
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True):

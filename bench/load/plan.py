@@ -17,8 +17,10 @@ from typing import Literal
 import msgspec
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.messages import Durability
 
-Profile = Literal["const", "step", "ramp", "spike", "poisson"]
+Profile = Literal["const", "step", "ramp", "spike", "poisson", "replay"]
+"""Shape of the rate over time. ``replay`` has none: its times are a trace's (replay.py)."""
 PROFILES: tuple[Profile, ...] = ("const", "step", "ramp", "spike", "poisson")
 
 RATE_MAX = 1_000_000.0
@@ -70,6 +72,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         clients: Connections, which take turns.
         processes: Generator processes that share the connections out.
         timeout_s: What each call is given.
+        durability: What is promised of the results; `None`: what the node says.
+        speed: Seconds of a trace in a second, in its replay.
 
     Raises:
         InvalidArgumentError: A value is beyond its limits.
@@ -84,6 +88,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     clients: int = 1
     processes: int = 1
     timeout_s: float = 10.0
+    durability: Durability | None = None
+    speed: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the limits."""
@@ -92,6 +98,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         _check("timeout", self.timeout_s, 0.001, TIMEOUT_MAX_S, "s")
         _check("processes", self.processes, 1, PROCESSES_MAX)
         _check("clients", self.clients, self.processes, CLIENTS_MAX)
+        if self.profile == "replay":
+            return
         if self.profile not in PROFILES:
             raise InvalidArgumentError(
                 f"profile {self.profile!r}: expected one of {', '.join(PROFILES)}"

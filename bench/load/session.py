@@ -19,6 +19,7 @@ from pronghorn.broker.wire.errors import (
     BrokerLostError,
     ErrorDetails,
     InvalidArgumentError,
+    JournalError,
     NotFoundError,
     PronghornError,
     error_from_wire,
@@ -65,6 +66,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     protocol: Protocol
     endpoint: str
     command: str
+    trace: str | None = None  # path of the one that is replayed
+    instead: dict[str, tuple[bytes, ...]] | None = None  # what its calls send
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,18 +93,26 @@ def check(job: Job) -> list[str]:
         InvalidArgumentError: A node refuses a parameter set.
         NotFoundError: There is no such node.
         BrokerLostError: Nobody answers.
+        JournalError: Calls are to be recorded and can't be.
     """
     if job.protocol != "pronghorn":
         for kind in job.kinds:
             probe(job.endpoint, kind.bodies[0], envelope=job.protocol == "req")
         return []
     warnings: list[str] = []
+    plan = job.plan
     with Client(job.endpoint, connect_timeout_s=CONNECT_TIMEOUT_S) as client:
+        caller = client.within(plan.timeout_s, durability=plan.durability)
         for kind in job.kinds:
-            for number in range(0, len(kind.bodies), -(-len(kind.bodies) // CHECKED_MAX)):
+            for number in range(0, len(kind.bodies), -(-len(kind.bodies) // CHECKED_MAX) or 1):
                 try:
-                    _call(client, kind.node, kind.bodies[number], job.plan.timeout_s)
-                except (InvalidArgumentError, NotFoundError, BrokerLostError) as error:
+                    _call(caller, kind.node, kind.bodies[number])
+                except (
+                    InvalidArgumentError,
+                    NotFoundError,
+                    BrokerLostError,
+                    JournalError,
+                ) as error:
                     error.add_note(f"{kind.node}, parameter set {number + 1}")
                     raise
                 except PronghornError as error:
@@ -164,7 +175,15 @@ class _Run:
             job = self._job
             send(
                 process.stdin.fileno(),
-                Order(job.plan, job.kinds, job.protocol, job.endpoint, index),
+                Order(
+                    job.plan,
+                    job.kinds,
+                    job.protocol,
+                    job.endpoint,
+                    index,
+                    job.trace,
+                    job.instead,
+                ),
             )
             self._selector.register(process.stdout, selectors.EVENT_READ, index)
         until = monotonic() + _START_S
@@ -287,12 +306,12 @@ class _Run:
         return broker_view(self._before, after, [kind.node for kind in self._job.kinds])
 
 
-def _call(client: Client, node: str, body: bytes, timeout_s: float) -> None:
+def _call(client: Client, node: str, body: bytes) -> None:
     params = msgspec.msgpack.decode(body)
     if isinstance(params, dict):
-        client.call(node, params=params, timeout_s=timeout_s)
+        client.call(node, params=params)
     else:
-        client.call(node, *params, timeout_s=timeout_s)
+        client.call(node, *(params or ()))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ are ns after the beginning of the run.
 Mirror: tests/bench/load/test_tally.py.
 """
 
+import zlib
 from collections import Counter
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ class Tally:
         self._interval_ns = round(plan.interval_s * 1e9)
         intervals = plan.intervals
         self.latency = [Histogram() for _ in range(intervals + 1)]  # by when the answer came
+        # Of intervals that are over, by their index: what was in `latency` until `pack_before`.
+        self._over: dict[int, bytes] = {}
         self.service = Histogram()
         self.lag = Histogram()
         self.kinds = [Histogram() for _ in range(kinds)]  # latencies by kind
@@ -87,10 +90,21 @@ class Tally:
         if len(self.events) < EVENTS_MAX:
             self.events.append((round((at_ns - self._warmup_ns) / 1e9, 3), what))
 
+    def pack_before(self, now_ns: int) -> None:
+        """Pack the intervals that are over, into which no more answers come.
+
+        Each takes some KB so, and a hundred times that as it was; a run of hours has 240 of them.
+        """
+        reached = min((now_ns - self._warmup_ns) // self._interval_ns, len(self.latency) - 1)
+        for index in range(reached):
+            if self.latency[index].count and index not in self._over:
+                self._over[index] = zlib.compress(_pack(packed(self.latency[index])))
+                self.latency[index] = Histogram()
+
     def values(self) -> "TallyValues":
         """Return all of it as it travels."""
         return TallyValues(
-            latency=[packed(each) for each in self.latency],
+            latency=[packed(self._whole(index)) for index in range(len(self.latency))],
             service=packed(self.service),
             lag=packed(self.lag),
             kinds=[packed(each) for each in self.kinds],
@@ -99,6 +113,14 @@ class Tally:
             counts={name: getattr(self, name) for name in COUNTS},
             events=self.events,
         )
+
+    def _whole(self, index: int) -> Histogram:
+        """Return an interval's latencies, those that are packed included."""
+        if index not in self._over:
+            return self.latency[index]
+        whole = unpacked(_unpack(zlib.decompress(self._over[index])))
+        whole.add(self.latency[index])
+        return whole
 
     def add(self, values: "TallyValues") -> None:
         """Add what another process has counted of the same plan."""
@@ -135,6 +157,10 @@ class TallyValues(msgspec.Struct, frozen=True, kw_only=True):
     kind_errors: list[dict[str, int]]
     counts: dict[str, int]
     events: list[tuple[float, str]]
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Packed).decode
 
 
 def packed(histogram: Histogram) -> Packed:

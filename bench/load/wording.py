@@ -44,6 +44,10 @@ def load_of(plan: Plan) -> str:
         what = f"{plan.closed} outstanding"
     else:
         what = f"{rate(plan.rate)} {plan.profile}"
+    if plan.profile == "replay":
+        what += f" at speed {plan.speed:g}"
+    if plan.durability is not None:
+        what += f", durability {plan.durability},"
     connections = f"{plan.clients} connection{'s' if plan.clients > 1 else ''}"
     return f"{what} for {plan.duration_s:g} s over {connections}"
 
@@ -55,6 +59,7 @@ def shape_of(plan: Plan) -> str:
         "poisson": "at random distances",
         "ramp": "in the end, rising from a tenth of it",
         "step": f"in the end, reached in {STEPS} steps",
+        "replay": f"as recorded, at speed {plan.speed:g}",
         "spike": f"and {SPIKE:g} times that in the middle fifth",
     }[plan.profile]
 

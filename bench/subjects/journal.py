@@ -20,6 +20,7 @@ from pronghorn.broker.journal.messages import (
     Committed,
     FromJournal,
     Hello,
+    Hurry,
     Question,
     Refusing,
     Welcome,
@@ -137,6 +138,10 @@ class Broker(FrameWriter):
         frames = [bytes(frame) for frame in frames_of(record, *buffers)]
         self.put(frames)
         return self.backlog.append(frames, time.monotonic())
+
+    def hurry(self) -> None:
+        """Say that somebody waits for the records so far, so that they are not left to gather."""
+        self.put(frames_of(Hurry()))
 
     def ask(self, question: Question) -> Any:
         """Ask something and wait for the answer."""

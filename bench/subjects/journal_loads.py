@@ -57,6 +57,7 @@ def one_at_a_time() -> Iterator[Measure]:
 
         def once() -> bool:
             broker.write_record(accepted(broker.next_sequence))
+            broker.hurry()
             broker.settle()
             return True
 
@@ -117,6 +118,7 @@ def _keep_in_flight(broker: Broker, calls: int) -> Measurement:
         while written < calls and len(begun) + len(ends) < IN_FLIGHT:
             begun.append(broker.write_record(accepted(broker.next_sequence)))
             written += 1
+        broker.hurry()
         broker.exchange(1.0)
         kept = broker.acknowledged
         while begun and begun[0] <= kept:

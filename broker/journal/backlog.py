@@ -73,22 +73,17 @@ class _Entry(Generic[Waiter]):
 class Backlog(Generic[Waiter]):
     """The records of one epoch that are not acknowledged, and who waits for their being kept."""
 
-    __slots__ = ("_entries", "_generation", "_next_index", "outstanding_bytes")
+    __slots__ = ("_entries", "_last", "next_sequence", "outstanding_bytes")
 
     def __init__(self, generation: int) -> None:
-        self._generation = generation
-        self._next_index = 1
+        self.next_sequence = sequence_of(generation, 1)  # the number of the next record
+        self._last = sequence_of(generation, _LAST_INDEX)
         self._entries: deque[_Entry[Waiter]] = deque()  # oldest first, without gaps
         self.outstanding_bytes = 0
 
     def __len__(self) -> int:
         """Return how many records are outstanding."""
         return len(self._entries)
-
-    @property
-    def next_sequence(self) -> int:
-        """The number of the next record."""
-        return sequence_of(self._generation, self._next_index)
 
     @property
     def acknowledged(self) -> int:
@@ -100,7 +95,7 @@ class Backlog(Generic[Waiter]):
         sequence = self.next_sequence
         size = sum(map(len, frames))
         self._entries.append(_Entry(frames, size, now))
-        self._next_index += 1
+        self.next_sequence = sequence + 1
         self.outstanding_bytes += size
         return sequence
 
@@ -129,9 +124,11 @@ class Backlog(Generic[Waiter]):
 
     def standing(self, now: float) -> Standing:
         """Say what a new durable call meets."""
-        if self._exceeds(REFUSE, now) or self._next_index > _LAST_INDEX:
+        if self.next_sequence > self._last:
             return Standing.REFUSE
-        return Standing.WAIT if self._exceeds(WAIT, now) else Standing.OPEN
+        if not self._exceeds(WAIT, now):  # nor what is more
+            return Standing.OPEN
+        return Standing.REFUSE if self._exceeds(REFUSE, now) else Standing.WAIT
 
     def unacknowledged(self) -> list[Sequence[bytes]]:
         """Return the frames of what a new writer has to be given again, after `acknowledge`."""

@@ -84,6 +84,10 @@ class AskStatistics(msgspec.Struct, frozen=True, array_like=True, tag=23):
     id: int
 
 
+class Hurry(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """Broker: somebody waits for the records so far, so that they are not left to gather."""
+
+
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=32):
     """Journal: all records of the epoch up to that number are kept; `refusing` as in `Refusing`."""
 
@@ -168,7 +172,7 @@ class Broken(msgspec.Struct, frozen=True, array_like=True, tag=42):
 
 
 Question = FindRun | FindKey | ListRuns | ReadEvents | ReadValue | ListOpen | AskStatistics
-ToJournal = Record | Hello | Question
+ToJournal = Record | Hello | Hurry | Question
 Answer = FoundRun | FoundRuns | FoundEvents | FoundValue | FoundOpen | Statistics | Failed
 FromJournal = Welcome | Committed | Refusing | Broken | Answer
 

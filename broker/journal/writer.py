@@ -11,7 +11,7 @@ and when the open store can't be relied on any more: then the next one starts fr
 the broker writes the rest again.
 
 Where there is no room it keeps what it was given and tries again, each second, and tells the broker
-to accept nothing new meanwhile; nothing else has a timer.
+to accept nothing new meanwhile. And what nobody waits for gathers a little (batch.py).
 
 Mirror: tests/broker/journal/test_writer.py.
 """
@@ -43,6 +43,7 @@ from .messages import (
     Committed,
     FromJournal,
     Hello,
+    Hurry,
     Question,
     Refusing,
     ToJournal,
@@ -159,7 +160,9 @@ class Writer:
     def _sleep_ms(self) -> float | None:
         """Say how long to sleep if nothing comes; `None`: for ever."""
         due: list[float] = []
-        if len(self._queue) or self._hello is not None:
+        if len(self._queue):
+            due.append(max(self._queue.due, self._blocked_until))
+        elif self._hello is not None:
             due.append(self._blocked_until)
         if self._questions and not self._is_slow():
             due.append(0.0)
@@ -239,9 +242,12 @@ class Writer:
         if self._stream is None or not self._stream.alive:  # it was broken off just now
             return
         if isinstance(message, _RECORDS) and self._welcomed:
-            self._queue.put((message, buffers), size)
+            self._queue.put((message, buffers), size, time.monotonic())
+        elif isinstance(message, Hurry) and self._welcomed:
+            self._queue.hurry()
         elif isinstance(message, _QUESTIONS) and self._welcomed:
             self._questions.append(message)
+            self._queue.hurry()  # it is answered from what is kept
         elif isinstance(message, Hello) and self._hello is None and not self._welcomed:
             self._hello = message
         else:
@@ -261,7 +267,9 @@ class Writer:
     def _commit(self) -> None:
         """Commit what has queued, and say how far that goes."""
         now = time.monotonic()
-        if not len(self._queue) or now < self._blocked_until:
+        if self._stream is not None and not self._stream.alive:
+            self._queue.hurry()  # the next broker waits for it
+        if now < max(self._queue.due, self._blocked_until):
             return
         batch = self._queue.take()
         try:
@@ -371,6 +379,7 @@ class Writer:
         deadline = time.monotonic() + _STOP_S
         while time.monotonic() < deadline:
             read = self._read()
+            self._queue.hurry()
             self._commit()
             if len(self._queue):
                 time.sleep(max(0.0, min(self._blocked_until, deadline) - time.monotonic()))

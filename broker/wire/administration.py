@@ -5,18 +5,18 @@ They are calls like those of nodes; the broker hands them to the supervisor, whi
 Mirror: tests/broker/wire/test_administration.py.
 """
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 from msgspec import Raw
 
-from .errors import ErrorDetails, InvalidArgumentError, Outcome
+from .builtin import decode_asked, kinds_by_name
+from .errors import Outcome
 
 WORKERS_MAX: Final = 1_000
 """Most workers of one pool. Each takes three descriptors and some 5 MB; more than a few for each
 CPU only take memory from the others."""
-
-ORDER_BYTES_MAX: Final = 64 * 1024  # of the params of one order
 
 
 class ListWorkers(msgspec.Struct, frozen=True, tag="pronghorn.workers"):
@@ -54,9 +54,7 @@ class Reload(msgspec.Struct, frozen=True, tag="pronghorn.reload"):
 
 Order = ListWorkers | Recycle | Scale | Drain | Reload
 
-ORDERS: Final[dict[str, type[Order]]] = {
-    str(kind.__struct_config__.tag): kind for kind in (ListWorkers, Recycle, Scale, Drain, Reload)
-}
+ORDERS: Final[Mapping[str, type[Order]]] = kinds_by_name(ListWorkers, Recycle, Scale, Drain, Reload)
 """Name of the call -> what it asks for."""
 
 
@@ -161,38 +159,4 @@ def decode_order(name: str, params: Raw, *, as_json: bool) -> Order:
     Raises:
         InvalidArgumentError: They are not what the order takes; names the field.
     """
-    kind = ORDERS[name]
-    if len(params) > ORDER_BYTES_MAX:
-        limit = ORDER_BYTES_MAX
-        raise InvalidArgumentError(
-            f"{name}: the params have {len(params)} bytes, the limit is {limit}",
-            ErrorDetails(limit=limit, node=name),
-        )
-    decode = msgspec.json.decode if as_json else msgspec.msgpack.decode
-    try:
-        given: Any = decode(params)
-        return msgspec.convert({"type": name, **_by_name(kind, given)}, kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, TypeError) as error:
-        raise InvalidArgumentError(f"{name}: {error}", ErrorDetails(node=name)) from error
-
-
-def _by_name(kind: type[Order], given: Any) -> dict[str, Any]:
-    """Give params by name.
-
-    Raises:
-        TypeError: There are none of that name, too many, or neither a map nor an array.
-    """
-    fields = kind.__struct_fields__
-    takes = f"it takes {', '.join(fields)}" if fields else "it takes none"
-    if given is None:
-        return {}
-    if isinstance(given, list):
-        if len(given) > len(fields):
-            raise TypeError(f"{len(given)} parameters are given; {takes}")
-        return dict(zip(fields, given, strict=False))
-    if not isinstance(given, dict):
-        raise TypeError(f"parameters are a map or an array, not {type(given).__name__}")
-    for name in given:
-        if name not in fields:
-            raise TypeError(f"there is no parameter {name!r}; {takes}")
-    return given
+    return decode_asked(name, ORDERS[name], params, as_json=as_json)

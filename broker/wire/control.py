@@ -35,6 +35,25 @@ class ModuleFailure(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Confinement(msgspec.Struct, frozen=True, kw_only=True):
+    """What each worker may take of its host; 0: as much as there is.
+
+    Attributes:
+        memory_bytes: Of its own, writable memory. Beyond it a node gets a `MemoryError`.
+        cpu_s: Seconds of CPU time in its life, after which it ends.
+        files: Descriptors it may have open.
+        network: Whether it has one.
+    """
+
+    memory_bytes: int = 0
+    cpu_s: int = 0
+    files: int = 0
+    network: bool = True
+
+
+UNCONFINED = Confinement()
+
+
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """Host to supervisor, first of all: what to serve and how.
 
@@ -44,7 +63,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         workers: Number of worker processes.
         folder: Runtime folder; made, locked and removed by the supervisor.
         endpoints: Endpoints to bind besides the one in the folder.
-        insecure: Whether tcp endpoints other than loopback are allowed.
+        insecure: Whether tcp endpoints other than loopback are allowed without keys.
+        keys: Folder of the keys that clients over tcp have to show; "": they need none.
         cpus: CPUs that all processes of the tree may use; all when empty.
         limits: Limits towards clients.
         bounds: What the broker holds and waits for at most.
@@ -61,6 +81,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         retire_s: Seconds that a worker which is replaced gets to end what it has begun.
         reload: Whether to reload when a file of the modules changes.
         remote_admin: Whether clients over tcp may administer the pool.
+        confinement: What each worker may take.
         data: Folder of the journal; "": nothing can be recorded.
         log_level: Level for all processes of the tree.
         log_format: How they write it.
@@ -72,6 +93,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     folder: str
     endpoints: tuple[str, ...] = ()
     insecure: bool = False
+    keys: str = ""
     cpus: tuple[int, ...] = ()
     limits: Limits = DEFAULT_LIMITS
     bounds: Bounds = DEFAULT_BOUNDS
@@ -86,6 +108,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     retire_s: float = RETIRE_S
     reload: bool = False
     remote_admin: bool = False
+    confinement: Confinement = UNCONFINED
     data: str = ""
     log_level: LogLevel = "WARNING"
     log_format: LogFormat = "human"
@@ -125,6 +148,16 @@ class DrainPool(msgspec.Struct, frozen=True, tag=True):
     """Host to supervisor: accept nothing more, let open requests end, then end the tree."""
 
 
+class RecordArrivals(msgspec.Struct, frozen=True, tag=True):
+    """Host to supervisor and on to each broker: record what calls come. Descriptor: socket.
+
+    That is a ``SOCK_SEQPACKET`` for packets of whole records (TRACE.md); its end ends the
+    recording. With `sizes_only` parameters are left out.
+    """
+
+    sizes_only: bool = False
+
+
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Supervisor to broker, first of all."""
 
@@ -132,6 +165,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     epoch: str
     limits: Limits
     insecure: bool
+    keys: str = ""
     bounds: Bounds = DEFAULT_BOUNDS
     labels: tuple[str, ...] = ()  # those that some workers have
     files: tuple[str, ...]  # what to remove if the supervisor is gone without a word
@@ -256,6 +290,7 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sys_path: tuple[str, ...]
     supervisor_pid: int
     result_bytes: int
+    confinement: Confinement = UNCONFINED
     log_level: LogLevel = "WARNING"
     log_format: LogFormat = "human"
 
@@ -359,6 +394,7 @@ ControlMessage = (
     | PoolReloaded
     | ReloadPool
     | DrainPool
+    | RecordArrivals
     | BrokerConfig
     | BrokerBound
     | BrokerFailed
@@ -388,7 +424,13 @@ ControlMessage = (
     | JournalAbsent
 )
 
-DESCRIPTORS = {WorkerStarted: 2, StartWorker: 2, AttachBroker: 1, JournalAttached: 1}
+DESCRIPTORS = {
+    WorkerStarted: 2,
+    StartWorker: 2,
+    AttachBroker: 1,
+    JournalAttached: 1,
+    RecordArrivals: 1,
+}
 """How many file descriptors travel beside a message, none for all others. What comes out of a
 channel is all of them or, where the receiver could not take them, none."""
 

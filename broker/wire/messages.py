@@ -29,8 +29,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     Attributes:
         timeout_ms: Time left until the caller gives up, milliseconds; no deadline when absent.
         buffers: Number of buffer frames that follow the request's frame and belong to it.
-        durability: Reserved: how a result is kept. Only ``none`` is served yet.
-        key: Reserved: idempotency key.
+        durability: What is promised of the end of the call or run; the node's own when absent.
+        key: Idempotency key: of several requests of the same one there is one run.
         priority: Band 0 (first) to 3.
         affinity: Requests with the same affinity go to the same worker.
         trace: W3C traceparent, handed to the node; a malformed one is ignored.
@@ -130,11 +130,14 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 8, gc=False):
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag=_V1 + 9, gc=False):
-    """``[41, id, workflow, input, options]``: reserved: start a workflow."""
+    """``[41, id, node, params, options]``: start a node and don't wait. Answered by `Result`.
+
+    Its value is the run's `RunInfo` (runs.py), and comes when the acceptance of the run is kept.
+    """
 
     id: RequestId
-    workflow: str
-    input: Raw = NIL
+    node: str
+    params: Raw = NIL
     options: Options | None = None
 
 

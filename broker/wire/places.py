@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 from .errors import InvalidArgumentError
 
 ENDPOINT_VARIABLE = "PRONGHORN_ENDPOINT"
+KEY_VARIABLE = "PRONGHORN_KEY"
+SECRET_VARIABLE = "PRONGHORN_SECRET_KEY"
+SERVER_KEY_VARIABLE = "PRONGHORN_SERVER_KEY"
 DEFAULT_NAME = "default"
 SOCKET_NAME = "broker.sock"
 POOL_PREFIX = "pool-"
@@ -59,6 +62,19 @@ def data_folder(name: str) -> Path:
     return Path(base, "pronghorn", name)
 
 
+def keys_folder(name: str) -> Path:
+    """Return the folder in which a broker has its keys, by its name.
+
+    Raises:
+        InvalidArgumentError: The name can't be a folder's name.
+    """
+    _check_name(name)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    if not base or not os.path.isabs(base):
+        base = os.path.expanduser("~/.config")
+    return Path(base, "pronghorn", name, "keys")
+
+
 def endpoint_in(folder: Path | str) -> str:
     """Return the endpoint of the broker whose runtime folder that is."""
     return f"ipc://{Path(folder) / SOCKET_NAME}"
@@ -78,6 +94,11 @@ def stream_path(endpoint: str) -> str | None:
         return None
     path = endpoint.removeprefix("ipc://") + STREAM_SUFFIX
     return path if len(os.fsencode(path)) <= IPC_PATH_BYTES_MAX else None
+
+
+def is_tcp(endpoint: str) -> bool:
+    """Whether an endpoint is reached over the network, be it this host's own."""
+    return endpoint.startswith("tcp://")
 
 
 def check_ipc_path(path: str) -> None:
@@ -127,7 +148,8 @@ def check_endpoint(endpoint: str, *, insecure: bool) -> None:
     if not insecure and not _is_loopback(host):
         raise InvalidArgumentError(
             f"{endpoint} can be reached from the network, and whoever reaches it can run the "
-            "nodes: bind 127.0.0.1, or give --insecure if you mean it"
+            "nodes: make keys for it by `pronghorn keys new`, bind 127.0.0.1, or give --insecure "
+            "if you mean it"
         )
 
 

@@ -103,6 +103,10 @@ class FrameWriter:
         """Take out the bytes that were written."""
         pending = self._pending
         self.pending_bytes -= sent
+        if not self.pending_bytes:  # nearly always
+            pending.clear()
+            self._own_count = 0
+            return
         done = 0
         while done < len(pending) and sent >= len(pending[done]):
             sent -= len(pending[done])

@@ -50,6 +50,8 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
         max_concurrency: Most of its requests that run at once.
         rate: Most of its requests that begin in a second, in the long run.
         labels: What a worker must have to run it, sorted.
+        durability: That of requests which don't say one.
+        at_most_once: Whether a recorded run of it is never begun twice.
     """
 
     name: str
@@ -59,6 +61,8 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
     max_concurrency: int | None = None
     rate: float | None = None
     labels: tuple[str, ...] = ()
+    durability: Literal["batched", "sync"] | None = None
+    at_most_once: bool = False
 
 
 class NodeTable(msgspec.Struct, frozen=True):

@@ -36,6 +36,8 @@ def _start_supervisor(arguments: list[str]) -> "StartedSupervisor | None":
     """
     if arguments[:1] != ["serve"] or not _HELP.isdisjoint(arguments):
         return None
+    if any(argument.startswith("--user") for argument in arguments):
+        return None  # it is to be that user's
     from ..supervisor import start_supervisor
 
     # What nodes print is no event of those that --json prints.

@@ -6,12 +6,16 @@ modules: they would make help and usage errors wait.
 Mirror: tests/client/cli/test_app.py.
 """
 
+import os
+from typing import Annotated
+
 import typer
 
 from .broker_app import nodes, ping, reload_, stats
 from .call_app import CALL_EXAMPLES, MAP_EXAMPLES, call, map_
 from .conformance_app import CONFORMANCE_EXAMPLES, conformance
 from .journal_app import journal_app, runs_app
+from .keys_app import keys_app
 from .load_app import LOAD_EXAMPLES, load
 from .options import AsJson
 from .serve_app import SERVE_EXAMPLES, serve
@@ -41,7 +45,8 @@ Exit codes:
 Results go to standard output, errors to standard error; with --json an error is one line
 {"error": {"code": …, "message": …, "outcome": …}}.
 
-PRONGHORN_ENDPOINT names the broker where neither --endpoint nor --name does.
+PRONGHORN_ENDPOINT names the broker where neither --endpoint nor --name does, PRONGHORN_KEY and
+PRONGHORN_SERVER_KEY the keys for tcp endpoints where --key and --server-key do not.
 """
 
 app = typer.Typer(
@@ -53,6 +58,26 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich would double the time that help takes
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+@app.callback()
+def keys_of_client(
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Key to show at a tcp endpoint, of `pronghorn keys new`."
+        ),
+    ] = None,
+    server_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Public key of the broker. [default: the one in --key]"),
+    ] = None,
+) -> None:
+    """Take the options that come before the command."""
+    if key is not None:  # to where every client looks
+        os.environ["PRONGHORN_KEY"] = key
+    if server_key is not None:
+        os.environ["PRONGHORN_SERVER_KEY"] = server_key
 
 
 def version(as_json: AsJson = False) -> None:
@@ -82,4 +107,5 @@ app.command()(stats)
 app.command()(version)
 app.add_typer(runs_app, name="runs")
 app.add_typer(journal_app, name="journal")
+app.add_typer(keys_app, name="keys")
 app.add_typer(workers_app, name="workers")

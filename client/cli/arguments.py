@@ -150,7 +150,13 @@ def parse_labels(words: Sequence[str]) -> dict[str, int]:
     return labels
 
 
-def make_bounds(*, queue: int | None, memory: str | None, kill_grace_s: float | None) -> Bounds:
+def make_bounds(
+    *,
+    queue: int | None,
+    memory: str | None,
+    kill_grace_s: float | None,
+    connections: int | None = None,
+) -> Bounds:
     """Make the bounds of a broker from what was said of them; all else is as by default.
 
     Raises:
@@ -160,6 +166,7 @@ def make_bounds(*, queue: int | None, memory: str | None, kill_grace_s: float | 
         "queue_requests": queue,
         "memory_bytes": None if memory is None else parse_size(memory),
         "kill_grace_s": kill_grace_s,
+        "connections": connections,
     }
     if given["memory_bytes"] is not None:  # of a small one the queue must leave something
         share = given["memory_bytes"] // 4

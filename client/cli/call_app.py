@@ -57,7 +57,15 @@ def call(
         typer.Option(
             metavar="LEVEL",
             help="sync: print the result when the call's record is kept; batched: at once, the "
-            "record follows. [default: none]",
+            "record follows. [default: what the node says, mostly none]",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Run it once for all calls of this key, with --durability; the others get its "
+            "result.",
         ),
     ] = None,
     trace: Annotated[
@@ -88,6 +96,7 @@ def call(
             priority=priority,
             affinity=affinity,
             durability=durability,
+            key=key,
             endpoint=found,
             timeout_s=timeout,
             trace=trace,

@@ -40,6 +40,7 @@ def call(
     priority: int | None = None,
     affinity: str | None = None,
     durability: str | None = None,
+    key: str | None = None,
     trace: bool = False,
 ) -> None:
     """Call a node with params from the command line; print its result, or its parts as they come.
@@ -55,6 +56,7 @@ def call(
         priority=priority,
         affinity=affinity,
         durability=cast(Durability | None, durability),  # who takes it, checks it
+        key=key,
     ) as client:
         description = _described(client, node)
         streams = description is not None and description.streams
@@ -71,7 +73,7 @@ def call(
             write_result(result, node, as_json=as_json)
             return
         with ExitStack() as stack:
-            if is_terminal(2) and not (as_json or (streams and is_terminal(1))):
+            if is_terminal(2) and not (as_json or key or (streams and is_terminal(1))):
                 arguments["on_event"] = stack.enter_context(_Bar()).on_event
             if not streams:
                 write_result(client.call(node, *by_position, **arguments), node, as_json=as_json)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 runs_app = typer.Typer(
-    help="Look at the runs that are kept in a journal.",
+    help="Look at the runs that are kept in a journal; cancel them, try them again.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -21,6 +21,11 @@ journal_app = typer.Typer(
 )
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or the first 16 digits of it.")]
+WholeId = Annotated[str, typer.Argument(metavar="RUN", help="Its id.")]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where the broker is. [default: what the environment says]"),
+]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", metavar="DIR", help="The journal's folder. [default: the broker's]"),
@@ -128,6 +133,46 @@ def list_events(
         from .stored import folder_of
 
         events(folder_of(data, name), run, start=start, as_json=as_json)
+
+
+@runs_app.command("cancel")
+def cancel_run(
+    run: WholeId,
+    endpoint: Endpoint = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a run, and tell how it has ended.
+
+    One that has ended stays as it is. The broker does it, so that must serve.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .connecting import endpoint_of
+        from .running import cancel
+
+        cancel(endpoint_of(endpoint, name), run, as_json=as_json)
+
+
+@runs_app.command("retry")
+def retry_run(
+    run: WholeId,
+    endpoint: Endpoint = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a run tried again that has ended without a result.
+
+    The broker does it, so that must serve.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .connecting import endpoint_of
+        from .running import retry
+
+        retry(endpoint_of(endpoint, name), run, as_json=as_json)
 
 
 @runs_app.command("prune")

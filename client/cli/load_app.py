@@ -20,6 +20,7 @@ Examples:
   pronghorn load add --params '[1, 2]' --find-knee 'p99<5ms' --duration 3
   pronghorn load --scenario shop.toml --rate 500 --profile poisson
   pronghorn load --endpoint tcp://127.0.0.1:5555 --frame hello --rate 100
+  pronghorn load --replay calls.trace --speed 2
   pronghorn load compare before/record.json after/record.json
 """
 
@@ -32,6 +33,14 @@ class LoadProfile(StrEnum):
     RAMP = "ramp"
     SPIKE = "spike"
     POISSON = "poisson"
+
+
+class Kept(StrEnum):
+    """Durabilities of calls."""
+
+    NONE = "none"
+    BATCHED = "batched"
+    SYNC = "sync"
 
 
 class Envelope(StrEnum):
@@ -96,6 +105,22 @@ def load(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Of all that is random. [default: 1]")
     ] = None,
+    durability: Annotated[
+        Kept | None,
+        typer.Option(help="Have each call recorded by the broker's journal. [default: the node's]"),
+    ] = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Make the calls again that serve --record has kept; with --scenario the "
+            "parameters are that one's.",
+        ),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Replay so many times as fast. [default: 1]"),
+    ] = None,
     find_knee: Annotated[
         str | None,
         typer.Option(
@@ -155,6 +180,9 @@ def load(
             processes=processes,
             timeout_s=timeout,
             seed=seed,
+            durability=None if durability is None else durability.value,
+            replay=replay,
+            speed=speed,
             find_knee=find_knee,
             fail_if=tuple(fail_if or ()),
             frame=frame,

@@ -17,8 +17,10 @@ from pronghorn.bench.load.compare import compare
 from pronghorn.bench.load.knee import KneeSearch
 from pronghorn.bench.load.mix import Kind, Params, make_kind
 from pronghorn.bench.load.orders import Protocol
+from pronghorn.bench.load.pieces import pieces_of
 from pronghorn.bench.load.plan import Plan, Profile
 from pronghorn.bench.load.record import Knee, Record, Trial, read_record
+from pronghorn.bench.load.replay import Trace, survey
 from pronghorn.bench.load.scenario import CallEntry, Scenario, parse_scenario
 from pronghorn.bench.load.session import Job, Live, Watch, check, run
 from pronghorn.bench.load.verdict import Condition, failures, parse_condition
@@ -36,6 +38,7 @@ from pronghorn.bench.load.wording import (
     percentile_rows,
 )
 from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.messages import Durability
 
 from .arguments import FILE_MARK, check_node, parse_params, read_file
 from .connecting import check_listening, endpoint_of
@@ -62,7 +65,10 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     clients: int | None = None
     processes: int | None = None
     timeout_s: float | None = None
+    durability: Durability | None = None
     seed: int | None = None
+    replay: str | None = None
+    speed: float | None = None
     find_knee: str | None = None
     fail_if: tuple[str, ...] = ()
     frame: str | None = None
@@ -89,14 +95,7 @@ def load(words: Sequence[str], options: LoadOptions) -> None:
     scenario = _scenario(options)
     conditions = [parse_condition(text) for text in (*scenario.fail_if, *options.fail_if)]
     knee = None if options.find_knee is None else parse_condition(options.find_knee)
-    plan = _plan(options, scenario, searching=knee is not None)
-    job = Job(
-        plan=plan,
-        kinds=_kinds(words[0] if words else None, options, scenario, plan.seed),
-        protocol=_protocol(options),
-        endpoint=endpoint_of(options.endpoint, options.name),
-        command=shlex.join(["pronghorn", *sys.argv[1:]]),
-    )
+    job = _job(words[0] if words else None, options, scenario, searching=knee is not None)
     folder = None if options.out is None else Path(options.out).expanduser()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # found out now, not after the run
@@ -114,14 +113,79 @@ def load(words: Sequence[str], options: LoadOptions) -> None:
     _end(record, failed)
 
 
-def _plan(options: LoadOptions, scenario: Scenario, *, searching: bool) -> Plan:
-    """Make the plan: what options say, else the scenario, else by default."""
+def _job(node: str | None, options: LoadOptions, scenario: Scenario, *, searching: bool) -> Job:
+    """Make out what to run where."""
+    if options.replay is None:
+        if options.speed is not None:
+            raise InvalidArgumentError("--speed is for --replay FILE")
+        plan = _plan(options, scenario, searching=searching)
+        kinds, trace, instead = _kinds(node, options, scenario, plan.seed), None, None
+    else:
+        if node is not None or options.frame is not None or searching:
+            raise InvalidArgumentError("--replay has its calls and times from the trace alone")
+        trace, instead = _place(options.replay), _instead(options, scenario)
+        found = survey(pieces_of(trace), options.replay, instead)
+        plan, kinds = _replay_plan(options, scenario, found), found.kinds
+        for count, what in (
+            (found.left_out, "are left out: their parameters were not recorded"),
+            (found.lost, "are missing: they came too fast to be recorded"),
+        ):
+            if count:
+                warn(f"{options.replay}: {count:,} of {found.calls + count:,} calls {what}")
+    return Job(
+        plan=plan,
+        kinds=kinds,
+        protocol=_protocol(options),
+        endpoint=endpoint_of(options.endpoint, options.name),
+        command=shlex.join(["pronghorn", *sys.argv[1:]]),
+        trace=trace,
+        instead=instead,
+    )
+
+
+def _place(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
+
+
+def _instead(options: LoadOptions, scenario: Scenario) -> dict[str, tuple[bytes, ...]] | None:
+    """Make what the calls of a trace send, if a scenario says so."""
+    if options.params is not None or options.params_file is not None:
+        raise InvalidArgumentError(
+            "--replay sends what was recorded, or what the calls of a --scenario say"
+        )
+    if options.scenario is None:
+        return None
+    seed = options.seed or scenario.seed or 1
+    folder = Path(options.scenario).expanduser().parent
+    return {
+        entry.node: make_kind(entry.node, 1.0, _sets_of(entry, folder), seed).bodies
+        for entry in scenario.call
+    }
+
+
+def _replay_plan(options: LoadOptions, scenario: Scenario, trace: Trace) -> Plan:
+    said = _said(options, scenario)
+    for name in ("rate", "profile", "closed"):
+        if name in said:
+            raise InvalidArgumentError(f"--replay and a {name} exclude each other: say --speed")
+    return trace.plan(1.0 if options.speed is None else options.speed, **said)
+
+
+def _said(options: LoadOptions, scenario: Scenario) -> dict[str, Any]:
+    """Give what options say of the plan, else the scenario."""
     said: dict[str, Any] = {}
     for name in Plan.__struct_fields__:
         given = getattr(options, name)
-        of_scenario = getattr(scenario, name.removesuffix("_s"))  # seconds, but for the others
-        if given is not None or of_scenario is not None:
-            said[name] = of_scenario if given is None else given
+        if given is None:  # seconds are in its name but in a scenario
+            given = getattr(scenario, name.removesuffix("_s"), None)
+        if given is not None and name != "speed":
+            said[name] = given
+    return said
+
+
+def _plan(options: LoadOptions, scenario: Scenario, *, searching: bool) -> Plan:
+    """Make the plan: what options say, else the scenario, else by default."""
+    said = _said(options, scenario)
     said.setdefault("clients", said.get("processes", 1))
     if "closed" not in said and "rate" not in said:
         if not searching:
@@ -157,7 +221,9 @@ def _kinds(
     params_given = options.params is not None or options.params_file is not None
     ways = (node is not None, options.scenario is not None, options.frame is not None)
     if sum(ways) != 1:
-        raise InvalidArgumentError("give a NODE, or --scenario FILE.toml, or --frame TEXT")
+        raise InvalidArgumentError(
+            "give a NODE, or --scenario FILE.toml, or --frame TEXT, or --replay FILE"
+        )
     if params_given and node is None:
         raise InvalidArgumentError("--params and --params-file are for a NODE")
     if options.params is not None and options.params_file is not None:

@@ -15,6 +15,7 @@ import msgspec
 from pronghorn.broker.wire.errors import BrokerLostError, InvalidArgumentError, PronghornError
 
 from ..invocation import timeout_ms_of
+from ..keys import key_for
 from ..mapping import MapPlan
 from ..remote import RemoteTransport
 from ..stopwatch import with_options
@@ -55,7 +56,7 @@ def map_lines(node: str, source: str, endpoint: str, options: MapOptions, *, qui
     descriptor = _open(source)
     try:
         check_listening(endpoint)
-        transport = RemoteTransport(endpoint, CONNECT_TIMEOUT_S)
+        transport = RemoteTransport(endpoint, CONNECT_TIMEOUT_S, key_for(endpoint))
         with closing(transport), _bar(descriptor, quiet=quiet) as bar:
             mapping = _Mapping(node, transport, options, bar)
             mapping.run(Lines(descriptor))

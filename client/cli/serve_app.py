@@ -15,6 +15,7 @@ SERVE_EXAMPLES = """\
 Examples:
   pronghorn serve nodes.py --workers 2
   pronghorn serve shop.nodes --name shop --bind tcp://127.0.0.1:5555
+  pronghorn serve nodes.py --record calls.trace --record-bytes 100M
 """
 
 
@@ -54,8 +55,20 @@ def serve(
     ] = None,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Allow tcp endpoints and metrics that others can reach."),
+        typer.Option("--insecure", help="Let whoever can connect use tcp endpoints and metrics."),
     ] = False,
+    keys: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the keys for tcp endpoints, see `pronghorn keys`. [default: "
+            "pronghorn/NAME/keys in the user's config folder]",
+        ),
+    ] = None,
+    connections: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Most connections of clients with keys. [default: 8192]"),
+    ] = None,
     cpus: Annotated[
         str | None, typer.Option(metavar="0,1,…", help="CPUs to run on. [default: all]")
     ] = None,
@@ -103,6 +116,24 @@ def serve(
     remote_admin: Annotated[
         bool, typer.Option("--remote-admin", help="Allow administration over tcp.")
     ] = False,
+    user: Annotated[
+        str | None,
+        typer.Option(metavar="USER", help="Serve as that user, where the superuser starts it."),
+    ] = None,
+    worker_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory of a worker's own: 500M, 2G."),
+    ] = None,
+    worker_cpu: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="SECONDS", help="End a worker after so much CPU time."),
+    ] = None,
+    worker_files: Annotated[
+        int | None, typer.Option(metavar="N", help="Most files that a worker may have open.")
+    ] = None,
+    worker_no_network: Annotated[
+        bool, typer.Option("--worker-no-network", help="Leave workers without a network.")
+    ] = False,
     data: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +146,18 @@ def serve(
         str | None,
         typer.Option(metavar="IP:PORT", help="Serve metrics for Prometheus at this address."),
     ] = None,
+    record: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Record what calls come, for load --replay."),
+    ] = None,
+    record_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Record until the file has so many. [default: 1G]"),
+    ] = None,
+    record_sizes: Annotated[
+        bool,
+        typer.Option("--record-sizes", help="Record how large parameters are, not what they are."),
+    ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="What to log.")] = LogLevel.WARNING,
     log_format: Annotated[
         LogFormat, typer.Option(help="Log lines for people or, as JSON, for programs.")
@@ -122,7 +165,8 @@ def serve(
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print one JSON object per event: ready, epoch, reload, drain, end."
+            "--json",
+            help="Print one JSON object per event: ready, epoch, reload, drain, end, recorded.",
         ),
     ] = False,
 ) -> None:
@@ -137,8 +181,11 @@ def serve(
 
     with reporting(as_json=as_json):
         from .arguments import make_bounds, parse_cpus, parse_labels, parse_size
+        from .privileges import become, make_confinement
         from .serving import ServeOptions, serve, usable_cpus
 
+        if user is not None:
+            become(user)  # before anything is looked for, or started
         chosen = parse_cpus(cpus) if cpus else ()
         address = None
         if metrics is not None:
@@ -151,18 +198,33 @@ def serve(
             name=name,
             bind=bind or (),
             insecure=insecure,
+            keys=keys,
             cpus=chosen,
             recycle_requests=recycle_requests,
             recycle_age_s=recycle_age,
             recycle_memory=parse_size(recycle_memory) if recycle_memory else None,
             drain_s=drain_s,
-            bounds=make_bounds(queue=queue, memory=memory, kill_grace_s=kill_grace),
+            bounds=make_bounds(
+                queue=queue,
+                memory=memory,
+                kill_grace_s=kill_grace,
+                connections=connections,
+            ),
             labels=parse_labels(label or ()),
             reload=reload,
             remote_admin=remote_admin,
+            confinement=make_confinement(
+                memory=worker_memory,
+                cpu_s=worker_cpu,
+                files=worker_files,
+                network=not worker_no_network,
+            ),
             data=data,
             log_level=cast(Any, log_level.name),  # one of those that `wire.logline` names
             log_format=log_format.value,
             metrics=address,
+            record=record,
+            record_bytes=parse_size(record_bytes) if record_bytes else None,
+            record_sizes=record_sizes,
         )
         serve(options, context.obj, as_json=as_json)

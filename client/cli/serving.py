@@ -17,6 +17,8 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
 from types import FrameType
@@ -24,12 +26,18 @@ from typing import NoReturn, Protocol
 
 import msgspec
 
-from pronghorn.broker.wire.control import PoolReady, PoolReloaded
-from pronghorn.broker.wire.errors import BrokerLostError, PronghornError, UnimplementedError
+from pronghorn.broker.wire.control import Confinement, PoolReady, PoolReloaded
+from pronghorn.broker.wire.errors import (
+    BrokerLostError,
+    InvalidArgumentError,
+    PronghornError,
+    UnimplementedError,
+)
+from pronghorn.broker.wire.keyfiles import KeyFolder
 from pronghorn.broker.wire.limits import Bounds
 from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.logline import LogFormat, LogLevel
-from pronghorn.broker.wire.places import data_folder, runtime_folder
+from pronghorn.broker.wire.places import data_folder, is_tcp, keys_folder, runtime_folder
 from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeTable
 from pronghorn.broker.wire.version import VERSION
 
@@ -37,6 +45,7 @@ from ..launch import ProcessTree
 from ..supervisor import StartedSupervisor, start_supervisor
 from .notify import notify, notify_reloading
 from .output import error_fields, is_terminal, warn, write
+from .recording import RECORD_BYTES, Recorded, TraceFile
 
 _QUIET_DRAIN_S = 0.3  # a drain is told of only if it takes longer
 
@@ -49,6 +58,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     bind: Sequence[str]
     insecure: bool
+    keys: str | None  # None: the folder of the name
     cpus: Sequence[int]
     recycle_requests: int | None
     recycle_age_s: float | None
@@ -58,10 +68,14 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, int]
     reload: bool
     remote_admin: bool
+    confinement: Confinement
     data: str | None  # None: the one of the name
     log_level: LogLevel
     log_format: LogFormat
     metrics: tuple[str, int] | None = None
+    record: str | None = None
+    record_bytes: int | None = None
+    record_sizes: bool = False
 
 
 def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_json: bool) -> None:
@@ -74,19 +88,28 @@ def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_jso
 
     Raises:
         PoolStartError: It can't be started.
+        InvalidArgumentError: What is recorded can't be written.
         BrokerLostError: The process tree ended by itself.
     """
     try:
         require_linux()
     except ImportError as error:
         raise UnimplementedError(str(error)) from error
+    if options.record is None and (options.record_bytes or options.record_sizes):
+        raise InvalidArgumentError("--record-bytes and --record-sizes are for --record FILE")
     voice: _Voice = _JsonVoice(options) if as_json else _TextVoice(options)
     tree: ProcessTree | None = None
+    trace: TraceFile | None = None
     try:
         with _signals() as signals:
+            if options.record is not None:
+                trace = TraceFile(options.record, options.record_bytes or RECORD_BYTES)
             # What nodes print must not come between lines of JSON.
             supervisor = supervisor or start_supervisor(output=2 if as_json else None)
             tree = _start(options, supervisor)
+            if trace is not None:
+                record = partial(tree.record, sizes_only=options.record_sizes)
+                trace.begin(record, voice.recorded)
             with _metrics(options, tree) as url:
                 try:
                     voice.ready(tree.ready, url)
@@ -107,6 +130,10 @@ def serve(options: ServeOptions, supervisor: StartedSupervisor | None, *, as_jso
     finally:
         if tree is not None:
             tree.close()
+        if trace is not None:
+            recorded = trace.close()
+            if recorded.bytes and recorded.reason is None:  # else it was told
+                voice.recorded(recorded)
 
 
 def _metrics(options: ServeOptions, tree: ProcessTree) -> AbstractContextManager[str | None]:
@@ -195,6 +222,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             folder=runtime_folder(options.name),
             endpoints=options.bind,
             insecure=options.insecure,
+            keys=_keys(options),
             cpus=options.cpus,
             recycle_requests=options.recycle_requests,
             recycle_age_s=options.recycle_age_s,
@@ -204,6 +232,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             labels=options.labels,
             reload=options.reload,
             remote_admin=options.remote_admin,
+            confinement=options.confinement,
             data=options.data or data_folder(options.name),
             log_level=options.log_level,
             log_format=options.log_format,
@@ -211,6 +240,31 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
         )
     finally:
         sys.path.pop(0)  # what is imported here from now on is ours
+
+
+def _keys(options: ServeOptions) -> Path | None:
+    """Choose the folder of keys for tcp endpoints; `None` where clients need none.
+
+    Raises:
+        InvalidArgumentError: They would need some, and there are none.
+    """
+    folder = Path(options.keys) if options.keys is not None else keys_folder(options.name)
+    over_tcp = [endpoint for endpoint in options.bind if is_tcp(endpoint)]
+    if options.insecure:
+        if over_tcp:
+            warn(
+                f"--insecure: whoever reaches {', '.join(over_tcp)} can run the nodes, and read "
+                "and change what others send"
+            )
+        return None
+    if not over_tcp:
+        return None
+    if not KeyFolder(folder).has_server:
+        raise InvalidArgumentError(
+            f"{over_tcp[0]}: clients over tcp have to show a key, and {folder} has none: make some "
+            "by `pronghorn keys new CLIENT`, or give --insecure to let in whoever can connect"
+        )
+    return folder
 
 
 def _watch(tree: ProcessTree, signals: _Signals, voice: "_Voice") -> NoReturn:
@@ -269,6 +323,9 @@ class _Voice(Protocol):
     def reloaded(self, message: PoolReloaded) -> None:
         """Tell what is served after a reload, or why that is what was served before."""
 
+    def recorded(self, recorded: Recorded) -> None:
+        """Tell what a recording has come to, and why it ended if that was before the end."""
+
     def drain(self, reason: str) -> None:
         """Tell that it waits for open calls, after the signal of that name."""
 
@@ -293,6 +350,7 @@ class _TextVoice:
             f"{_counted(self._options.workers, 'worker')}, pid {os.getpid()}\n"
             + "".join(f"  {endpoint}\n" for endpoint in ready.endpoints)
             + (f"  metrics: {metrics}\n" if metrics else "")
+            + (f"  recording calls in {self._options.record}\n" if self._options.record else "")
             + _listed(names)
         )
 
@@ -303,6 +361,14 @@ class _TextVoice:
         if not message.error:  # else the supervisor has logged it
             names = _nodes(message.table)
             write(f"Pronghorn has reloaded: {_counted(len(names), 'node')}\n{_listed(names)}")
+
+    def recorded(self, recorded: Recorded) -> None:
+        told = f"{_counted(recorded.calls, 'call')}, {recorded.bytes:,} bytes, in {recorded.path}"
+        with suppress(OSError):  # the terminal may be gone
+            if recorded.reason is not None:
+                warn(f"calls are recorded no more: {recorded.reason}; there are {told}")
+            else:
+                write(f"Pronghorn has recorded {told}\n")
 
     def drain(self, reason: str) -> None:
         write(
@@ -333,6 +399,7 @@ class _JsonVoice:
             failures=ready.failures,
             warnings=ready.warnings,
             metrics=metrics,
+            insecure=self._options.insecure and any(map(is_tcp, ready.endpoints)),
         )
 
     def epoch(self, ready: PoolReady) -> None:
@@ -346,6 +413,16 @@ class _JsonVoice:
             warnings=message.warnings,
             error=message.error or None,
         )
+
+    def recorded(self, recorded: Recorded) -> None:
+        with suppress(OSError):  # its reader may have gone
+            self._write(
+                event="recorded",
+                path=recorded.path,
+                calls=recorded.calls,
+                bytes=recorded.bytes,
+                reason=recorded.reason,
+            )
 
     def drain(self, reason: str) -> None:
         self._write(event="drain", reason=reason, drain_s=self._options.drain_s)

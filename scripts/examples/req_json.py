@@ -1,6 +1,6 @@
 """Without Pronghorn's client: a plain REQ socket and one line of JSON-RPC 2.0.
 
-    pronghorn serve scripts/examples/tiny.py --bind tcp://127.0.0.1:5599
+    pronghorn serve scripts/examples/tiny.py --bind tcp://127.0.0.1:5599 --insecure
     python scripts/examples/req_json.py tcp://127.0.0.1:5599
 
 Any language with a ZeroMQ binding can do the same; there is no handshake.

@@ -8,9 +8,11 @@ import pytest
 from pronghorn.bench import cli, guard
 from pronghorn.bench.children import ChildError
 from pronghorn.bench.environment import ROOT_VARIABLE
+from pronghorn.bench.peers.catalog import PeerInfo
 from pronghorn.bench.report import Report, compare
 from pronghorn.bench.rounds import Progress
 from pronghorn.bench.scenarios.options import Options
+from pronghorn.bench.scenarios.peers import Found
 
 asked: list[Options] = []
 
@@ -113,3 +115,26 @@ def test_the_guards_verdict_is_the_exit_status(
     monkeypatch.setattr(guard, "prove", report)
     assert cli.run(arguments) == status
     assert said in capsys.readouterr().err
+
+
+def test_peers_are_chosen_by_name_and_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen: list[str] = []
+
+    def measure(
+        peers: list[PeerInfo], options: Options, environments: Path, on_result: object
+    ) -> Found:
+        chosen.extend(peer.name for peer in peers)
+        assert environments == tmp_path / ".venv-peers"
+        return Found([], {"loky": "no network"})
+
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(cli.peers, "measure", measure)
+    assert cli.run(["peers", "loky", "pool", "--keep"]) == 0
+    assert chosen == ["pool", "loky"]
+    assert "not measured: no network" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.run(["peers", "nobody"])
+    with pytest.raises(SystemExit):
+        cli.run(["rtt", "loky"])

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from pronghorn.bench import readme
+from pronghorn.bench.scenarios.peers import kept
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,9 +24,25 @@ def test_a_readme_without_a_place_for_figures_is_refused(tmp_path: Path) -> None
 
 
 def test_without_results_the_table_says_so(tmp_path: Path) -> None:
-    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
+    peers = f"{readme.BEGIN_PEERS}\nold\n{readme.END_PEERS}"
+    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\n{peers}\nafter\n"
     new = readme.updated(text, tmp_path)
     assert "Nothing has been measured yet." in new
+    assert "No peer has been measured yet." in new
+    assert readme.plots([]) == {}
     assert new.startswith("before\n")
     assert new.endswith("after\n")
     assert "old" not in new
+
+
+def test_plots_are_those_of_the_kept_results() -> None:
+    results = ROOT / "bench" / "results"
+    drawn = readme.plots(kept(results / "peers"))
+    assert {name: (results / name).read_text() for name in drawn} == drawn
+
+
+def test_every_plot_that_the_readme_shows_is_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name in (readme.LATENCY_PLOT, readme.RATE_PLOT):
+        assert f"(bench/results/{name})" in text
+        assert (ROOT / "bench" / "results" / name).exists()

@@ -44,6 +44,12 @@ def test_a_node_that_has_changed_is_another_one_whose_counts_go_on() -> None:
     assert not new.marks_items
 
 
+def test_how_runs_of_a_node_are_recorded_is_known() -> None:
+    info = NodeInfo("m.add", "inline", durability="sync", at_most_once=True)
+    (sell,) = serving(info).nodes
+    assert (sell.durability, sell.at_most_once, sell.is_plain) == ("sync", True, True)
+
+
 def test_a_node_that_needs_no_label_any_more_is_not_refused_for_one() -> None:
     catalog = serving(NodeInfo("m.add", "inline", labels=("gpu",)))
     assert catalog.nodes[0].refused_until == inf

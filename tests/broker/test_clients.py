@@ -24,6 +24,7 @@ from msgspec import Raw
 
 from pronghorn.broker.events import (
     Assign,
+    Denied,
     Malformed,
     MemoryTight,
     Origin,
@@ -35,7 +36,7 @@ from pronghorn.broker.events import (
 )
 from pronghorn.broker.sessions import BANNED_PEERS_MAX
 from pronghorn.broker.verdicts import RETRY_AFTER_MS
-from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.errors import ErrorDetails, PermissionDeniedError
 from pronghorn.broker.wire.limits import DEFAULT_BOUNDS, KIB, TIMEOUT_MS_MAX, Bounds
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
@@ -49,7 +50,6 @@ from pronghorn.broker.wire.messages import (
     Ack,
     Call,
     Cancel,
-    ClientMessage,
     Error,
     Goodbye,
     Hello,
@@ -139,19 +139,33 @@ def test_hello_ping_and_goodbye(driver: Driver) -> None:
     assert driver.core.statistics(driver.now).sessions == 0
 
 
-@pytest.mark.parametrize("message", [Run(5, "flow"), Subscribe(5, "topic")])
-def test_reserved_kinds_are_refused(driver: Driver, message: ClientMessage) -> None:
-    kind = type(message).__name__.lower()
-    text = f"messages of kind '{kind}' are reserved, not served yet"
+def test_a_reserved_kind_is_refused(driver: Driver) -> None:
+    text = "messages of kind 'subscribe' are reserved, not served yet"
     error = Error(5, "UNIMPLEMENTED", text, ErrorDetails(outcome="not_started"))
-    assert driver.say(message) == [Send(PEER, error)]
+    assert driver.say(Subscribe(5, "topic")) == [Send(PEER, error)]
     assert driver.count("refused") == 1
+
+
+def test_no_run_is_started_while_the_memory_is_tight(driver: Driver) -> None:
+    driver.do(MemoryTight(True))
+    error = error_of(driver.say(Run(5, "add")))
+    assert (error.code, error.details.outcome) == ("RESOURCE_EXHAUSTED", "not_started")
 
 
 def test_what_can_not_be_read_is_answered_and_counted(driver: Driver) -> None:
     error = Error(None, "PROTOCOL_ERROR", "not a request", ErrorDetails(outcome="not_started"))
     assert driver.do(Malformed(PEER, error, REQ)) == [Send(PEER, error, REQ)]
     assert driver.count("malformed") == 1
+
+
+def test_what_a_key_may_not_do_is_refused_and_counted(driver: Driver) -> None:
+    error = PermissionDeniedError("no right", ErrorDetails(node="m.add"))
+    refused = error_of(driver.do(Denied(PEER, 5, error, REQ)))
+    assert (refused.id, refused.code) == (5, "PERMISSION_DENIED")
+    assert driver.do(Denied(PEER, None, error)) == []
+    assert driver.core.statistics(driver.now).refused == {"permission_denied": 2}
+    driver.do(PeerGone(PEER, banned=True))
+    assert driver.do(Denied(PEER, 5, error)) == []
 
 
 def test_an_unknown_node_is_refused(serving: Driver) -> None:
@@ -303,7 +317,7 @@ def test_reserved_options_are_refused(driver: Driver) -> None:
 
 
 def test_options_that_change_nothing_are_taken(driver: Driver) -> None:
-    options = Options(durability="none", key="k", priority=1, trace="t")
+    options = Options(durability="none", priority=1, trace="t")
     assert driver.say(Call(1, "m.add", NIL, options)) == []
     assert driver.count("accepted") == 1
 

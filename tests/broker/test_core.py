@@ -57,6 +57,11 @@ def test_a_call_goes_to_a_worker_and_its_result_back(serving: Driver) -> None:
     ]
 
 
+def test_a_short_name_stands_for_a_full_one(serving: Driver) -> None:
+    assert serving.core.full_name("add") == serving.core.full_name("m.add") == "m.add"
+    assert serving.core.full_name("nowhere") is None
+
+
 def test_buffers_go_along_both_ways(serving: Driver) -> None:
     call = Call(5, "m.add", PARAMS, Options(buffers=1))
     commands = serving.do(Received(PEER, call, 20, None, [b"in"]))

@@ -117,11 +117,11 @@ def test_all_requests_behind_an_envelope_have_it() -> None:
         (encode([35, 1, "add"]), False),
         (encode([40, None]), False),
         (encode([33, None]), False),
-        (encode([41, None, "w"]), False),
+        (encode([41, None, "w"]), True),
         (encode([39, 3]), False),
     ],
 )
-def test_only_calls_without_an_id_want_no_reply(frame: bytes, silent: bool) -> None:
+def test_only_requests_of_nodes_without_an_id_want_no_reply(frame: bytes, silent: bool) -> None:
     [event] = parse(b"", frame)
     assert isinstance(event, Received)
     assert event.origin == in_envelope(b"", silent=silent)
@@ -166,17 +166,22 @@ def test_a_wrong_count_of_buffers_is_one_error(
     assert plain(events[1:]) == left
 
 
+def test_a_run_has_buffers_as_a_call_has() -> None:
+    [event] = parse(encode([41, 9, "order", None, {"buffers": 1}]), b"one")
+    assert isinstance(event, Received)
+    assert list(event.buffers) == [b"one"]
+
+
 def test_frames_beyond_the_count_are_requests_of_their_own() -> None:
     events = parse(WITH_BUFFERS, b"one", b"two", b"three")
     assert plain(events[:1]) == [2]
     assert an_error(events[1]).message.startswith("not a request")
 
 
-@pytest.mark.parametrize("request_", [[36, 9, "add", []], [41, 9, "order", None]])
-def test_what_has_no_buffers_takes_them_with_it_none_the_less(request_: list[Any]) -> None:
-    frame = encode([*request_, {"buffers": 1}])
+def test_what_has_no_buffers_takes_them_with_it_none_the_less() -> None:
+    frame = encode([36, 9, "add", [], {"buffers": 1}])
     events = parse(frame, PING, CALL)
-    assert an_error(events[0]).message == "buffers is 1, and only calls have any"
+    assert an_error(events[0]).message == "buffers is 1, and only calls and runs have any"
     assert plain(events[1:]) == [1]
     assert an_error(parse(frame)[0]).id == 9
 
@@ -575,7 +580,7 @@ def test_nothing_comes_of_a_request_before_its_last_buffer() -> None:
         (
             [encode([36, 7, "echo", [], {"buffers": 1}]), b"x"],
             "PROTOCOL_ERROR",
-            "only calls have any",
+            "only calls and runs have any",
             None,
         ),
         # What can't be read takes with it what it claims as buffers.

@@ -127,7 +127,7 @@ def test_nothing_is_begun_at_the_end_and_what_was_is_answered(driver: Driver) ->
 
 
 def test_who_may_not_give_orders_is_refused_and_may_call_nodes() -> None:
-    config = CoreConfig(epoch="e1", server="test", pid=7, limits=LIMITS, administrators=b"local")
+    config = CoreConfig(epoch="e1", server="test", pid=7, limits=LIMITS, administrators=(b"local",))
     core = BrokerCore(config)
     core.handle(TableKnown(Driver().core._life.catalog.table), 0.0)
     order = Call(5, "pronghorn.workers", encoded([]))

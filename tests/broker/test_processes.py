@@ -1,6 +1,7 @@
 """Starting, reaping and ending processes."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from trees import is_alive
 
 from pronghorn.broker.processes import (
     children,
+    forbid_core_dumps,
     kill,
     reap,
     resident_bytes,
@@ -166,6 +168,14 @@ def test_all_descriptors_the_system_allows() -> None:
         "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_core_dumps_are_forbidden_for_good() -> None:
+    child = os.fork()
+    if child == 0:
+        forbid_core_dumps()
+        os._exit(0 if resource.getrlimit(resource.RLIMIT_CORE) == (0, 0) else 1)
+    assert reap(child) == "exit status 0"
 
 
 def test_resident_memory_is_that_of_a_process_and_none_once_it_has_ended() -> None:

@@ -3,7 +3,7 @@
 from msgspec import Raw
 from requests_of import request
 
-from pronghorn.broker.events import JournalWelcomed, Send, WriteRecord
+from pronghorn.broker.events import HurryJournal, JournalWelcomed, Send, WriteRecord
 from pronghorn.broker.journal.record import Accepted, decode_record, sequence_of
 from pronghorn.broker.recorder import Recorder
 from pronghorn.broker.requests import Keep
@@ -52,4 +52,5 @@ def test_what_ends_before_there_is_a_journal_is_answered_without_a_record() -> N
 def test_a_notification_is_recorded_and_not_answered() -> None:
     recorder = welcomed()
     recorder.end(request(keep=Keep("sync", NIL, ())), Result(None, NIL), (), None)
-    assert [type(command) for command in recorder.settle(1.0)] == [WriteRecord] * 2
+    commands = recorder.settle(1.0)
+    assert [type(command) for command in commands] == [WriteRecord, WriteRecord, HurryJournal]

@@ -4,7 +4,12 @@ import pytest
 from requests_of import request
 
 from pronghorn.broker.requests import Session
-from pronghorn.broker.sessions import BANNED_PEERS_MAX, LOOKS_PER_HELLO, Sessions
+from pronghorn.broker.sessions import (
+    BANNED_PEERS_MAX,
+    LOOKS_PER_HELLO,
+    REMOTE_OWNER,
+    Sessions,
+)
 from pronghorn.broker.wire.limits import Limits
 
 LIMITS = Limits()
@@ -127,3 +132,17 @@ def test_of_those_that_are_gone_no_more_are_kept_than_of_the_others(sessions: Se
 def test_a_hello_costs_a_few_looks_however_many_there_are(sessions: Sessions) -> None:
     for number in range(1000):
         assert len(hello(sessions, b"%d" % number)) <= LOOKS_PER_HELLO
+
+
+def test_runs_belong_to_the_host_to_a_key_or_to_whoever_comes() -> None:
+    sessions = Sessions(LIMITS, 10, (b"local", b"keyed"), b"keyed")
+    owners = {}
+    for peer in (b"local1", b"keyed" + b"a" * 16 + b"1", b"keyed" + b"a" * 16 + b"2", b"other"):
+        session = sessions.open(peer)
+        assert session is not None
+        owners[peer[-1:]] = session.owner
+    assert owners[b"2"] == f"key:{(b'a' * 16).hex()}"
+    assert owners[b"r"] == REMOTE_OWNER
+    session = Sessions(LIMITS, 10).open(b"other")
+    assert session is not None
+    assert session.owner == ""

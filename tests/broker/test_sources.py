@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pronghorn.broker.sources import SourceWatch
+from pronghorn.broker.sources import FolderWatch, SourceWatch
 
 PATIENCE_MS = 20_000
 
@@ -66,3 +66,32 @@ def test_reading_is_no_change(watch: SourceWatch, tmp_path: Path) -> None:
     watch.watch([str(file)])
     file.read_text()
     assert not watch.have_changed()
+
+
+def test_any_change_in_a_folder_is_seen_and_that_it_is_there_again(tmp_path: Path) -> None:
+    folder = tmp_path / "keys" / "clients"
+    folder.parent.mkdir()
+    watch = FolderWatch([folder.parent, folder])
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+
+    def seen() -> bool:
+        happened = bool(poll.poll(PATIENCE_MS))
+        watch.take()
+        return happened and not poll.poll(0)
+
+    assert not poll.poll(0)
+    folder.mkdir()
+    assert seen()
+    for change in (
+        lambda: (folder / "a").write_text("1"),
+        lambda: (folder / "a").chmod(0o600),
+        lambda: os.replace(folder / "a", folder / "b"),
+        lambda: (folder / "b").unlink(),
+        folder.rmdir,
+        folder.mkdir,
+        lambda: (folder / "c").touch(),
+    ):
+        change()
+        assert seen()
+    watch.close()

@@ -32,9 +32,11 @@ from pronghorn.client.invocation import (
     result_of,
     take_on_event,
     take_options,
+    take_recording,
     target_of,
     timeout_ms_of,
 )
+from pronghorn.client.stopwatch import Extras
 from pronghorn.worker import node
 
 BY_NAME = target_of("add")
@@ -152,6 +154,26 @@ def test_a_function_s_own_parameters_are_no_options() -> None:
     assert named == {"timeout_s": 2.0, "params": 4}
     named = {"a": 1, "timeout_s": 2.0}
     assert take_options(target_of(client_nodes.add), named, None) == (2.0, None)
+
+
+def test_a_key_is_an_option_beside_a_durability_or_where_a_run_is_started() -> None:
+    named: dict[str, Any] = {"key": "a", "value": 1}
+    assert take_recording(BY_NAME, named, None) is None
+    assert named == {"key": "a", "value": 1}
+    assert take_recording(BY_NAME, named, None, starts=True) == Extras(key="a")
+    assert named == {"value": 1}
+    named = {"key": "a", "durability": "sync"}
+    assert take_recording(BY_NAME, named, Extras(priority=0)) == Extras(
+        priority=0, durability="sync", key="a"
+    )
+    assert named == {}
+
+
+def test_what_the_function_has_a_parameter_for_is_for_that_alone() -> None:
+    named: dict[str, Any] = {"key": "a", "durability": "thick"}
+    target = target_of(client_nodes.keyed)
+    assert take_recording(target, named, None, starts=True) is None
+    assert named == {"key": "a", "durability": "thick"}
 
 
 def test_timeouts_are_sent_as_milliseconds() -> None:

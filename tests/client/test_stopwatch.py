@@ -1,6 +1,7 @@
 """Mirror of client/stopwatch.py."""
 
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_a_run_in_this_process_is_all_there_is() -> None:
     assert waterfall is not None
     assert {stage.name: stage.ns for stage in waterfall.stages()}["run"] == 5
     assert sum(stage.ns for stage in waterfall.stages()) == waterfall.total_ns
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "\u00e9" * 128, 17])
+def test_a_key_is_a_short_text(key: Any) -> None:
+    extras = with_options(None, key="\u00e9" * 127)
+    assert extras is not None
+    assert extras.key == "\u00e9" * 127
+    assert with_options(extras, key=None) is None
+    with pytest.raises(InvalidArgumentError, match="1 to 255 bytes"):
+        with_options(None, key=key)
 
 
 def test_a_durability_is_one_of_three() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from trees import PATIENCE_S, Ends, Running, children, command_line
+from trees import PATIENCE_S, Running, journal_of, kill
 
 from pronghorn.broker.journal.checking import check_folder
 from pronghorn.broker.journal.reading import last_record, list_runs, params_of, value_of
@@ -25,16 +25,6 @@ from pronghorn.client import (
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., Running]
-
-
-def journal_of(running: Running) -> int:
-    """Find the journal's process."""
-    (pid,) = (
-        pid
-        for pid in children(running.supervisor)
-        if "pronghorn.broker.journal.writer" in command_line(pid)
-    )
-    return pid
 
 
 def sums(folder: Path) -> list[tuple[list[int], int]]:
@@ -127,14 +117,6 @@ def test_a_second_pool_on_the_folder_is_refused_until_the_first_has_ended(
     assert second.client.call("add", 2, 2) == 4
     first.pool.close()
     assert retried(durable) == 201
-
-
-def kill(pids: list[int]) -> None:
-    """Kill processes and wait for their ends."""
-    with Ends(pids) as ends:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        ends.wait(PATIENCE_S)
 
 
 def retried(durable: Any) -> Any:

@@ -665,7 +665,16 @@ BAD: dict[str, Bad] = {
         [1, "UNIMPLEMENTED", "unknown message kind 49", None],
         "malformed",
     ),
-    "a reserved kind": ([encode([41, 1, "order"])], [1, "UNIMPLEMENTED", "'run'", None], "refused"),
+    "a reserved kind": (
+        [encode([42, 1, "topic"])],
+        [1, "UNIMPLEMENTED", "'subscribe'", None],
+        "refused",
+    ),
+    "a run of an unknown node": (
+        [encode([41, 1, "order"])],
+        [1, "NOT_FOUND", "no node named 'order'", None],
+        "refused",
+    ),
     "a reserved option": (
         [encode([CALL, 1, "add", [1, 2], {"value_ref": "x"}])],
         [1, "UNIMPLEMENTED", "value_ref", None],
@@ -693,7 +702,7 @@ BAD: dict[str, Bad] = {
     ),
     "buffers of a chunk": (
         [encode([MAP_CHUNK, 1, "size", [], {"buffers": 1}]), b"x"],
-        [1, "PROTOCOL_ERROR", "only calls have any", None],
+        [1, "PROTOCOL_ERROR", "only calls and runs have any", None],
         "malformed",
     ),
     "a bundle with a bundle": (

@@ -94,6 +94,11 @@ def named_like_options(timeout_s: float, params: int) -> float:
 
 
 @node
+def keyed(key: str, durability: str) -> str:
+    return f"{durability} {key}"
+
+
+@node
 def in_context(ctx: Context, a: int, b: int = 2) -> int:
     assert ctx.node.endswith("in_context")
     return a * b

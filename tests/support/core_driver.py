@@ -11,6 +11,7 @@ from pronghorn.broker.events import (
     Assign,
     Command,
     Event,
+    HurryJournal,
     Origin,
     Received,
     ReceivedJson,
@@ -83,6 +84,8 @@ class Driver:
         bounds: Bounds = DEFAULT_BOUNDS,
         sessions: int = 10_000,
         labels: frozenset[str] = frozenset(),
+        administrators: tuple[bytes, ...] = (b"",),
+        table: NodeTable | None = TABLE,
     ) -> None:
         config = CoreConfig(
             epoch="e1",
@@ -92,19 +95,28 @@ class Driver:
             bounds=structs.replace(bounds, kill_grace_s=GRACE_S),
             sessions=sessions,
             labels=labels,
+            administrators=administrators,
         )
         self.core = BrokerCore(config)
         self.now = 1000.0
+        self.hurried = False  # whether the last burst has had the journal hurried
         self.pages: dict[int, Page] = {}
-        self.do(TableKnown(TABLE))
+        if table is not None:
+            self.do(TableKnown(table))
 
     def do(self, *events: Event) -> list[Command]:
-        """Take in a burst of events and return what is to be done."""
+        """Take in a burst of events and return what is to be done.
+
+        That somebody waits for the journal is only noted, in `hurried`.
+        """
         for event in events:
             self.core.handle(event, self.now)
             self.core.check_invariants()
         commands = self.core.settle(self.now)
         self.core.check_invariants()
+        self.hurried = HurryJournal() in commands
+        if self.hurried:
+            commands.remove(HurryJournal())
         return commands
 
     def say(

@@ -182,6 +182,24 @@ def hosting(script: str | Path, *arguments: str) -> Iterator[Host]:
             process.communicate()
 
 
+def kill(pids: list[int]) -> None:
+    """Kill processes and wait for their ends."""
+    with Ends(pids) as ends:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        ends.wait(PATIENCE_S)
+
+
+def journal_of(running: Running) -> int:
+    """Find the journal's process."""
+    (pid,) = (
+        pid
+        for pid in children(running.supervisor)
+        if "pronghorn.broker.journal.writer" in command_line(pid)
+    )
+    return pid
+
+
 def supervisors(host: int) -> list[int]:
     """Return the supervisors that a process has started, from any of its threads."""
     return [pid for pid in children(host) if "pronghorn.broker.supervisor" in command_line(pid)]

@@ -72,6 +72,31 @@ def test_wrappers_on_either_side() -> None:
         assert spec_of(function) == NodeSpec(name, thread=False)
 
 
+def test_how_runs_are_recorded_is_in_the_spec() -> None:
+    spec = spec_of(node(durability="batched", at_most_once=True)(lambda_named()))
+    assert spec is not None
+    assert (spec.durability, spec.at_most_once) == ("batched", True)
+
+
+def lambda_named() -> Any:
+    def sell() -> None: ...
+
+    return sell
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"durability": "none"}, 'durability is \'none\'; give "batched" or "sync"'),
+        ({"at_most_once": 1}, "at_most_once is 1; give True or False"),
+        ({"at_most_once": True, "retry": Retry()}, "give retry or at_most_once"),
+    ],
+)
+def test_how_runs_can_not_be_recorded(options: Any, told: str) -> None:
+    with pytest.raises(NodeDefinitionError, match=told):
+        node(**options)(lambda_named())
+
+
 @pytest.mark.parametrize(
     "thing",
     [int, len, functools.partial(add, 1), "add", 5, staticmethod(add), classmethod(add)],

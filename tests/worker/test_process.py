@@ -16,6 +16,8 @@ from pronghorn.broker.processes import kill, reap, spawn_module
 from pronghorn.broker.wire.channel import ControlChannel, make_pair
 from pronghorn.broker.wire.control import (
     EXIT_START_HOOK,
+    UNCONFINED,
+    Confinement,
     Loaded,
     StartWorker,
     TemplateConfig,
@@ -25,7 +27,7 @@ from pronghorn.broker.wire.link import CancelRun, Nested, Stop
 
 _PR_SET_CHILD_SUBREAPER = 36
 
-Start = Callable[[BrokerEnd, str], int]
+Start = Callable[..., int]
 
 NODES = """
 import asyncio, os, signal, socket, sys, time
@@ -120,7 +122,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path, fifo: Fifo) -> Iterato
     """Start a worker that serves `NODES` with some hooks; gives its process."""
     templates: list[tuple[ControlChannel, int]] = []
 
-    def start(end: BrokerEnd, hooks: str = "") -> int:
+    def start(end: BrokerEnd, hooks: str = "", confinement: Confinement = UNCONFINED) -> int:
         module = tmp_path / "shop.py"
         module.write_text(NODES.format(fifo=fifo.path, hooks=hooks))
         config = TemplateConfig(
@@ -128,6 +130,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path, fifo: Fifo) -> Iterato
             sys_path=tuple(sys.path),
             supervisor_pid=os.getpid(),
             result_bytes=1_000_000,
+            confinement=confinement,
         )
         ours, theirs = make_pair()
         channel = ControlChannel(ours)
@@ -158,6 +161,26 @@ def start(request: pytest.FixtureRequest, tmp_path: Path, fifo: Fifo) -> Iterato
     for channel, template in templates:
         channel.close()
         assert reap(template) == "exit status 0"
+
+
+# --- what it may take ---------------------------------------------------------------------------
+
+CONFINED = """
+@on_start
+def look():
+    import resource
+    note(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+def test_it_is_confined_before_any_code_of_users_runs_in_it(
+    start: Start, end: BrokerEnd, fifo: Fifo
+) -> None:
+    pid = start(end, CONFINED, Confinement(files=77))
+    assert fifo.line() == "(77, 77)"
+    end.ready()
+    end.send(Stop())
+    assert reap(pid) == "exit status 0"
 
 
 # --- hooks -------------------------------------------------------------------------------------

@@ -17,3 +17,9 @@ def test_direct(payload_bytes: int) -> None:
 def test_through_the_proxy(payload_bytes: int) -> None:
     with zeromq.proxied(payload_bytes) as measure:
         assert len(measure(20).latencies_ns) == 20
+
+
+@pytest.mark.slow
+def test_through_the_proxy_with_a_key() -> None:
+    with zeromq.proxied_by_key() as measure:
+        assert len(measure(20).latencies_ns) == 20

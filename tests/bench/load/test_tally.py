@@ -1,5 +1,7 @@
 """What is counted of which calls."""
 
+from random import Random
+
 import msgspec
 from load_records import MS, tally_of
 
@@ -65,3 +67,21 @@ def test_several_are_put_together_exactly_as_they_travel() -> None:
         sent = msgspec.msgpack.encode(part.values())
         merged.add(msgspec.msgpack.decode(sent, type=TallyValues))
     assert merged.values() == whole.values()
+
+
+def test_intervals_that_are_over_are_kept_small_and_whole() -> None:
+    plan = Plan(rate=2_000, duration_s=240, warmup_s=0)
+    tally, random = Tally(plan, 1), Random(1)
+    for planned_ns in range(0, 20_000 * MS, MS // 2):
+        took_ns = round(random.lognormvariate(0, 1) * MS)
+        tally.on_answered(planned_ns, planned_ns, planned_ns + took_ns, 0, None)
+    unpacked = tally.values()
+    tally.pack_before(-1)
+    tally.pack_before(19_500 * MS)
+    assert sum(each.count for each in tally.latency) < 4_000  # the rest is packed
+    packed_bytes = [len(each) for each in tally._over.values()]
+    assert len(packed_bytes) == 19
+    assert max(packed_bytes) < 8_000
+    assert tally.values() == unpacked
+    tally.on_answered(0, 0, 5 * MS, 0, None)  # one that should not be
+    assert sum(tally.values().latency[0][0].values()) == 1 + sum(unpacked.latency[0][0].values())

@@ -13,10 +13,10 @@ from pronghorn.bench.rounds import Plan
 from pronghorn.bench.scenarios.options import Options
 from pronghorn.bench.subjects import node_client
 
-# idle and changes count seconds, start counts servers, and faults both
+# idle, changes and load count seconds, start counts servers, and faults both
 CALLS = {
     **{"idle": 1, "start": 1, "claims": 200, "faults": 1, "changes": 1},
-    **{"workflow": 1, "journal": 30, "durable": 70},
+    **{"workflow": 1, "journal": 30, "durable": 70, "load": 2},
 }
 
 

@@ -99,7 +99,7 @@ def test_standing_by_age_of_the_oldest(
 
 
 def test_the_last_numbers_of_a_generation_are_for_what_is_open(backlog: Backlog[str]) -> None:
-    backlog._next_index = INDEX_MAX - 1000
+    backlog.next_sequence = sequence_of(3, INDEX_MAX - 1000)
     assert backlog.standing(0.0) is Standing.REFUSE
     assert backlog.append([b"x"], 0.0) < sequence_of(4, 0)
 
@@ -121,7 +121,7 @@ def test_whatever_dies_what_was_acknowledged_is_kept_once_and_in_order(seed: int
             for sequence, record in story.records[before:]:
                 frame = encode_body(record)
                 assert backlog.append([frame], 0.0) == sequence
-                queue.put(frame, len(frame))
+                queue.put(frame, len(frame), 0.0)
                 if random.random() < 0.3:
                     assert backlog.wait(sequence, sequence)
                     waiting.add(sequence)
@@ -137,7 +137,7 @@ def test_whatever_dies_what_was_acknowledged_is_kept_once_and_in_order(seed: int
             queue.clear()
             waiting -= set(backlog.acknowledge(sequence_of(1, len(kept))))
             for frames in backlog.unacknowledged():
-                queue.put(frames[0], len(frames[0]))
+                queue.put(frames[0], len(frames[0]), 0.0)
         assert backlog.acknowledged <= sequence_of(1, len(kept))
         assert all(number > backlog.acknowledged for number in waiting)
     read: list[tuple[int, Record]] = [

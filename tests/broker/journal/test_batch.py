@@ -1,8 +1,19 @@
 """Mirror of broker/journal/batch.py."""
 
+from math import inf
+
 import pytest
 
-from pronghorn.broker.journal.batch import BATCH_BYTES, BATCH_RECORDS, QUEUE_BYTES, CommitQueue
+from pronghorn.broker.journal.batch import (
+    BATCH_BYTES,
+    BATCH_RECORDS,
+    LINGER_RECORDS,
+    LINGER_S,
+    QUEUE_BYTES,
+    CommitQueue,
+)
+
+NOW = 1000.0
 
 
 @pytest.fixture
@@ -10,9 +21,9 @@ def queue() -> CommitQueue[int]:
     return CommitQueue()
 
 
-def fill(queue: CommitQueue[int], count: int, size: int = 100) -> None:
+def fill(queue: CommitQueue[int], count: int, size: int = 100, now: float = NOW) -> None:
     for number in range(count):
-        queue.put(number, size)
+        queue.put(number, size, now)
 
 
 def test_an_empty_queue_has_no_batch(queue: CommitQueue[int]) -> None:
@@ -35,7 +46,7 @@ def test_a_hundred_that_come_together_are_one_commit(queue: CommitQueue[int]) ->
 def test_what_comes_during_a_commit_is_of_the_next(queue: CommitQueue[int]) -> None:
     fill(queue, 2)
     queue.take()
-    queue.put(7, 100)
+    queue.put(7, 100, NOW)
     queue.committed()
     assert queue.take() == [7]
     queue.committed()
@@ -45,7 +56,7 @@ def test_what_comes_during_a_commit_is_of_the_next(queue: CommitQueue[int]) -> N
 def test_a_batch_that_failed_is_the_first_of_the_next(queue: CommitQueue[int]) -> None:
     fill(queue, 2)
     queue.take()
-    queue.put(7, 100)
+    queue.put(7, 100, NOW)
     queue.failed()
     assert queue.take() == [0, 1, 7]
 
@@ -63,8 +74,8 @@ def test_batches_are_bounded_in_bytes(queue: CommitQueue[int]) -> None:
 
 
 def test_an_entry_above_all_bounds_goes_alone(queue: CommitQueue[int]) -> None:
-    queue.put(0, BATCH_BYTES + 1)
-    queue.put(1, 1)
+    queue.put(0, BATCH_BYTES + 1, NOW)
+    queue.put(1, 1, NOW)
     assert queue.take() == [0]
     queue.committed()
     assert queue.take() == [1]
@@ -72,7 +83,7 @@ def test_an_entry_above_all_bounds_goes_alone(queue: CommitQueue[int]) -> None:
 
 def test_a_full_queue_says_so_until_a_commit(queue: CommitQueue[int]) -> None:
     assert not queue.is_full
-    queue.put(0, QUEUE_BYTES)
+    queue.put(0, QUEUE_BYTES, NOW)
     assert queue.is_full
     queue.take()
     assert queue.is_full
@@ -88,3 +99,35 @@ def test_a_cleared_queue_is_empty_in_the_middle_of_a_commit_too(queue: CommitQue
     queue.clear()
     assert len(queue) == queue.queued_bytes == 0
     assert queue.take() == []
+
+
+def test_what_nobody_waits_for_gathers_for_a_while(queue: CommitQueue[int]) -> None:
+    assert queue.due == inf
+    fill(queue, 1)
+    fill(queue, 1, now=NOW + LINGER_S / 2)
+    assert queue.due == NOW + LINGER_S  # from the first one on
+    queue.take()
+    queue.committed()
+    assert queue.due == inf
+
+
+def test_what_somebody_waits_for_is_due_at_once(queue: CommitQueue[int]) -> None:
+    queue.hurry()  # somebody was quicker: there is nothing to hurry for
+    fill(queue, 1)
+    assert queue.due == NOW + LINGER_S
+    queue.hurry()
+    assert queue.due == 0.0
+    queue.take()
+    queue.failed()
+    assert queue.due == 0.0
+    queue.take()
+    queue.committed()
+    fill(queue, 1)
+    assert queue.due == NOW + LINGER_S
+
+
+def test_many_wait_for_no_more(queue: CommitQueue[int]) -> None:
+    fill(queue, LINGER_RECORDS - 1)
+    assert queue.due > 0.0
+    fill(queue, 1)
+    assert queue.due == 0.0

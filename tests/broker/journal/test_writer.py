@@ -14,6 +14,7 @@ from journal_stores import filled
 from sleeping import sleeps_for_ever
 
 from pronghorn.bench.subjects.journal import Broker, Journal, journal
+from pronghorn.broker.journal.batch import LINGER_S
 from pronghorn.broker.journal.checking import check_folder
 from pronghorn.broker.journal.messages import (
     AskStatistics,
@@ -108,6 +109,22 @@ def test_records_that_come_together_share_a_commit(folder: Path) -> None:
             broker.write_record(accepted(broker.next_sequence))
         broker.settle()
         assert broker.commits == 1
+        broker.close()
+
+
+def test_what_nobody_waits_for_gathers_until_somebody_does(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        begun = time.monotonic()
+        broker.write_record(accepted(broker.next_sequence))
+        broker.settle()
+        assert time.monotonic() - begun >= LINGER_S
+        for _ in range(3):
+            broker.write_record(accepted(broker.next_sequence))
+            broker.hurry()
+            broker.flush()
+        broker.settle()
+        assert 2 <= broker.commits <= 4
         broker.close()
 
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from pronghorn.broker.wire.administration import (
-    ORDER_BYTES_MAX,
     ORDERS,
     WORKERS_MAX,
     Drain,
@@ -22,6 +21,7 @@ from pronghorn.broker.wire.administration import (
     decode_order,
     size_refusal,
 )
+from pronghorn.broker.wire.builtin import PARAMS_BYTES_MAX
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.table import BUILTIN_PREFIX
 
@@ -77,7 +77,7 @@ def test_params_that_are_none_are_refused() -> None:
 
 
 def test_params_have_a_limit() -> None:
-    long = Raw(msgspec.msgpack.encode([[1] * ORDER_BYTES_MAX]))
+    long = Raw(msgspec.msgpack.encode([[1] * PARAMS_BYTES_MAX]))
     with pytest.raises(InvalidArgumentError, match="the limit is 65536"):
         decode_order("pronghorn.recycle", long, as_json=False)
 

@@ -27,6 +27,7 @@ from pronghorn.broker.wire.control import (
     BrokerFailed,
     CarriedOut,
     CarryOut,
+    Confinement,
     ControlMessage,
     DrainPool,
     ExpectTable,
@@ -44,6 +45,7 @@ from pronghorn.broker.wire.control import (
     PoolFailed,
     PoolReady,
     PoolReloaded,
+    RecordArrivals,
     ReloadPool,
     RetireWorker,
     ServeTable,
@@ -74,6 +76,8 @@ MESSAGES: list[ControlMessage] = [
         folder="/run/shop",
         endpoints=("tcp://127.0.0.1:5000",),
         insecure=True,
+        keys="/keys",
+        confinement=Confinement(memory_bytes=1, network=False),
         cpus=(0, 1),
         limits=Limits(grant_requests=7),
         host_pid=12,
@@ -90,6 +94,7 @@ MESSAGES: list[ControlMessage] = [
     PoolReloaded(TABLE, (FAILURE,), ("spawned",), "it can't be imported"),
     ReloadPool(),
     DrainPool(),
+    RecordArrivals(True),
     ServeTable(TABLE, 1),
     ExpectTable(TABLE, 2),
     WorkerStarted(3, 1, 500, 1.0),
@@ -134,6 +139,7 @@ def test_descriptors_travel_beside_those_that_hand_out_a_link_or_stream() -> Non
         StartWorker: 2,
         AttachBroker: 1,
         JournalAttached: 1,
+        RecordArrivals: 1,
     }
 
 

@@ -20,8 +20,9 @@ ADOPTED = """\
 become_subreaper()
 child = os.fork()
 if child == 0:
+    between = os.getpid()
     if os.fork() == 0:
-        wait_until_adopted(main)
+        wait_until_adopted(between)
         os.write(writer, b"%d" % os.getppid())
     os._exit(0)
 os.waitpid(child, 0)
@@ -32,9 +33,24 @@ os.waitpid(-1, 0)
 ADOPTED_FROM_BIRTH = """\
 child = os.fork()
 if child == 0:
-    wait_until_adopted(main)
+    wait_until_adopted(main + 1)
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
+"""
+
+ADOPTED_BY_ANOTHER = """\
+become_subreaper()
+between = os.fork()
+if between == 0:
+    middle = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == middle:  # whoever should have adopted it is gone, and so is this one
+            pass
+        wait_until_adopted(middle)
+        os._exit(0)
+    os._exit(0)
+os.waitpid(between, 0)
+assert os.waitpid(-1, 0)[1] == 0
 """
 
 KILLED_WITH_ITS_PARENT = """\
@@ -76,7 +92,8 @@ def test_elsewhere_the_server_side_can_not_be_used(monkeypatch: pytest.MonkeyPat
     "script",
     [
         pytest.param(ADOPTED, id="a subreaper adopts its orphaned grandchildren"),
-        pytest.param(ADOPTED_FROM_BIRTH, id="who is a child already need not wait"),
+        pytest.param(ADOPTED_FROM_BIRTH, id="who has another parent already need not wait"),
+        pytest.param(ADOPTED_BY_ANOTHER, id="nor who was adopted before he looks, by whomever"),
         pytest.param(KILLED_WITH_ITS_PARENT, id="a process dies with its parent"),
         pytest.param(PARENT_GONE_BEFORE, id="and at once if the parent is gone already"),
     ],
@@ -95,7 +112,7 @@ def test_a_first_parent_that_was_reaped_is_not_waited_for(monkeypatch: pytest.Mo
         os._exit(0)
     os.waitpid(reaped, 0)
     monkeypatch.setattr(os, "getppid", lambda: reaped)
-    wait_until_adopted(1)
+    wait_until_adopted(reaped)
 
 
 def test_what_the_kernel_refuses_is_an_error_that_names_it() -> None:

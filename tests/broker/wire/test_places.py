@@ -14,6 +14,8 @@ from pronghorn.broker.wire.places import (
     data_folder,
     default_endpoint,
     endpoint_in,
+    is_tcp,
+    keys_folder,
     runtime_folder,
     runtime_root,
     stream_path,
@@ -172,3 +174,20 @@ def test_what_is_to_last_is_in_the_users_state_folder(
     assert data_folder("shop") == tmp_path / ".local" / "state" / "pronghorn" / "shop"
     with pytest.raises(InvalidArgumentError, match="is no broker name"):
         data_folder("../shop")
+
+
+def test_keys_are_in_the_users_config_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert keys_folder("shop") == tmp_path / "pronghorn" / "shop" / "keys"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
+    assert keys_folder("shop") == tmp_path / ".config" / "pronghorn" / "shop" / "keys"
+    with pytest.raises(InvalidArgumentError, match="is no broker name"):
+        keys_folder("../shop")
+
+
+def test_tcp_is_told_from_unix_sockets() -> None:
+    assert is_tcp("tcp://127.0.0.1:1")
+    assert not is_tcp("ipc:///tmp/x")

@@ -10,7 +10,7 @@ COMMAND_NAMES = [
     *("serve", "call", "map", "load", "nodes", "ping", "reload", "stats", "workers"),
     *("rehearse", "validate", "graph", "version", "conformance", "stubs"),
 ]
-GROUPS = ["runs", "journal"]
+GROUPS = ["runs", "journal", "keys"]
 HELP_S = 0.3
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 from commands import HEAVY, Commands, imported_by
 
 NAMES = {
-    "runs": ["list", "show", "result", "events", "prune"],
+    "runs": ["list", "show", "result", "events", "cancel", "retry", "prune"],
     "journal": ["stat", "verify", "compact", "backup", "export"],
 }
 
@@ -24,7 +24,8 @@ def test_help_names_the_commands(group: str, commands: Commands) -> None:
     ("group", "name"), [(group, name) for group in NAMES for name in NAMES[group]]
 )
 def test_each_command_has_help_and_json(group: str, name: str, commands: Commands) -> None:
-    assert "--data" in commands.shows_help(group, name)
+    where = "--endpoint" if name in ("cancel", "retry") else "--data"
+    assert where in commands.shows_help(group, name)
 
 
 def test_help_imports_nothing_heavy() -> None:

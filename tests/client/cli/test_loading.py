@@ -146,3 +146,52 @@ def test_mistake_in_a_line_is_told_with_its_number(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n\nnope\n')
     with pytest.raises(InvalidArgumentError, match="line 3"):
         load(["add"], LoadOptions(rate=1, params_file=str(path)))
+
+
+@pytest.fixture
+def recorded(commands: Commands) -> Path:
+    """A trace of calls, chunks and JSON that a broker has recorded."""
+    path = commands.folder / "calls.trace"
+    with commands.serving("nodes.py", "--workers", "1", "--record", str(path)):
+        assert commands("call", "greet", "who=Ada").output == "Hello, Ada.\n"
+        commands("map", "add", "--chunk-size", "2", stdin='{"a": 1, "b": 2}\n' * 6)
+        commands(*ADD, "--rate", "100", "--clients", "2")
+    return path
+
+
+def test_a_trace_is_replayed(commands: Commands, recorded: Path) -> None:
+    with commands.serving("nodes.py", "--workers", "1"):
+        replay = ("load", "--replay", str(recorded), "--speed", "4")
+        done = commands(*replay, "--json", "--processes", "2")
+        assert done.status == 0
+        record = json.loads(done.output)
+        assert record["plan"]["profile"] == "replay"
+        assert record["plan"]["speed"] == 4
+        assert {kind["node"] for kind in record["kinds"]} == {"nodes.greet", "nodes.add"}
+        counts = record["counts"]
+        assert counts["planned"] == counts["results"] > 40
+        done = commands(*replay, "--rate", "5")
+        assert done.status == 2
+        assert "--replay and a rate exclude each other" in done.errors
+        done = commands("load", "add", "--replay", str(recorded))
+        assert done.status == 2
+        done = commands("load", "--replay", str(commands.folder / "nodes.py"))
+        assert done.status == 2
+        assert "is no trace of pronghorn serve --record" in done.errors
+
+
+def test_durable_calls_are_loaded_or_refused_before_the_run(
+    commands: Commands, tmp_path: Path
+) -> None:
+    durable = (*ADD, "--rate", "50", "--durability", "sync")
+    with commands.serving("nodes.py", "--workers", "1", "--data", str(tmp_path / "data")):
+        record = json.loads(commands(*durable, "--json").output)
+        assert record["plan"]["durability"] == "sync"
+        assert record["counts"]["results"] == 15
+        assert "durability sync" in commands(*durable).output
+    (tmp_path / "file").write_text("")
+    with commands.serving("nodes.py", "--workers", "1", "--data", str(tmp_path / "file")):
+        done = commands(*durable)
+        assert done.status != 0
+        assert "nothing can be recorded" in done.errors or "journal" in done.errors
+        assert "planned" not in done.output

@@ -14,6 +14,8 @@ from time import monotonic
 import pytest
 from commands import TIMEOUT_S, Commands, children
 
+from pronghorn.broker.wire.trace import Arrival, TraceRecord, TraceStart, read_trace
+
 pytestmark = pytest.mark.slow
 
 SLOW = """
@@ -312,3 +314,58 @@ def test_systemd_is_told(commands: Commands, tmp_path: Path) -> None:
             serving.process.send_signal(signal.SIGTERM)
             assert manager.recv(1000) == b"STOPPING=1"
             assert serving.process.wait(TIMEOUT_S) == 0
+
+
+def test_calls_are_recorded_over_the_death_of_a_broker(commands: Commands) -> None:
+    path = commands.folder / "calls.trace"
+    with commands.serving("nodes.py", "--workers", "1", "--record", str(path)) as serving:
+        assert commands("call", "add", "a=1", "b=2").output == "3\n"
+        os.kill(serving.broker, signal.SIGKILL)
+        assert serving.next_event()["event"] == "epoch"
+        assert commands("call", "add", "a=1", "b=2").output == "3\n"
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.next_event()["event"] == "end"
+        told = serving.next_event()
+        assert serving.process.wait(TIMEOUT_S) == 0
+    starts = [each for each in kept(path) if isinstance(each, TraceStart)]
+    assert len({each.epoch for each in starts}) == len(starts) == 2
+    assert {each.node for each in kept(path) if isinstance(each, Arrival)} == {"nodes.add"}
+    assert told == {
+        "event": "recorded",
+        "path": str(path),
+        "calls": len(kept(path)) - 2,
+        "bytes": path.stat().st_size,
+        "reason": None,
+    }
+    assert 1 <= told["calls"] <= 2  # what had not left the broker has died with it
+
+
+def test_a_recording_that_is_full_is_told_and_harms_no_call(commands: Commands) -> None:
+    path = commands.folder / "full.trace"
+    options = ["--record", str(path), "--record-bytes", "300", "--record-sizes"]
+    with commands.serving("nodes.py", "--workers", "1", *options) as serving:
+        done = commands("map", "add", "--chunk-size", "1", stdin='{"a": 1, "b": 2}\n' * 40)
+        assert done.output == "3\n" * 40
+        told = serving.next_event()
+        assert told["event"] == "recorded"
+        assert told["reason"] == "it has come to 300 bytes"
+        assert commands("call", "add", "a=1", "b=2").output == "3\n"
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.next_event()["event"] == "end"
+        assert serving.process.communicate() == (b"", b"")  # it is told once
+    assert 0 < path.stat().st_size <= 300
+    assert len(kept(path)) == told["calls"] + 1
+
+
+def test_what_can_not_be_recorded_is_told_before_anything_is_served(commands: Commands) -> None:
+    (commands.folder / "there").write_text("somebody's")
+    done = commands("serve", "nodes.py", "--record", "there")
+    assert done.status == 2
+    assert "there is there already" in done.errors
+    done = commands("serve", "nodes.py", "--record-bytes", "1M")
+    assert done.status == 2
+    assert "are for --record FILE" in done.errors
+
+
+def kept(path: Path) -> list[TraceRecord]:
+    return list(read_trace([path.read_bytes()], str(path)))

@@ -25,6 +25,8 @@ _WEIGHTS: dict[str, tuple[int, int]] = {
     "hang": (2, 12),
     "map": (16, 24),
     "stream": (30, 40),
+    "run": (12, 24),
+    "ask": (10, 24),
     "cancel": (40, 80),
     "ping": (8, 8),
     "stranger": (60, 80),

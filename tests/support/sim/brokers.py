@@ -10,11 +10,14 @@ from msgspec import Raw
 from pronghorn.broker.core import BrokerCore, CoreConfig
 from pronghorn.broker.egress import Egress
 from pronghorn.broker.events import (
+    AskJournal,
     Assign,
     Command,
     DrainBegun,
     Drained,
     Event,
+    HurryJournal,
+    JournalAnswered,
     JournalCommitted,
     JournalGone,
     JournalRefusing,
@@ -109,7 +112,8 @@ class FakeBroker:
             self._settle()
 
     def journal_says(
-        self, event: JournalWelcomed | JournalCommitted | JournalRefusing | JournalGone
+        self,
+        event: JournalWelcomed | JournalCommitted | JournalRefusing | JournalGone | JournalAnswered,
     ) -> None:
         """Take in what has become of the journal, or of what was written to it."""
         if self.alive:
@@ -205,8 +209,12 @@ class FakeBroker:
                 self._world.agenda.after(0.0, self._world.on_drained, self)
             elif isinstance(command, WantJournal):
                 self._world.agenda.after(0.0, self._world.on_journal_wanted, self)
+            elif isinstance(command, HurryJournal):
+                self._world.journal.hurry()
             elif isinstance(command, WriteRecord):
                 self._world.journal.write(command)
+            elif isinstance(command, AskJournal):
+                self._world.journal.ask(command)
             else:
                 assert isinstance(command, Kill)
                 self._world.kill(command.worker_id, command.reason)

@@ -16,7 +16,15 @@ from pronghorn.client.stopwatch import Extras
 
 from .connections import Connection
 from .dice import Dice
-from .nodes import DURABILITIES, INLINE_NAMES, NAMES, STREAMING, duration, parts_of
+from .nodes import (
+    DURABILITIES,
+    INLINE_NAMES,
+    NAMES,
+    RUN_NAMES,
+    STREAMING,
+    duration,
+    parts_of,
+)
 from .oracle import Record
 
 if TYPE_CHECKING:
@@ -120,6 +128,53 @@ class OurClient:
             return
         self._open[request_id] = record
         self._world.log("call", self._name, request_id, record.name, record.uid)
+        self._plan_flush()
+
+    def run(self, dice: Dice) -> None:
+        """Start a run, or call with a key, perhaps with that of a run that there is already."""
+        oracle = self._world.oracle
+        keyed = dice.chance(2)
+        if keyed and oracle.runs and dice.chance(2):
+            run = dice.choose(oracle.runs)
+        else:
+            name = dice.choose(RUN_NAMES)
+            run = oracle.open_run(name, duration(name, dice), dice.choose(DURABILITIES))
+            if not keyed:
+                self._start(run, dice, key=None, starts=True)
+                oracle.runs.remove(run)  # nobody else can start it
+                oracle.started.append(run)
+                return
+        self._start(run, dice, key=f"key {run.uid}", starts=dice.chance(2))
+
+    def _start(self, run: Record, dice: Dice, *, key: str | None, starts: bool) -> None:
+        params = msgspec.msgpack.encode({"uid": run.uid}), ()
+        extras = Extras(durability=run.durability, key=key, starts=starts)
+        self._ask_of_run(run, "start" if starts else "call", run.name, params, extras, dice)
+
+    def ask(self, dice: Dice) -> None:
+        """Ask something of a run that is known."""
+        known = [run for run in self._world.oracle.all_runs if run.run_id]
+        if known:
+            run, asks = dice.choose(known), dice.choose(("status", "result", "events", "cancel"))
+            params = msgspec.msgpack.encode([run.run_id]), ()
+            self._ask_of_run(run, asks, f"pronghorn.run.{asks}", params, None, dice)
+
+    def _ask_of_run(
+        self,
+        run: Record,
+        asks: str,
+        name: str,
+        params: tuple[bytes, Sequence[bytes]],
+        extras: Extras | None,
+        dice: Dice,
+    ) -> None:
+        record = self._world.oracle.open(name, 0.0)
+        record.run, record.asks = run, asks
+        timeout_ms = dice.choose(_TIMEOUTS_MS) if dice.chance(4) else None
+        record.due = self._due(timeout_ms)
+        request_id = self.core.call(record, name, params, timeout_ms, record.due, extras=extras)
+        self._open[request_id] = record
+        self._world.log(asks, self._name, request_id, name, run.uid)
         self._plan_flush()
 
     def map(self, dice: Dice) -> None:

@@ -1,16 +1,21 @@
 """The journal's process: its commits, its deaths, and what it has kept, without a disk."""
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from kept_runs import KeptRuns
 
 from pronghorn.broker.events import (
+    AskJournal,
+    JournalAnswered,
     JournalCommitted,
     JournalGone,
     JournalRefusing,
     JournalWelcomed,
     WriteRecord,
 )
+from pronghorn.broker.journal.messages import Question
 from pronghorn.broker.journal.record import (
     Accepted,
     Ended,
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from .world import World
 
 _OPENED_S = 0.01  # longest time from the broker's wish, or from a death, until records are taken
+_LINGER_S = 0.05  # how long records may gather that nobody waits for
 _COMMIT_S = 0.003
 _ABSENT_S = 0.05  # longest time without a folder, or without room on the disk
 
@@ -49,11 +55,13 @@ class FakeJournal:
         self.is_absent = False  # whether the broker was told that it can't be had
         self._is_wanted = False  # whether the broker has asked for it, or it was opened before
         self._opening = 0  # the last attempt to open it; those before are given up
-        self._written: list[Record] = []  # and not kept yet
+        self._written: list[tuple[Record, tuple[bytes, ...]]] = []  # and not kept yet
         self._index = 0  # of the generation's last record that is kept
         self._commits = 0  # those begun; a death gives up the one that is under way
         self._is_committing = False
-        self._open_runs: dict[int, int] = {}  # number of a run -> uid of its call
+        self.runs = KeptRuns(apart_bytes=100)
+        self._uids: dict[int, int] = {}  # number of a run -> uid of its call
+        self._asked: deque[Question] = deque()  # and not answered
 
     def serve(self, broker: "FakeBroker") -> None:
         """Take the records of a broker that has just been started, when it wants that."""
@@ -77,8 +85,25 @@ class FakeJournal:
     def write(self, command: WriteRecord) -> None:
         """Take in a record."""
         if self._is_open:  # else it has just died, and the broker will write that again
-            self._written.append(decode_record.decode(command.frames[0]))
-            self._commit_soon()
+            record = decode_record.decode(command.frames[0])
+            self._written.append((record, tuple(command.frames[1:])))
+            self._world.agenda.after(self._dice.between(0.0, _LINGER_S), self._commit_soon)
+
+    def hurry(self) -> None:
+        """Let what was written gather no longer."""
+        self._commit_soon()
+
+    def ask(self, command: AskJournal) -> None:
+        """Take in a question."""
+        if self._is_open:  # else it has just died, and the broker will ask the next one
+            self._asked.append(command.question)
+            delay = self._dice.between(0.0, _COMMIT_S)
+            self._world.agenda.after(delay, self._answer, self._broker, self._opening)
+
+    def _answer(self, broker: "FakeBroker", opening: int) -> None:
+        """Answer the first question that is open, from what is kept by now."""
+        if broker is self._broker and opening == self._opening and self._is_open:
+            broker.journal_says(JournalAnswered(*self.runs.answer(self._asked.popleft())))
 
     def suffer(self, dice: Dice) -> None:
         """Die, lose the folder, or run out of room."""
@@ -150,20 +175,20 @@ class FakeJournal:
         """Lose what was written, or keep it without a word."""
         self._keep(len(self._written) if is_kept else 0)
         self._written.clear()
+        self._asked.clear()
+        self._opening += 1  # answers on their way are lost
         self._is_committing = self._is_open = False
 
     def _keep(self, count: int) -> None:
         kept, self._written = self._written[:count], self._written[count:]
-        for record in kept:
+        for record, buffers in kept:
             self._index += 1
             sequence = sequence_of(self._generation, self._index)
+            self.runs.keep(sequence, record, buffers)
             if isinstance(record, Accepted):
-                assert record.run == sequence, "a run has the number of its first record"
-                params = _value(record)
-                self._open_runs[record.run] = params["uid"]
-            else:
-                assert isinstance(record, Ended)
-                uid = self._open_runs.pop(record.run)
+                self._uids[record.run] = _value(record)["uid"]
+            elif isinstance(record, Ended):
+                uid = self._uids[record.run]
                 assert uid not in self.kept, f"call {uid} has two runs"
                 self.kept[uid] = record.status, _value(record)
         self._world.log("kept", self._index)

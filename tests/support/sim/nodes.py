@@ -19,6 +19,7 @@ TABLE = NodeTable(
         NodeInfo("m.acaller", "async"),
         NodeInfo("m.rows", "inline", streams=True),
         NodeInfo("m.arows", "async", RETRY, streams=True),
+        NodeInfo("m.once", "inline", at_most_once=True),
     ),
     "digest",
 )
@@ -49,6 +50,9 @@ NAMES = (
     *("slow", "fail", "sleep", "sleep", "thread", "m.quick"),
     *("again", "retry", "caller", "acaller"),
 )
+RUN_NAMES = ("quick", "slow", "fail", "sleep", "thread", "once", "once")
+"""Nodes of which runs are started."""
+
 RETRIED = ("again", "retry", "arows")
 STREAMING = ("rows", "arows")
 CALLERS = ("caller", "acaller")
@@ -65,6 +69,7 @@ _RANGES_S = {
     "caller": (0.0, 0.000_2),
     "acaller": (0.0, 0.002),
     "rows": (0.0, 0.005),
+    "once": (0.0, 0.005),
     "arows": (0.0, 0.01),
 }
 _FOR_ONCE_S = (0.005, 0.05)  # any node, once in a while

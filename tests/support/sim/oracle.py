@@ -6,6 +6,8 @@ It stands outside of all cores: a node that runs says so here, whatever the mess
 from collections.abc import Mapping
 from typing import Any
 
+from kept_runs import KeptRuns
+
 from pronghorn.broker.wire.errors import Outcome, PronghornError
 from pronghorn.broker.wire.messages import Durability, Error, Pong, Result
 from pronghorn.broker.wire.values import decode_value
@@ -18,7 +20,7 @@ class Record:
 
     __slots__ = (
         *("claimed", "due", "duration_s", "fails", "known", "name"),
-        *("durability", "retried", "runs", "told", "uid"),
+        *("again", "asks", "durability", "retried", "run", "run_id", "runs", "told", "uid"),
     )
 
     def __init__(self, uid: int, name: str, duration_s: float, known: bool) -> None:
@@ -32,6 +34,10 @@ class Record:
         self.retried = name in RETRIED  # it may run again, and fails now and then
         self.claimed = False  # whether a worker has claimed it, alone or with others
         self.runs = 0  # how often its node began
+        self.again = False  # whether it is a run that may be begun again
+        self.run: Record | None = None  # that this call waits for, or asks something of
+        self.run_id = ""  # of a run, once it was told
+        self.asks = ""  # what is asked of its run
         self.told: str | None = None  # what its caller was told; None as long as it was not
 
     @property
@@ -45,10 +51,14 @@ class Oracle:
 
     Args:
         kept: What the journal has kept: uid of a call -> how it has ended, and its value.
+        journal: All runs that it has kept.
     """
 
-    def __init__(self, kept: Mapping[int, tuple[str, Any]]) -> None:
+    def __init__(self, kept: Mapping[int, tuple[str, Any]], journal: KeptRuns) -> None:
         self._kept = kept
+        self._journal = journal
+        self.runs: list[Record] = []  # those that have a key
+        self.started: list[Record] = []  # those that have none
         self._batched: list[Record] = []  # told of a result in this epoch, and to be kept in time
         self.records: list[Record] = []  # by uid
         self._untold: dict[int, Record] = {}  # uid -> record that somebody waits for
@@ -60,6 +70,20 @@ class Oracle:
         self._untold[record.uid] = record
         return record
 
+    def open_run(self, name: str, duration_s: float, durability: Durability) -> Record:
+        """Note a new run, for which nobody waits by itself."""
+        record = self.open(name, duration_s)
+        record.durability = durability
+        record.again = name != "once"
+        self.abandon(record)
+        self.runs.append(record)
+        return record
+
+    @property
+    def all_runs(self) -> list[Record]:
+        """All runs that somebody has asked for."""
+        return self.runs + self.started
+
     def abandon(self, record: Record) -> None:
         """Nobody waits for it any more; it may run or not."""
         self._untold.pop(record.uid, None)
@@ -67,13 +91,17 @@ class Oracle:
     def ran(self, record: Record) -> None:
         """A worker begins to run a node."""
         record.runs += 1
-        assert record.runs == 1 or record.retried, f"call {record.uid} runs a second time"
+        assert record.runs == 1 or record.retried or record.again, (
+            f"call {record.uid} runs a second time"
+        )
         assert record.told != "not_started", f"call {record.uid} runs, told it was not_started"
 
     def tell(self, record: Record, reply: Result | Error | Pong | PronghornError) -> None:
         """Judge what a caller is told about its call in the end."""
         if isinstance(reply, Pong):
             self._end(record, "pong")
+        elif record.run is not None:
+            self._tell_of_run(record, record.run, reply)
         elif isinstance(reply, Result):
             self.tell_value(record, decode_value(reply.value))
         elif isinstance(reply, Error):
@@ -117,6 +145,50 @@ class Oracle:
         for record in self._batched:
             assert record.uid in self._kept, f"call {record.uid} was told, and is not kept"
         self._batched.clear()
+
+    def check_runs(self) -> None:
+        """Check that all runs have come to an end, and have begun as often as they may."""
+        states = self._journal.states.values()
+        left = [state for state in states if state.status == "open"]
+        assert not left, f"these runs never end: {left}"
+        by_uid = {self._journal.uid_of(state.run): state for state in states}
+        for record in self.all_runs:
+            state = by_uid.get(record.uid)
+            assert state is not None or not record.runs, f"run {record.uid} ran and is not kept"
+            if state is not None:
+                assert record.runs <= state.attempt, f"run {record.uid} ran {record.runs} times"
+                assert state.status != "done" or record.runs, f"run {record.uid} never ran"
+
+    def _tell_of_run(
+        self, record: Record, run: Record, reply: Result | Error | PronghornError
+    ) -> None:
+        """Judge what a caller is told that waits for a run or asks something of it."""
+        if not isinstance(reply, Result):
+            assert reply.code not in ("INTERNAL", "PROTOCOL_ERROR"), reply.message
+            if reply.code == "INTERRUPTED" or "workers died" in reply.message:
+                status = "interrupted" if reply.code == "INTERRUPTED" else "poisoned"
+                assert run.durability != "sync" or self._kept[run.uid] == (status, None)
+            if reply.code == "NOT_FOUND":
+                assert run.name in MISSED, f"run {run.uid}: {reply.message}"
+            self._end(record, "error")
+            return
+        value = decode_value(reply.value)
+        if record.asks in ("start", "status", "cancel"):
+            number = int(value["id"][:16], 16)
+            assert number in self._journal.states, "a run is told of that is not kept"
+            assert run.run_id in ("", value["id"]), f"run {run.uid} is two"
+            run.run_id = value["id"]
+            if record.asks == "cancel":
+                assert run.uid in self._kept, f"run {run.uid} is told to have ended, and has not"
+        elif record.asks == "events":
+            kinds = [event["event"] for event in value["events"]]
+            assert kinds[0] == "accepted", kinds
+            assert not value["ended"] or kinds[-1] == "ended", kinds
+        else:
+            assert value == run.value, f"run {run.uid} got {value!r}, not {run.value}"
+            assert run.runs, f"run {run.uid} has a result and never ran"
+            self._check_promise(run, "done")
+        self._end(record, "result")
 
     def untold(self) -> list[int]:
         """Give the calls whose callers still wait."""

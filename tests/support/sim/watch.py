@@ -37,6 +37,7 @@ class Watch:
         self._life = core._life
         self._sessions = core._sessions.by_peer
         self._nested = core._nested.sessions
+        self._runs = core._durable.runs_session
         self._given_at: dict[int, float] = {}  # token -> when it was given to a worker
         # peer, rotation -> the first of its requests there, and who was served since; calls of
         # nodes take turns as one peer
@@ -107,7 +108,7 @@ class Watch:
                 self._check_not_blocked(worker, now)
         for session in self._sessions.values():
             assert len(session.open) <= session.grant
-        sessions = (*self._sessions.values(), *self._nested.values())
+        sessions = (*self._sessions.values(), *self._nested.values(), self._runs)
         for session in sessions:
             for request in session.open.values():
                 assert request.due is None or now <= request.due + _LATE_S, "a deadline is missed"
@@ -123,6 +124,7 @@ class Watch:
         assert life.queue.length == 0
         assert not any(session.open for session in self._sessions.values())
         assert not any(session.open for session in self._nested.values())
+        assert not self._runs.open
         assert not (life.children)
         assert not (life._orphans)
         assert not (life.delayed.items())

@@ -70,7 +70,7 @@ class World:
         self.broker: FakeBroker | None = None
         self._workers_wanted = 1 + dice.below(4)
         self.journal = FakeJournal(self, Dice(~seed))
-        self.oracle = Oracle(self.journal.kept)
+        self.oracle = Oracle(self.journal.kept, self.journal.runs)
         self._table = TABLE  # of the nodes that are served
         self._generation = 0  # of them
         self._imports = 0  # generations so far
@@ -105,6 +105,7 @@ class World:
         self.broker.check_drained()
         self.journal.check_drained()
         self.oracle.check_kept()
+        self.oracle.check_runs()
         for client in [*self._clients, *self._gone]:
             client.check_drained()
         for stranger in self._strangers:
@@ -268,6 +269,12 @@ class World:
     def _stream(self, dice: Dice) -> None:
         self._client(dice).stream(dice)
 
+    def _run(self, dice: Dice) -> None:
+        self._client(dice).run(dice)
+
+    def _ask(self, dice: Dice) -> None:
+        self._client(dice).ask(dice)
+
     def _cancel(self, dice: Dice) -> None:
         self._client(dice).cancel(dice)
 
@@ -408,6 +415,8 @@ _ACTS: dict[str, Callable[[World, Dice], None]] = {
     "hang": World._hang,
     "map": World._map,
     "stream": World._stream,
+    "run": World._run,
+    "ask": World._ask,
     "cancel": World._cancel,
     "ping": World._ping,
     "stranger": World._stranger,

@@ -6,6 +6,7 @@
     scripts/soak recycle [--worker-seconds N] [--json]
     scripts/soak powerloss [--states N] [--seed N]
     scripts/soak journal [--kills N] [--seed N]
+    scripts/soak durable [--kills N] [--seed N]
     scripts/soak hostile [--frames N] [--seed N] [--only ATTACK] [--json]
 
 Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 all promises
@@ -21,7 +22,7 @@ from random import Random
 import msgspec
 from rich.console import Console
 
-from . import hostile, journals, overload, recycling, sim
+from . import durable, hostile, journals, overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
 from .report import findings_table
@@ -60,6 +61,9 @@ def main() -> int:
     killed = kinds.add_parser("journal", help="a journal's writer that is killed under load")
     killed.add_argument("--kills", type=int, default=journals.KILLS, help="how often")
 
+    runs = kinds.add_parser("durable", help="runs, while all that keeps them is killed")
+    runs.add_argument("--kills", type=int, default=durable.KILLS, help="how often")
+
     attacked = kinds.add_parser("hostile", help="clients that send what they must not")
     attacked.add_argument("--frames", type=int, default=hostile.FRAMES, help="in all")
     attacks = [attack.name for attack in hostile.ATTACKS]
@@ -70,7 +74,7 @@ def main() -> int:
         help="this attack alone, with its share; may be given several times",
     )
 
-    for parser_ in (simulated, faults, power, killed, attacked):
+    for parser_ in (simulated, faults, power, killed, runs, attacked):
         parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
     for parser_ in (faults, loads, recycled, attacked):
         parser_.add_argument("--json", action="store_true", help="for programs")
@@ -89,6 +93,8 @@ def main() -> int:
         return hostile.soak(arguments.frames, seed, arguments.only or (), as_json=arguments.json)
     if arguments.soak == "journal":
         return journals.soak_kills(arguments.kills, seed)
+    if arguments.soak == "durable":
+        return durable.soak_durable(arguments.kills, seed)
     return _soak_faults(arguments.minutes, seed, arguments.only, as_json=arguments.json)
 
 

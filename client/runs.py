@@ -1,0 +1,201 @@
+"""Handles of runs: of one that was just started, or of one whose id is known.
+
+All that a handle does is a call to the broker, which answers when there is something to tell: who
+waits for a result sleeps until it is sent. A broker that is lost meanwhile is asked again when
+there is another, which has taken up the run.
+
+Mirror: tests/client/test_runs.py.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from time import monotonic
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from pronghorn.broker.wire.errors import BrokerLostError
+from pronghorn.broker.wire.messages import Error
+from pronghorn.broker.wire.runs import (
+    AskEvents,
+    AskResult,
+    AskStatus,
+    CancelRun,
+    OfRun,
+    RetryRun,
+    RunEvent,
+    RunEvents,
+    RunInfo,
+)
+from pronghorn.broker.wire.values import encode_params
+
+from .invocation import Params, Target, left_of, result_of, target_of, timeout_ms_of
+from .transport import Answer
+
+R = TypeVar("R")
+
+Call = Callable[[str, Params, float | None], Answer]
+AsyncCall = Callable[[str, Params, float | None], Awaitable[Answer]]
+
+_PLAIN: Final = target_of("a run")
+
+
+class _Ask:
+    """One question, asked again as long as its broker is lost and there is time."""
+
+    def __init__(self, asks: OfRun, timeout_s: float | None) -> None:
+        self.name = str(type(asks).__struct_config__.tag)
+        self.params = encode_params(msgspec.structs.asdict(asks))
+        self._timeout_ms = timeout_ms_of(timeout_s)
+        self._begun = 0.0 if timeout_s is None else monotonic()
+
+    @property
+    def left_ms(self) -> float | None:
+        """The time that is left; raises `DeadlineExceededError` if none is."""
+        return left_of(self._timeout_ms, self._begun, again=True)
+
+    @staticmethod
+    def is_lost(reply: object) -> bool:
+        """Whether the broker was lost before it could answer, so that another one is asked."""
+        return type(reply) is Error and reply.code == BrokerLostError.code
+
+
+class RunHandle(Generic[R]):
+    """A run, which goes on whether or not anybody has its handle.
+
+    Attributes:
+        id: By which `Client.attach` finds it, from anywhere. Whoever knows it, and may use the
+            broker, can do all that this handle can.
+    """
+
+    def __init__(self, call: Call, run_id: str, target: Target = _PLAIN) -> None:
+        self._call = call
+        self._target = target
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.id}>"
+
+    def status(self) -> RunInfo:
+        """Tell what is known of the run.
+
+        Raises:
+            NotFoundError: There is no such run, or it is kept no longer.
+            PermissionDeniedError: It is somebody else's.
+            JournalError: The journal can't be asked.
+        """
+        return _info(*self._ask(AskStatus(self.id), None))
+
+    def result(self, timeout_s: float | None = None) -> R:
+        """Wait for the end of the run and return its result.
+
+        Giving up, at the timeout too, does not stop the run.
+
+        Raises:
+            DeadlineExceededError: It has not ended in time.
+            InterruptedRunError: It may have run, and must not be tried again.
+            WorkerLostError: It was parked, for one worker after the other died of it.
+            PronghornError: What it has failed with, or as for `status`.
+        """
+        result: R = result_of(self._target, *self._ask(AskResult(self.id), timeout_s))
+        return result
+
+    def events(self, from_seq: int = 0, *, follow: bool = True) -> Iterator[RunEvent]:
+        """Give what has happened to the run, as it is kept, until it has ended.
+
+        Args:
+            from_seq: Leave out what has a lower number, as what was seen before.
+            follow: Wait for more while the run is open; else give what there is.
+        """
+        while True:
+            asks = AskEvents(self.id, from_seq, follow)
+            told = _events(*self._ask(asks, None))
+            yield from told.events
+            if told.events:
+                from_seq = told.events[-1].seq + 1
+            if told.ended or not (follow or told.events):
+                return
+
+    def cancel(self) -> RunInfo:
+        """Cancel the run and tell how it has ended, when that is kept; one that has ended stays."""
+        return _info(*self._ask(CancelRun(self.id), None))
+
+    def retry(self) -> RunInfo:
+        """Have the run tried again, which has ended without a result.
+
+        Raises:
+            InvalidArgumentError: It is open, or has a result.
+            PronghornError: As for `status`.
+        """
+        return _info(*self._ask(RetryRun(self.id), None))
+
+    def _ask(self, asks: OfRun, timeout_s: float | None) -> Answer:
+        question = _Ask(asks, timeout_s)
+        while True:
+            answer = self._call(question.name, question.params, question.left_ms)
+            if not question.is_lost(answer[0]):
+                return answer
+
+
+class AsyncRunHandle(Generic[R]):
+    """What `AsyncClient.start` returns; see `RunHandle`."""
+
+    def __init__(self, call: AsyncCall, run_id: str, target: Target = _PLAIN) -> None:
+        self._call = call
+        self._target = target
+        self.id = run_id
+
+    def __repr__(self) -> str:
+        return f"<AsyncRunHandle {self.id}>"
+
+    async def status(self) -> RunInfo:
+        """Tell what is known of the run."""
+        return _info(*await self._ask(AskStatus(self.id), None))
+
+    async def result(self, timeout_s: float | None = None) -> R:
+        """Wait for the end of the run and return its result; see `RunHandle.result`."""
+        result: R = result_of(self._target, *await self._ask(AskResult(self.id), timeout_s))
+        return result
+
+    async def events(self, from_seq: int = 0, *, follow: bool = True) -> AsyncIterator[RunEvent]:
+        """Give what has happened to the run, until it has ended; see `RunHandle.events`."""
+        while True:
+            asks = AskEvents(self.id, from_seq, follow)
+            told = _events(*await self._ask(asks, None))
+            for event in told.events:
+                yield event
+            if told.events:
+                from_seq = told.events[-1].seq + 1
+            if told.ended or not (follow or told.events):
+                return
+
+    async def cancel(self) -> RunInfo:
+        """Cancel the run and tell how it has ended, when that is kept."""
+        return _info(*await self._ask(CancelRun(self.id), None))
+
+    async def retry(self) -> RunInfo:
+        """Have the run tried again, which has ended without a result."""
+        return _info(*await self._ask(RetryRun(self.id), None))
+
+    async def _ask(self, asks: OfRun, timeout_s: float | None) -> Answer:
+        question = _Ask(asks, timeout_s)
+        while True:
+            answer = await self._call(question.name, question.params, question.left_ms)
+            if not question.is_lost(answer[0]):
+                return answer
+
+
+def id_of(target: Target, reply: object, buffers: Sequence[bytes]) -> str:
+    """Return the id of the run that was started.
+
+    Raises:
+        PronghornError: It was not.
+    """
+    return _info(reply, buffers, target).id
+
+
+def _info(reply: object, buffers: Sequence[bytes], target: Target = _PLAIN) -> RunInfo:
+    return msgspec.convert(result_of(target._replace(result_type=Any), reply, buffers), RunInfo)
+
+
+def _events(reply: object, buffers: Sequence[bytes]) -> RunEvents:
+    return msgspec.convert(result_of(_PLAIN, reply, buffers), RunEvents)

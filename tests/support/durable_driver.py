@@ -1,0 +1,136 @@
+"""A broker's core with a journal that commits and answers when it is told to."""
+
+from typing import Any
+
+import msgspec
+from core_driver import PARAMS, PEER, VALUE, Driver
+from kept_runs import KeptRuns
+
+from pronghorn.broker.events import (
+    AskJournal,
+    Assign,
+    Command,
+    Event,
+    JournalAnswered,
+    JournalCommitted,
+    JournalGone,
+    JournalWelcomed,
+    Send,
+    WriteRecord,
+)
+from pronghorn.broker.journal.record import Record, decode_record, sequence_of
+from pronghorn.broker.wire.link import Done
+from pronghorn.broker.wire.messages import Call, Error, Options, Result, Run
+from pronghorn.broker.wire.runs import RunEvents, RunInfo
+
+CLOCK_NS = 10**18
+
+
+class DurableDriver(Driver):
+    """Plays the journal: what is written is kept, and what is asked answered, by `keep`.
+
+    Commands for it are taken out; all others are returned.
+    """
+
+    def __init__(self, kept: KeptRuns | None = None, generation: int = 1, **more: Any) -> None:
+        self.kept = kept or KeptRuns()
+        self.generation = generation
+        self.written: list[tuple[Record, tuple[bytes, ...]]] = []  # and not kept
+        self.asked: list[Any] = []  # questions without an answer
+        self.index = 0  # of the last record that is kept
+        super().__init__(**more)
+
+    def do(self, *events: Event) -> list[Command]:
+        left: list[Command] = []
+        for command in super().do(*events):
+            if isinstance(command, WriteRecord):
+                record = decode_record.decode(command.frames[0])
+                self.written.append((record, tuple(map(bytes, command.frames[1:]))))
+            elif isinstance(command, AskJournal):
+                self.asked.append(command.question)
+            else:
+                left.append(command)
+        return left
+
+    def open_journal(self) -> list[Command]:
+        """Be a journal that is there, and answer what it is asked at once."""
+        self.written.clear()  # it is written again
+        self.asked.clear()  # and asked
+        through = sequence_of(self.generation, self.index)
+        return self.do(JournalWelcomed(through, "", b"seed%d" % self.generation, CLOCK_NS)) + (
+            self.keep()
+        )
+
+    def lose_journal(self, why: str = "") -> list[Command]:
+        """Have the journal end, and with it what it has not kept and not answered."""
+        self.written.clear()
+        self.asked.clear()
+        return self.do(JournalGone(why))
+
+    def commit(self, count: int | None = None) -> list[Command]:
+        """Keep what was written, or so much of it."""
+        kept, self.written = self.written[:count], self.written[len(self.written[:count]) :]
+        for record, buffers in kept:
+            self.index += 1
+            self.kept.keep(sequence_of(self.generation, self.index), record, buffers)
+        if not kept:
+            return []
+        return self.do(JournalCommitted(sequence_of(self.generation, self.index), CLOCK_NS))
+
+    def answer(self) -> list[Command]:
+        """Answer what was asked."""
+        asked, self.asked = self.asked, []
+        return self.do(*(JournalAnswered(*self.kept.answer(question)) for question in asked))
+
+    def keep(self) -> list[Command]:
+        """Keep and answer until nothing is left to do."""
+        commands: list[Command] = []
+        while self.written or self.asked:
+            commands += self.commit() + self.answer()
+        return commands
+
+    def start(self, id_: int = 1, node: str = "m.add", **options: Any) -> list[Command]:
+        """Be a client that starts a run, and the journal."""
+        return self.say(Run(id_, node, PARAMS, Options(**options))) + self.keep()
+
+    def ask(self, id_: int, name: str, *params: Any) -> list[Command]:
+        """Be a client that asks something of a run, and the journal."""
+        raw = msgspec.Raw(msgspec.msgpack.encode(params))
+        return self.say(Call(id_, f"pronghorn.run.{name}", raw)) + self.keep()
+
+    def run(self, commands: list[Command], value: msgspec.Raw = VALUE) -> list[Command]:
+        """Be a worker that runs what is given to it, and the journal."""
+        token = self.begun(commands)
+        return self.work(Done(token, value, 1000)) + self.keep()
+
+    def begun(self, commands: list[Command]) -> int:
+        """Be a worker that begins what is given to it."""
+        (given,) = (one.message for one in commands if isinstance(one, Assign))
+        run: Any = given
+        assert self.begin(run)
+        return int(run.token)
+
+
+def replies(commands: list[Command], peer: bytes = PEER) -> dict[Any, Any]:
+    """Return what a client is sent: id -> the value of a result, or the error."""
+    told: dict[Any, Any] = {}
+    for command in commands:
+        if isinstance(command, Send) and command.peer == peer:
+            message: Any = command.message
+            assert message.id not in told
+            told[message.id] = message
+            if isinstance(message, Result):
+                told[message.id] = msgspec.msgpack.decode(message.value)
+    return told
+
+
+def info(told: Any) -> RunInfo:
+    """Return what is told of a run."""
+    assert not isinstance(told, Error), told
+    return msgspec.convert(told, RunInfo)
+
+
+def events(told: Any) -> RunEvents:
+    """Return what has happened to a run."""
+    assert not isinstance(told, Error), told
+    return msgspec.convert(told, RunEvents)
