@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 runs_app = typer.Typer(
-    help="Look at the runs that are kept in a journal; cancel them, try them again.",
+    help="Look at the runs in a journal; cancel them, try them again.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -12,7 +12,7 @@ import typer
 from .options import AsJson, Endpoint, Name
 
 workers_app = typer.Typer(
-    help="Look at the workers; replace, drain and scale them.", no_args_is_help=True
+    help="Look at workers; replace, drain and scale them.", no_args_is_help=True
 )
 
 
