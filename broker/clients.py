@@ -24,7 +24,7 @@ from .events import (
 from .lifecycle import Lifecycle
 from .orders import Orders
 from .parts import Parts
-from .requests import Key, Node, Request, Session
+from .requests import Key, Node, Request, Session, runs_alone
 from .sessions import Sessions
 from .tracing import Tracing
 from .verdicts import full_details, in_quarantine, is_ending, memory_refusal, refusal
@@ -251,7 +251,7 @@ class Clients:
                     return
                 flow = opened
                 tracing = Tracing.of(options, now)
-        inline = chunk or not node.concurrent
+        inline = runs_alone(node, chunk=chunk)
         request = Request(
             key,
             id_,

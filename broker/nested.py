@@ -35,6 +35,7 @@ from .wire.errors import CancelledError, ErrorDetails, OverloadedError, Pronghor
 from .wire.limits import Bounds, Limits
 from .wire.link import CancelNested, Nested, NestedFailed, RunHere
 from .wire.messages import Options
+from .wire.table import HOST_LABEL
 
 
 class NestedCalls:
@@ -146,7 +147,8 @@ class NestedCalls:
         calls has only workers without labels: so nobody who has one waits for another with some.
         """
         life = self._life
-        if request.here and not request.node.labels <= worker.labels:
+        # A run host that has no room is not waited for: any worker can conduct.
+        if request.here and not request.node.labels - {HOST_LABEL} <= worker.labels:
             if self._has_labels(worker, request.parent):
                 return life.placement.has_room_for(request) and self._pass(request)
             request.here = False

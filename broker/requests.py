@@ -53,6 +53,7 @@ class Node:
     refused_until: float = 0.0
     gate: Gate | None = None  # None: any number of its requests may run
     labels: frozenset[str] = frozenset()  # what a worker must have to run it
+    hosted: bool = False  # whether only run hosts run it
     is_plain: bool = True  # whether it has neither
     served: bool = True  # False: there is none of its name any more, or another
     durability: KeptDurability | None = None  # of requests that say none
@@ -146,6 +147,14 @@ class Keep:
     run: Run | None = None  # which it is an attempt of; None: it is recorded at its end
 
 
+def runs_alone(node: Node, *, chunk: bool) -> bool:
+    """Whether a request runs alone on a worker's loop: chunks, and all of nodes not concurrent.
+
+    Not in run hosts, which conduct whatever they have side by side.
+    """
+    return not node.concurrent or (chunk and not node.hosted)
+
+
 class Request(msgspec.Struct, gc=False):
     """One accepted request, kept until the worker's last word on it."""
 
@@ -154,7 +163,7 @@ class Request(msgspec.Struct, gc=False):
     session: Session
     node: Node
     chunk: bool
-    inline: bool  # runs alone on a worker's loop: all chunks, and requests of nodes not concurrent
+    inline: bool  # runs alone on a worker's loop, see `runs_alone`
     params: Raw
     size: int
     buffers: Sequence[bytes]
