@@ -25,6 +25,7 @@ from pronghorn.broker.wire.errors import (
 )
 
 if TYPE_CHECKING:
+    from pronghorn.broker.wire.flows import RunReport
     from pronghorn.broker.wire.keys import PrivateKey
     from pronghorn.broker.wire.limits import Bounds, Limits
     from pronghorn.broker.wire.runs import RunEvent, RunInfo
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pronghorn.worker.local import LocalPool
 
     from .aio import AsyncClient
+    from .flows import AsyncRun, Run, RunFailedError
     from .inbox import Event, Progress
     from .launch import PoolStartError
     from .pool import Pool
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "AsyncRun",
     "AsyncRunHandle",
     "Bounds",
     "BrokerLostError",
@@ -63,9 +66,12 @@ __all__ = [
     "Progress",
     "PronghornError",
     "ProtocolError",
+    "Run",
     "RunEvent",
+    "RunFailedError",
     "RunHandle",
     "RunInfo",
+    "RunReport",
     "Statistics",
     "UnimplementedError",
     "WorkerLostError",
@@ -76,6 +82,7 @@ __all__ = [
 _LAZY = {
     "AsyncClient": "pronghorn.client.aio",
     "AsyncRunHandle": "pronghorn.client.runs",
+    "AsyncRun": "pronghorn.client.flows",
     "Bounds": "pronghorn.broker.wire.limits",
     "Client": "pronghorn.client.sync",
     "Event": "pronghorn.client.inbox",
@@ -88,6 +95,9 @@ _LAZY = {
     "RunEvent": "pronghorn.broker.wire.runs",
     "RunHandle": "pronghorn.client.runs",
     "RunInfo": "pronghorn.broker.wire.runs",
+    "Run": "pronghorn.client.flows",
+    "RunFailedError": "pronghorn.client.flows",
+    "RunReport": "pronghorn.broker.wire.flows",
     "Statistics": "pronghorn.broker.wire.statistics",
 }
 

@@ -85,9 +85,10 @@ class RunEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         number: From 1, without a gap among those of one level.
-        kind: ``status``: the run has another one. ``task_started``, ``task_ended``: an attempt.
-            ``items``: how many items have ended; of those that nobody has taken yet only the last
-            is kept. ``ended``: the run has; nothing follows.
+        kind: ``begun``: the run can be controlled, the first at every level. ``status``: the run
+            has another one. ``task_started``, ``task_ended``: an attempt. ``items``: how many items
+            have ended; of those that nobody has taken yet only the last is kept. ``ended``: the run
+            has; nothing follows.
         status: Of the run or of the task.
         attempt: Of the task, from 0.
         again: Whether the task will be run again.
@@ -97,11 +98,11 @@ class RunEvent(msgspec.Struct, frozen=True, omit_defaults=True):
         count: All items.
         output: Of the run.
         errors: Of the run.
-        run: Its id, in the first event and the last.
+        run: Its id, with ``begun`` and ``ended``.
     """
 
     number: int
-    kind: Literal["status", "task_started", "task_ended", "items", "ended"]
+    kind: Literal["begun", "status", "task_started", "task_ended", "items", "ended"]
     status: str | None = None
     task: str | None = None
     execution: int | None = None

@@ -32,7 +32,7 @@ class Feed:
 
     Args:
         level: Which.
-        run: Id of the run, told with its first and its last event.
+        run: Id of the run, told when it begins and when it ends.
     """
 
     def __init__(self, level: Level = "full", run: str | None = None) -> None:
@@ -41,6 +41,10 @@ class Feed:
         self._number = 0
         self._counts: dict[int, int] = {}  # execution with items -> how many it has
         self._names: dict[int, str] = {}  # the same -> its task
+
+    def begun(self) -> RunEvent:
+        """Give the first event, for who has to know that the run is there."""
+        return self._event("begun", run=self._run)[0]
 
     def on_command(self, command: Command) -> list[RunEvent]:
         """Give the events that a command is worth: one or none."""
@@ -96,8 +100,6 @@ class Feed:
 
     def _event(self, kind: Any, **fields: Any) -> list[RunEvent]:
         self._number += 1
-        if self._number == 1:
-            fields["run"] = self._run
         return [RunEvent(self._number, kind, **fields)]
 
 
@@ -128,6 +130,10 @@ class Watch:
     def is_full(self) -> bool:
         """Whether so much was not taken that the run should wait."""
         return len(self._ahead) >= AHEAD_MAX
+
+    def begun(self) -> RunEvent:
+        """Give the first event."""
+        return self._feed.begun()
 
     def on_command(self, command: Command) -> None:
         """Take in a command of the conductor."""

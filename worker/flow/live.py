@@ -118,6 +118,7 @@ class LiveRun:
         self._within = within
         self._depth = depth
         self._inbox: deque[Event | _Order] = deque([begin])
+        self._loop: asyncio.AbstractEventLoop | None = None  # where it runs; None before it does
         self._wake = asyncio.Event()
         self._told = asyncio.Event()  # set when there may be events to take, or the run has ended
         self._taken = asyncio.Event()  # set when there is room for further ones
@@ -137,16 +138,25 @@ class LiveRun:
         self._wake.set()
 
     async def order(self, event: Event) -> str | None:
-        """Do the same and wait until it is taken in; gives the reason if it was refused."""
+        """Do the same, from any loop, and wait until it is taken in.
+
+        Returns:
+            The reason if it was refused.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            there = asyncio.run_coroutine_threadsafe(self.order(event), self._loop)
+            return await asyncio.wrap_future(there)
         if self.report is not None:
             return f"the run has {self.report.status} already"
-        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[str | None] = loop.create_future()
         self._inbox.append(_Order(event, answer))
         self._wake.set()
         return await answer
 
     async def run(self) -> RunReport:
         """Run to the end. Cancelling this cancels what runs."""
+        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.TaskGroup() as group:
                 self._turn_began = monotonic()
@@ -172,6 +182,7 @@ class LiveRun:
         running = asyncio.create_task(self.run())
         running.add_done_callback(lambda _: self._told.set())
         try:
+            yield watch.begun()
             while True:
                 self._told.clear()
                 while (event := watch.take()) is not None:
