@@ -286,15 +286,25 @@ class Placement:
 
     def take_back(self) -> list[Request]:
         """Take back what blocked workers have not begun, if another or its caller could run it."""
-        if self._idle or any(map(_takes_quick, self._rotation)):
-            blocked = self.stalled.values()
-            return [request for worker in blocked for request in self._revoke_all(worker)]
-        return [
-            request
-            for worker in self.stalled.values()
-            for request in list(worker.held.values())
-            if request.here and not request.ended and self.revoke(worker, request)
-        ]
+        has_room = bool(self._idle) or any(map(_takes_quick, self._rotation))
+        taken: list[Request] = []
+        for worker in self.stalled.values():
+            # What a host has not begun, such as a request so large that it still reads it, would
+            # come back to it again and again as long as no other host is there.
+            if self._has_another_host() if worker.is_host else has_room:
+                taken += self._revoke_all(worker)
+            else:
+                taken += [
+                    request
+                    for request in list(worker.held.values())
+                    if request.here and not request.ended and self.revoke(worker, request)
+                ]
+        return taken
+
+    def _has_another_host(self) -> bool:
+        """Whether a run host that is not stalled has room."""
+        workers = self.workers.values()
+        return any(one.is_host and one.usable and bool(one.free_slots) for one in workers)
 
     def condemn(self, worker: Worker) -> list[Request]:
         """Give a worker nothing more, as it will be killed; take back what it has not begun."""

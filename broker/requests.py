@@ -67,6 +67,7 @@ class Session:
     peer: bytes
     grant: int  # most requests it may have open, replies that it has not acknowledged included
     known: bool = False  # whether it said hello
+    conducts: bool = False  # whether it makes the calls of workflows
     # key -> request; a key is here iff the request has not got its terminal reply
     open: dict[Key, Request] = field(default_factory=dict)
     open_bytes: int = 0  # of the requests in `open`

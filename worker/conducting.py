@@ -124,7 +124,7 @@ class Conducting:
         """
         run = self._runs.get(run_id)
         if run is None:
-            raise NotFoundError(f"no run {run_id!r} goes on")
+            raise NotFoundError(f"run {run_id} has ended, or was never there")
         return run
 
     def engine(self) -> FlowRuntime:

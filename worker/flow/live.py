@@ -118,6 +118,7 @@ class LiveRun:
         self._within = within
         self._depth = depth
         self._inbox: deque[Event | _Order] = deque([begin])
+        self._is_over = False  # whether no order is taken any more
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs; None before it does
         self._wake = asyncio.Event()
         self._told = asyncio.Event()  # set when there may be events to take, or the run has ended
@@ -142,13 +143,16 @@ class LiveRun:
 
         Returns:
             The reason if it was refused.
+
+        Raises:
+            NotFoundError: The run has ended.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             there = asyncio.run_coroutine_threadsafe(self.order(event), self._loop)
             return await asyncio.wrap_future(there)
-        if self.report is not None:
-            return f"the run has {self.report.status} already"
+        if self._is_over:
+            raise self._over()
         answer: asyncio.Future[str | None] = loop.create_future()
         self._inbox.append(_Order(event, answer))
         self._wake.set()
@@ -168,6 +172,7 @@ class LiveRun:
                 for task in [task for tasks in self._tasks.values() for task in tasks]:
                     task.cancel()  # what was stopped and has not ended
         finally:
+            self._is_over = True
             self._refuse_orders()
             self._told.set()
         self.report = RunReport(ended.status, ended.output, ended.errors, self.id)
@@ -274,7 +279,10 @@ class LiveRun:
     def _refuse_orders(self) -> None:
         for each in self._inbox:
             if isinstance(each, _Order) and not each.answer.done():
-                each.answer.set_result("the run has ended already")
+                each.answer.set_exception(self._over())
+
+    def _over(self) -> NotFoundError:
+        return NotFoundError(f"run {self.id} has ended")
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, ItemsEnded) and self._watch is not None:

@@ -25,6 +25,7 @@ from pronghorn.broker.wire.errors import (
 )
 from pronghorn.broker.wire.messages import Error, MapResult
 from pronghorn.broker.wire.values import decode_value, encode_inline, encode_params
+from pronghorn.broker.wire.version import CONDUCTOR_NAME
 from pronghorn.client.aioremote import AsyncRemoteTransport
 from pronghorn.client.invocation import Target, error_of, refused, result_of
 
@@ -50,7 +51,7 @@ class WorkerPool:
     """
 
     def __init__(self, endpoint: str) -> None:
-        self._transport = AsyncRemoteTransport(endpoint, CONNECT_S)
+        self._transport = AsyncRemoteTransport(endpoint, CONNECT_S, client=CONDUCTOR_NAME)
 
     async def task(self, entry: Entry, given: dict[str, Any] | None, record: Record) -> Called:
         """Run a node once; cancelling it cancels the call."""
