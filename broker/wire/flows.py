@@ -98,6 +98,7 @@ class RunEvent(msgspec.Struct, frozen=True, omit_defaults=True):
         count: All items.
         output: Of the run.
         errors: Of the run.
+        at_s: When it has happened, seconds since the run began.
         run: Its id, with ``begun`` and ``ended``.
     """
 
@@ -114,4 +115,5 @@ class RunEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int | None = None
     output: dict[str, Any] | None = None
     errors: tuple[RunFailure, ...] = ()
+    at_s: float = 0.0
     run: str | None = None

@@ -76,9 +76,13 @@ class RunTree:
         self._left_out: set[str] = set()  # names beyond `LINES_MAX`
 
     def take(self, event: RunEvent, now: float) -> None:
-        """Take in an event; `now` is in monotonic seconds."""
+        """Take in an event; `now` is in monotonic seconds.
+
+        Times are those of the events, as long as they tell of some: who reads them may be late.
+        """
         if self._began is None:
             self._began = now
+        now = self._began + event.at_s
         if event.status is not None and event.kind in ("status", "ended"):
             self._status = event.status
         if event.kind == "ended":

@@ -172,12 +172,17 @@ def test_a_served_workflow_is_called_like_a_node(client: Client, local: Client) 
         with pytest.raises(InvalidArgumentError, match="unknown parameter `m`"):
             one.call("doubled", m=4)
         described = {each.name: each for each in one.nodes()}["doubled"]
-        assert (described.signature, described.doc) == ("doubled(n=None, times=2)", "Doubles a number.")
+        assert (described.signature, described.doc) == (
+            "doubled(n=None, times=2)",
+            "Doubles a number.",
+        )
 
 
 def test_a_workflow_that_fails_is_a_node_that_fails(client: Client, local: Client) -> None:
     for one in (client, local):
-        with pytest.raises(NodeError, match="double, input.value: .*unsupported operand") as caught:
+        with pytest.raises(
+            NodeError, match=r"double, input.value: .*unsupported operand"
+        ) as caught:
             one.call("doubled", n={})
         assert caught.value.details.exception == "RunFailed"
 
@@ -252,9 +257,10 @@ def test_cancel(client: Client) -> None:
         events = list(run.events())
         assert ("task_ended", "succeeded") in [(each.kind, each.status) for each in events]
         assert events[-1].status == "canceled"
-    with client.submit_run(WAITS) as run, pytest.raises(InvalidArgumentError, match="can't be res"):
+    with client.submit_run(WAITS) as run:
         run.cancel()
-        run.resume()
+        with pytest.raises(InvalidArgumentError, match="can't be resumed"):
+            run.resume()
 
 
 def test_to_leave_a_run_cancels_it(client: Client) -> None:
@@ -276,7 +282,9 @@ def test_a_run_that_is_given_up_stops_what_runs(client: Client) -> None:
 def test_a_worker_that_dies_fails_its_task_alone(client: Client) -> None:
     definition = yaml.safe_load("""
 tasks:
-  a: {action: die, next: [{when: "{{ failed() }}", publish: [{code: "{{ result().code }}"}], do: b}]}
+  a:
+    action: die
+    next: [{when: "{{ failed() }}", publish: [{code: "{{ result().code }}"}], do: b}]
   b: {action: add, input: {a: 1}, next: [{publish: [{n: "{{ result() }}"}]}]}
 output: [{code: "{{ code }}"}, {n: "{{ n }}"}]
 """)

@@ -30,6 +30,9 @@ AHEAD_MAX = 10_000
 class Feed:
     """The events of one run at one level.
 
+    Attributes:
+        at_s: When what is told next has happened, seconds since the run began.
+
     Args:
         level: Which.
         run: Id of the run, told when it begins and when it ends.
@@ -38,6 +41,7 @@ class Feed:
     def __init__(self, level: Level = "full", run: str | None = None) -> None:
         self._level = level
         self._run = run
+        self.at_s = 0.0
         self._number = 0
         self._counts: dict[int, int] = {}  # execution with items -> how many it has
         self._names: dict[int, str] = {}  # the same -> its task
@@ -100,7 +104,7 @@ class Feed:
 
     def _event(self, kind: Any, **fields: Any) -> list[RunEvent]:
         self._number += 1
-        return [RunEvent(self._number, kind, **fields)]
+        return [RunEvent(self._number, kind, at_s=self.at_s, **fields)]
 
 
 class _Progress:
@@ -122,7 +126,8 @@ class Watch:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._ahead: deque[Command | _Progress] = deque()
+        # What has happened, and when: seconds since the run began.
+        self._ahead: deque[tuple[float, Command | _Progress]] = deque()
         # execution -> what of it is in `_ahead`
         self._progress: dict[int, _Progress] = {}
 
@@ -135,24 +140,24 @@ class Watch:
         """Give the first event."""
         return self._feed.begun()
 
-    def on_command(self, command: Command) -> None:
+    def on_command(self, command: Command, at_s: float) -> None:
         """Take in a command of the conductor."""
         if not isinstance(command, Stop | Refused):
-            self._ahead.append(command)
+            self._ahead.append((at_s, command))
 
-    def on_items(self, execution: int, done: int, failed: int) -> None:
+    def on_items(self, execution: int, done: int, failed: int, at_s: float) -> None:
         """Take in that items have ended, of which there are so many now."""
         known = self._progress.get(execution)
         if known is not None:
             known.done, known.failed = done, failed
             return
         progress = self._progress[execution] = _Progress(execution, done, failed)
-        self._ahead.append(progress)
+        self._ahead.append((at_s, progress))
 
     def take(self) -> RunEvent | None:
         """Give the next event, None if there is none now."""
         while self._ahead:
-            first = self._ahead.popleft()
+            self._feed.at_s, first = self._ahead.popleft()
             if isinstance(first, _Progress):
                 del self._progress[first.execution]
                 events = self._feed.on_items(first.execution, first.done, first.failed)

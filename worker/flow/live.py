@@ -132,6 +132,7 @@ class LiveRun:
         self._inner: set[LiveRun] = set()  # workflows that run for tasks of this one
         self._progress: dict[int, tuple[int, int]] = {}  # execution -> items done, failed
         self._turn_began = 0.0
+        self._began = 0.0
 
     def tell(self, event: Event) -> None:
         """Pause, resume, cancel or signal; from the loop on which it runs."""
@@ -161,6 +162,7 @@ class LiveRun:
     async def run(self) -> RunReport:
         """Run to the end. Cancelling this cancels what runs."""
         self._loop = asyncio.get_running_loop()
+        self._began = monotonic()
         try:
             async with asyncio.TaskGroup() as group:
                 self._turn_began = monotonic()
@@ -509,7 +511,7 @@ class LiveRun:
 
     def _show(self, command: Command) -> None:
         assert self._watch is not None
-        self._watch.on_command(command)
+        self._watch.on_command(command, monotonic() - self._began)
         self._tell_watcher()
 
     def _show_progress(self, event: ItemsEnded) -> None:
@@ -518,7 +520,7 @@ class LiveRun:
         done += len(event.items)
         failed += sum(each.status not in ("succeeded", "canceled") for each in event.items)
         self._progress[event.execution] = done, failed
-        self._watch.on_items(event.execution, done, failed)
+        self._watch.on_items(event.execution, done, failed, monotonic() - self._began)
         self._tell_watcher()
 
     def _tell_watcher(self) -> None:
