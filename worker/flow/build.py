@@ -97,7 +97,7 @@ class Flow:
         name: str,
         *,
         description: str | None = None,
-        input: Sequence[Named] = (),  # noqa: A002: as in a definition
+        input: Sequence[Named] = (),  # noqa: A002
         vars: Mapping[str, Any] | None = None,  # noqa: A002
         timeout: float | None = None,
     ) -> None:
@@ -222,7 +222,7 @@ def again(
     max_delay: float | str | None = None,
     when: str | bool | None = None,
 ) -> dict[str, Any]:
-    """Say when a task is run again: `count` times more, if `when` is true, else if it has failed."""
+    """Say when a task is run again: `count` times more, if `when` is true or it has failed."""
     return _given(count=count, delay=delay, backoff=backoff, max_delay=max_delay, when=when)
 
 
