@@ -27,6 +27,7 @@ class Batches:
         self._batch_size = batch_size
         self._waiting: deque[tuple[Entry, ItemToRun]] = deque()
         self._in_flight = 0  # messages
+        self._items_in_flight = 0
 
     @property
     def is_empty(self) -> bool:
@@ -46,18 +47,22 @@ class Batches:
             return None
         size = 1
         if entry.is_plain:
-            size = placing.of(entry.name).chunk_size(len(self._waiting), self._batch_size)
+            size = placing.of(entry.name).chunk_size(
+                len(self._waiting) + self._items_in_flight, self._batch_size
+            )
             if len(self._waiting) < size and self._in_flight >= _BUSY:
                 return None
         items: list[ItemToRun] = []
         while self._waiting and len(items) < size and self._waiting[0][0] is entry:
             items.append(self._waiting.popleft()[1])
         self._in_flight += 1
+        self._items_in_flight += len(items)
         return entry, items
 
-    def ended(self) -> None:
-        """Note that a message was answered."""
+    def ended(self, count: int) -> None:
+        """Note that a message with so many items was answered."""
         self._in_flight -= 1
+        self._items_in_flight -= count
 
     def stop(self) -> list[ItemToRun]:
         """Send nothing more; gives what waits."""

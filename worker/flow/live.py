@@ -214,11 +214,13 @@ class LiveRun:
                 command = self._commands.popleft()
                 if self._watch is not None:
                     self._show(command)
+                    if self._watch.is_full:
+                        await self._wait_for_room(self._watch)
                 if isinstance(command, RunEnded):
                     return command
                 self._do(command, group)
-            if self._watch is not None and self._watch.is_full:
-                await self._wait_for_room(self._watch)
+                if monotonic() - self._turn_began > TURN_S:
+                    await self._let_others()
             if self._inbox:
                 self._handle(self._next_event())
             elif self._here:
@@ -416,7 +418,7 @@ class LiveRun:
                 ended = [ItemEnded(item.index, *await pool.call(entry, item.input, record))]
         except asyncio.CancelledError:
             ended = [ItemEnded(item.index, *_STOPPED) for item in items]
-        batches.ended()
+        batches.ended(len(items))
         self.tell(ItemsEnded(execution, ended))
         if batches.stopped:
             return

@@ -44,7 +44,7 @@ _FALL: Final = 1 / 2  # of the difference, for a sample below the mean: first ru
 _RISE: Final = 1 / 8
 _OUTLIER: Final = 8.0  # a sample counts as at most so many times the mean,
 _OUTLIER_NS: Final = 10_000.0  # and this
-_SHARES: Final = 4  # the rest of the items is cut into at least so many chunks, for all workers
+_SHARES: Final = 4  # what is to be done is cut into at least so many chunks, for all workers
 
 
 class Record:
@@ -87,14 +87,14 @@ class Record:
         """Note that it has ended a worker: the process that conducts is not for that."""
         self._distrusted = True
 
-    def chunk_size(self, waiting: int, batch_size: int | None) -> int:
-        """Tell how many of the items that wait the next message should hold."""
+    def chunk_size(self, outstanding: int, batch_size: int | None) -> int:
+        """Tell how many items the next message should hold, of those that wait or are in flight."""
         if batch_size is not None:
             return batch_size
         if not self._samples:
             return 1
         wanted = int(CHUNK_NS / max(self._mean_ns, 1.0))
-        share = -(-waiting // _SHARES)
+        share = -(-outstanding // _SHARES)
         return max(1, min(wanted, share, self._size * _GROWTH, CHUNK_ITEMS_MAX))
 
 
