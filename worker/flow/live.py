@@ -47,6 +47,7 @@ from .events import (
 from .feed import Watch
 from .limits import FLOW_DEPTH_MAX
 from .plan import NOOP, Plan
+from .pooling import WorkerPool
 
 if TYPE_CHECKING:
     from .runtime import FlowRuntime
@@ -133,6 +134,7 @@ class LiveRun:
         self._progress: dict[int, tuple[int, int]] = {}  # execution -> items done, failed
         self._turn_began = 0.0
         self._began = 0.0
+        self._pool: WorkerPool | None = None  # None where all runs in this process
 
     def tell(self, event: Event) -> None:
         """Pause, resume, cancel or signal; from the loop on which it runs."""
@@ -163,6 +165,7 @@ class LiveRun:
         """Run to the end. Cancelling this cancels what runs."""
         self._loop = asyncio.get_running_loop()
         self._began = monotonic()
+        self._pool = self._runtime.pool()
         try:
             async with asyncio.TaskGroup() as group:
                 self._turn_began = monotonic()
@@ -383,7 +386,7 @@ class LiveRun:
 
     def _leaves(self, entry: Entry, pin: Any, *, item: bool) -> bool:
         """Whether a node runs in the workers."""
-        if self._runtime.pool() is None or BUILTIN.get(entry.name) is entry:
+        if self._pool is None or BUILTIN.get(entry.name) is entry:
             return False
         if not entry.is_plain and pin is None:
             return True
@@ -408,7 +411,7 @@ class LiveRun:
         group: asyncio.TaskGroup,
     ) -> None:
         record = self._runtime.placing.of(entry.name)
-        pool = self._runtime.pool()
+        pool = self._pool
         assert pool is not None, "items leave only where there are workers"
         try:
             if entry.is_plain:
@@ -466,9 +469,8 @@ class LiveRun:
         if isinstance(found, Plan):
             return await self._call_workflow(found, given)
         if leaves:
-            pool = self._runtime.pool()
-            assert pool is not None, "tasks leave only where there are workers"
-            return await pool.task(found, given, self._runtime.placing.of(found.name))
+            assert self._pool is not None, "tasks leave only where there are workers"
+            return await self._pool.task(found, given, self._runtime.placing.of(found.name))
         context = self._context_of(found, execution)
         if found.kind == "async":
             return await call_async(found, given, context)

@@ -175,9 +175,21 @@ class PlanCache:
             OrderedDict()
         )  # by digest, the one used last at the end
         self._plans_max = plans_max
+        # id of a workflow -> it and its plan, so that one that is kept anyway is not hashed again.
+        self._by_identity: dict[int, tuple[Workflow, Plan]] = {}
 
     def plan_of(self, workflow: Workflow) -> Plan:
         """Return the plan of a workflow, compiled now if it is not kept."""
+        known = self._by_identity.get(id(workflow))
+        if known is not None:
+            return known[1]
+        plan = self._by_content(workflow)
+        if len(self._by_identity) >= self._plans_max:
+            self._by_identity.clear()
+        self._by_identity[id(workflow)] = (workflow, plan)
+        return plan
+
+    def _by_content(self, workflow: Workflow) -> Plan:
         digest = content_hash(workflow)
         plan = self._plans.get(digest)
         if plan is None:
