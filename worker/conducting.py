@@ -87,7 +87,7 @@ class Conducting:
             return report.output
         raise failure_of(report, context.node)
 
-    def start(
+    async def start(
         self,
         context: Context,
         workflow: str,
@@ -107,8 +107,11 @@ class Conducting:
             raise InvalidArgumentError(f"the run's id {run_id[:RUN_ID_MAX]!r} {why}")
         engine = self.engine()
         run_id = run_id or f"{os.getpid()}-{next(self._numbers)}"
-        found = self._served(workflow) if definition is None else engine.workflow_of(definition)
-        return engine.start(found, inputs, level=level, within=context, run_id=run_id)
+        if definition is None:
+            plan = engine.plan_of(self._served(workflow))
+        else:
+            plan = await engine.plan_of_definition(definition)
+        return engine.start(plan, inputs, level=level, within=context, run_id=run_id)
 
     async def run(self, run: LiveRun) -> RunReport:
         """Run to the end."""
@@ -173,7 +176,8 @@ def builtin_calls(conducting: Conducting) -> dict[str, Callable[..., Any]]:
         level: RunLevel = "terminal",
     ) -> RunReport:
         """Run a workflow to its end, and tell how it has ended."""
-        return await conducting.run(conducting.start(ctx, workflow, definition, inputs, level, id))
+        made = await conducting.start(ctx, workflow, definition, inputs, level, id)
+        return await conducting.run(made)
 
     async def follow(
         ctx: Context,
@@ -184,7 +188,7 @@ def builtin_calls(conducting: Conducting) -> dict[str, Callable[..., Any]]:
         level: RunLevel = "full",
     ) -> AsyncGenerator[RunEvent, None]:
         """Run a workflow, and tell what happens; the last event tells how it has ended."""
-        run = conducting.start(ctx, workflow, definition, inputs, level, id)
+        run = await conducting.start(ctx, workflow, definition, inputs, level, id)
         async with aclosing(conducting.follow(run)) as events:
             async for event in events:
                 yield event

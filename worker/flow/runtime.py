@@ -14,7 +14,7 @@ Mirror: tests/worker/flow/test_runtime.py.
 import asyncio
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, NotFoundError
@@ -35,6 +35,10 @@ from .pooling import WorkerPool
 from .validation import validate
 
 Watcher = Callable[[RunEvent], None]
+
+
+_LARGE_BYTES: Final = 16 << 10
+"""Of a definition, encoded; checked and compiled at some 1 MB/s."""
 
 
 class FlowRuntime:
@@ -138,24 +142,28 @@ class FlowRuntime:
         """Compile a workflow, if it is not kept."""
         return self._plans.plan_of(workflow)
 
-    def workflow_of(self, definition: str | dict[str, Any]) -> Workflow:
-        """Check a definition, if it is not kept.
+    async def plan_of_definition(self, definition: str | dict[str, Any]) -> Plan:
+        """Check and compile a definition, if it is not kept.
+
+        A large one takes seconds: then this is done in a thread, beside the runs that go on.
 
         Raises:
             InvalidArgumentError: It is wrong; tells all that is.
         """
-        key = sha256(encode_inline(definition)).digest()
-        workflow = self._checked.get(key)
-        if workflow is None:
-            try:
-                workflow = validate(definition)
-            except DefinitionError as error:
-                lines = "\n".join(map(str, error.problems))
-                raise InvalidArgumentError(f"it is no workflow:\n{lines}") from error
-            if len(self._checked) >= PLANS_MAX:
-                del self._checked[next(iter(self._checked))]
-            self._checked[key] = workflow
-        return workflow
+        encoded = encode_inline(definition)
+        key = sha256(encoded).digest()
+        known = self._checked.get(key)
+        if known is not None:
+            return self.plan_of(known)
+        if len(encoded) < _LARGE_BYTES:
+            workflow, plan = _compiled(definition)
+        else:
+            workflow, plan = await asyncio.to_thread(_compiled, definition)
+        if len(self._checked) >= PLANS_MAX:
+            del self._checked[next(iter(self._checked))]
+        self._checked[key] = workflow
+        self._plans.keep(workflow, plan)
+        return plan
 
     def pool(self) -> WorkerPool | None:
         """Give the workers as the running loop sees them, None if there are none."""
@@ -183,3 +191,12 @@ class FlowRuntime:
                 return self._workflows[action]
             raise
         return entry if entry.workflow is None else self.plan_of(entry.workflow)
+
+
+def _compiled(definition: str | dict[str, Any]) -> tuple[Workflow, Plan]:
+    try:
+        workflow = validate(definition)
+    except DefinitionError as error:
+        lines = "\n".join(map(str, error.problems))
+        raise InvalidArgumentError(f"it is no workflow:\n{lines}") from error
+    return workflow, Plan(workflow)
