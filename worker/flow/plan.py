@@ -198,7 +198,9 @@ class PlanCache:
         self._by_identity[id(workflow)] = (workflow, plan)
         if len(self._plans) > self._plans_max:
             _, dropped = self._plans.popitem(last=False)
-            gone = [key for key, (_, each) in self._by_identity.items() if each is dropped]
+            gone = [
+                key for key, (_, each) in self._by_identity.items() if each.digest == dropped.digest
+            ]
             for key in gone:
                 del self._by_identity[key]
         if len(self._by_identity) > _IDENTITIES * self._plans_max:  # of few contents
