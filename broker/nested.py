@@ -9,6 +9,9 @@ queue. The rules that keep a chain of calls from a deadlock, however many worker
 3. So a worker's loop is held up only by what runs; and what is queued, calls of plain ``def`` nodes
    by callers that hold nothing up, waits for nothing else.
 
+4. A workflow that is called by a node which holds up its worker runs there, all of it: a run host
+   would have its tasks queued, for workers of which each may wait for a workflow.
+
 What 1 and 2 name (`Request.here`) goes back to its caller too when it was given to a worker and
 comes back from it: taken back from one that is blocked, or before its next attempt.
 
@@ -98,6 +101,10 @@ class NestedCalls:
         node = self._catalog.by_name.get(message.node)
         if node is None:
             return self._catalog.not_found(message.node)
+        if node.hosted and message.waits:  # rule 4
+            life.tell(worker, RunHere(message.id))
+            self._life.count.returned += 1
+            return None
         size = len(message.params) + sum(map(len, buffers))
         error = size_refusal(self._limits, size=size, buffers=len(buffers))
         if error is not None:

@@ -8,6 +8,7 @@ Mirror: tests/worker/test_conducting.py.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -60,19 +61,30 @@ class Conducting:
         self._table: DispatchTable | None = None
         self._caller: Caller | None = None
         self._endpoint = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._runtime: FlowRuntime | None = None  # made for the first run
         self._numbers = count(1)  # of runs that were given no id
         self._runs: dict[str, LiveRun] = {}  # id -> run; a key is here iff it goes on
 
-    def use(self, table: DispatchTable, *, caller: Caller | None, endpoint: str = "") -> None:
+    def use(
+        self,
+        table: DispatchTable,
+        *,
+        caller: Caller | None,
+        endpoint: str = "",
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         """Set what runs are made of.
 
         Args:
             table: The nodes and workflows that there are.
             caller: Makes the calls of nodes.
             endpoint: Of the broker to whose workers tasks go; by default all run in this process.
+            loop: The worker's own, if it is one. What runs on another is part of a node that holds
+                up this worker: it must not wait for others, which may be held up as well.
         """
         self._table, self._caller, self._endpoint = table, caller, endpoint
+        self._loop = loop
 
     async def call(self, workflow: Workflow, inputs: Mapping[str, Any], context: Context) -> Any:
         """Run a served workflow as a node: its output is the result.
@@ -144,7 +156,9 @@ class Conducting:
             assert self._table is not None, "`use` comes first"
             if self._endpoint:  # else the program's own settings stand
                 gc.set_threshold(*_COLLECTIONS)
-            self._runtime = FlowRuntime(self._table, caller=self._caller, endpoint=self._endpoint)
+            self._runtime = FlowRuntime(
+                self._table, caller=self._caller, endpoint=self._endpoint, loop=self._loop
+            )
         return self._runtime
 
     @contextmanager

@@ -80,7 +80,7 @@ def run_worker(
         loop=loop,
         loop_in_use=loop_in_use,
     )
-    conducting.use(table, caller=runtime.caller, endpoint=endpoint)
+    conducting.use(table, caller=runtime.caller, endpoint=endpoint, loop=loop)
     os.register_at_fork(after_in_child=runtime.leave_to_parent)
     runtime.run()
     # Ends this process with the stacks of all threads; needs nothing of Python to run for that.

@@ -23,7 +23,7 @@ from pronghorn.client import (
 from pronghorn.client.sync import Client
 
 SERVED = Path(__file__).parents[1] / "support" / "served"
-MODULES = [str(SERVED / "flow_tasks.py"), str(SERVED / "doubled.yaml")]
+MODULES = [str(SERVED / name) for name in ("flow_tasks.py", "doubled.yaml", "napping.yaml")]
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +203,16 @@ def test_run_gives_the_output_or_raises(client: Client) -> None:
         client.run(SERVED / "no-file.yaml")
 
 
+def test_tasks_are_part_of_their_caller_s_trace(client: Client) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    traced = client.within(traceparent=f"00-{trace}-b7ad6b7169203331-01")
+    for place in ("inline", "pool"):
+        output = traced.run(placed(task("trace"), place))
+        assert output is not None
+        assert trace in output["r"]
+    assert client.run(task("trace")) == {"r": None}
+
+
 def test_events_are_pushed_in_order_without_a_gap(client: Client) -> None:
     told: list[RunEvent] = []
     client.run(DEFINITIONS["branches and a join"], on_event=told.append)
@@ -315,6 +325,15 @@ async def test_many_runs_at_once(pool: Pool) -> None:
             await run.signal("go", 1)
             assert await run.result() == {"v": 1}
             assert [event async for event in run.events()] == []
+
+
+@pytest.mark.parametrize("node", ["ask_flow_sync", "ask_flow_beside"])
+async def test_nodes_that_wait_for_workflows_don_t_wait_for_each_other(
+    pool: Pool, node: str
+) -> None:
+    async with pool.async_client() as client:  # more than all workers have room for
+        calls = [client.call(node, seconds=0.002, timeout_s=30.0) for _ in range(150)]
+        assert await asyncio.gather(*calls) == [{"napped": 0.002}] * 150
 
 
 def test_without_a_host_workers_conduct(tmp_path: Path) -> None:

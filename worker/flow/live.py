@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from pronghorn.broker.wire.errors import NotFoundError, OverloadedError
+from pronghorn.broker.wire.errors import NotFoundError, OverloadedError, PronghornError
 from pronghorn.broker.wire.flows import RunEvent, RunReport
+from pronghorn.client.stopwatch import Extras
 
 from ..context import Context
 from ..dispatch import Entry
@@ -118,6 +119,8 @@ class LiveRun:
         self._on_event = on_event
         self._within = within
         self._depth = depth
+        traceparent = None if within is None else within.traceparent
+        self._extras = None if traceparent is None else Extras(traceparent)
         self._inbox: deque[Event | _Order] = deque([begin])
         self._is_over = False  # whether no order is taken any more
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs; None before it does
@@ -415,10 +418,14 @@ class LiveRun:
         assert pool is not None, "items leave only where there are workers"
         try:
             if entry.is_plain:
-                ended = await pool.items(entry, items, record)
+                ended = await pool.items(entry, items, record, self._extras)
             else:
                 (item,) = items
-                ended = [ItemEnded(item.index, *await pool.call(entry, item.input, record))]
+                if self._is_nested(entry):
+                    called = await self._call_nested(entry, item.input)
+                else:
+                    called = await pool.call(entry, item.input, record, self._extras)
+                ended = [ItemEnded(item.index, *called)]
         except asyncio.CancelledError:
             ended = [ItemEnded(item.index, *_STOPPED) for item in items]
         batches.ended(len(items))
@@ -469,12 +476,35 @@ class LiveRun:
         if isinstance(found, Plan):
             return await self._call_workflow(found, given)
         if leaves:
+            if self._is_nested(found):
+                return await self._call_nested(found, given)
             assert self._pool is not None, "tasks leave only where there are workers"
-            return await self._pool.task(found, given, self._runtime.placing.of(found.name))
+            record = self._runtime.placing.of(found.name)
+            return await self._pool.task(found, given, record, self._extras)
         context = self._context_of(found, execution)
         if found.kind == "async":
             return await call_async(found, given, context)
         return await asyncio.to_thread(call, found, given, context)
+
+    def _is_nested(self, entry: Entry) -> bool:
+        """Whether a call must not wait for room that the callers of this run may hold.
+
+        So it is in a run that a node has called, where a node runs beside others: callers of this
+        kind may hold all the room there is for it. The broker then leaves it to this process.
+        """
+        within = self._within
+        is_called = within is not None and within.depth > 0 and self._runtime.caller is not None
+        return is_called and entry.kind != "inline"
+
+    async def _call_nested(self, entry: Entry, given: dict[str, Any] | None) -> Called:
+        caller, within = self._runtime.caller, self._within
+        assert caller is not None
+        assert within is not None
+        try:
+            arguments = {"params": given or {}}
+            return Called("succeeded", await caller.call(within, entry.name, ((), arguments)))
+        except PronghornError as error:
+            return failed_by(error)
 
     async def _call_workflow(self, plan: Plan, given: dict[str, Any] | None) -> Called:
         if self._depth >= FLOW_DEPTH_MAX:

@@ -28,6 +28,7 @@ from pronghorn.broker.wire.values import decode_value, encode_inline, encode_par
 from pronghorn.broker.wire.version import CONDUCTOR_NAME
 from pronghorn.client.aioremote import AsyncRemoteTransport
 from pronghorn.client.invocation import Target, error_of, refused, result_of
+from pronghorn.client.stopwatch import Extras
 
 from ..dispatch import Entry
 from .calls import Called, failed_by
@@ -53,18 +54,30 @@ class WorkerPool:
     def __init__(self, endpoint: str) -> None:
         self._transport = AsyncRemoteTransport(endpoint, CONNECT_S, client=CONDUCTOR_NAME)
 
-    async def task(self, entry: Entry, given: dict[str, Any] | None, record: Record) -> Called:
-        """Run a node once; cancelling it cancels the call."""
+    async def task(
+        self,
+        entry: Entry,
+        given: dict[str, Any] | None,
+        record: Record,
+        extras: Extras | None = None,
+    ) -> Called:
+        """Run a node once; cancelling it cancels the call. With the extras of the run's caller."""
         if entry.is_plain:
             body = _encode_items([given or {}])
             if isinstance(body, Called):
                 return body
             if len(body) <= INPUT_BYTES_MAX:
-                (called,) = await self._chunk(entry, body, 1, record)
+                (called,) = await self._chunk(entry, body, 1, record, extras)
                 return called
-        return await self.call(entry, given, record)
+        return await self.call(entry, given, record, extras)
 
-    async def call(self, entry: Entry, given: dict[str, Any] | None, record: Record) -> Called:
+    async def call(
+        self,
+        entry: Entry,
+        given: dict[str, Any] | None,
+        record: Record,
+        extras: Extras | None = None,
+    ) -> Called:
         """Run a node once, by a call."""
         try:
             params = encode_params(given or {})
@@ -73,7 +86,7 @@ class WorkerPool:
         delay_s = _AGAIN_S
         while True:
             try:
-                reply, buffers = await self._transport.call(entry.name, params, None)
+                reply, buffers = await self._transport.call(entry.name, params, None, extras=extras)
                 value = result_of(Target(entry.name, Any, None), reply, buffers)
                 return Called("succeeded", value)
             except PronghornError as error:
@@ -83,7 +96,11 @@ class WorkerPool:
             delay_s = min(delay_s * 2, _AGAIN_MAX_S)
 
     async def items(
-        self, entry: Entry, items: Sequence[ItemToRun], record: Record
+        self,
+        entry: Entry,
+        items: Sequence[ItemToRun],
+        record: Record,
+        extras: Extras | None = None,
     ) -> list[ItemEnded]:
         """Run a node for items, all in one message unless that gets too large."""
         body = _encode_items([item.input or {} for item in items])
@@ -91,23 +108,25 @@ class WorkerPool:
             return [ItemEnded(items[0].index, *body)]
         if isinstance(body, Called) or (len(body) > CHUNK_BYTES_MAX and len(items) > 1):
             half = len(items) // 2
-            first = await self.items(entry, items[:half], record)
-            return first + await self.items(entry, items[half:], record)
-        ended = await self._chunk(entry, body, len(items), record)
+            first = await self.items(entry, items[:half], record, extras)
+            return first + await self.items(entry, items[half:], record, extras)
+        ended = await self._chunk(entry, body, len(items), record, extras)
         done = [ItemEnded(item.index, *one) for item, one in zip(items, ended, strict=False)]
         if len(done) < len(items):  # their results were too large together
-            done += await self.items(entry, items[len(done) :], record)
+            done += await self.items(entry, items[len(done) :], record, extras)
         return done
 
     async def close(self) -> None:
         """Close the connection."""
         await self._transport.close()
 
-    async def _chunk(self, entry: Entry, body: bytes, count: int, record: Record) -> list[Called]:
+    async def _chunk(
+        self, entry: Entry, body: bytes, count: int, record: Record, extras: Extras | None
+    ) -> list[Called]:
         """Run a chunk; gives at least one outcome, and fewer than asked for if they were large."""
         delay_s = _AGAIN_S
         while True:
-            reply = await self._reply_to_chunk(entry, body)
+            reply = await self._reply_to_chunk(entry, body, extras)
             if isinstance(reply, MapResult):
                 return _outcomes(entry, reply, count, record)
             assert isinstance(reply, Error), "a chunk is answered by a map result or an error"
@@ -117,9 +136,9 @@ class WorkerPool:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _AGAIN_MAX_S)
 
-    async def _reply_to_chunk(self, entry: Entry, body: bytes) -> object:
+    async def _reply_to_chunk(self, entry: Entry, body: bytes, extras: Extras | None) -> object:
         try:
-            return await self._transport.chunk(entry.name, body, None)
+            return await self._transport.chunk(entry.name, body, None, extras)
         except PronghornError as error:
             return refused(error)
 

@@ -54,6 +54,7 @@ class FlowRuntime:
             workflow.
         caller: See above.
         endpoint: Of the broker whose workers run what does not run here; by default all runs here.
+        loop: On any other loop than this, if it is given, all runs here too.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class FlowRuntime:
         *,
         caller: Caller | None = None,
         endpoint: str = "",
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.caller = caller
+        self._loop = loop
         self.placing = Placing()
         self._table = table
         self._endpoint = endpoint
@@ -170,6 +173,8 @@ class FlowRuntime:
         if not self._endpoint:
             return None
         loop = asyncio.get_running_loop()
+        if self._loop is not None and loop is not self._loop:
+            return None
         pool = self._pools.get(loop)
         if pool is None:
             pool = self._pools[loop] = WorkerPool(self._endpoint)

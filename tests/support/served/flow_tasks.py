@@ -106,3 +106,19 @@ async def ask_flow(ctx: Context, n: int) -> Any:
 @node
 def die() -> None:
     os._exit(9)
+
+
+@node
+def ask_flow_sync(ctx: Context, seconds: float) -> Any:
+    """Hold up the worker while a workflow runs."""
+    return ctx.call_sync("napping", seconds=seconds)
+
+
+@node
+async def ask_flow_beside(ctx: Context, seconds: float) -> Any:
+    return await ctx.call("napping", seconds=seconds)
+
+
+@node
+def trace(ctx: Context) -> str | None:
+    return ctx.traceparent
