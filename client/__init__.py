@@ -25,7 +25,7 @@ from pronghorn.broker.wire.errors import (
 )
 
 if TYPE_CHECKING:
-    from pronghorn.broker.wire.flows import RunReport
+    from pronghorn.broker.wire.flows import FlowEvent, RunReport
     from pronghorn.broker.wire.keys import PrivateKey
     from pronghorn.broker.wire.limits import Bounds, Limits
     from pronghorn.broker.wire.runs import RunEvent, RunInfo
@@ -50,6 +50,7 @@ __all__ = [
     "Client",
     "DeadlineExceededError",
     "Event",
+    "FlowEvent",
     "InternalError",
     "InterruptedRunError",
     "InvalidArgumentError",
@@ -86,6 +87,7 @@ _LAZY = {
     "Bounds": "pronghorn.broker.wire.limits",
     "Client": "pronghorn.client.sync",
     "Event": "pronghorn.client.inbox",
+    "FlowEvent": "pronghorn.broker.wire.flows",
     "Limits": "pronghorn.broker.wire.limits",
     "LocalPool": "pronghorn.worker.local",
     "Pool": "pronghorn.client.pool",

@@ -19,7 +19,7 @@ from pronghorn.broker.wire.errors import (
     NodeError,
     ProtocolError,
 )
-from pronghorn.broker.wire.flows import RunEvent, RunLevel, RunOrder, RunReport
+from pronghorn.broker.wire.flows import FlowEvent, RunLevel, RunOrder, RunReport
 
 from .streaming import AsyncStream, Stream
 
@@ -141,9 +141,9 @@ class Run:
         self._control = control
         self._report: RunReport | None = None
         # With it the run is there; None once it was given out.
-        self._first: RunEvent | None = _event(next(stream, None), name)
+        self._first: FlowEvent | None = _event(next(stream, None), name)
 
-    def events(self) -> Iterator[RunEvent]:
+    def events(self) -> Iterator[FlowEvent]:
         """Give what happens, as it does, from where the last reader has stopped."""
         first, self._first = self._first, None
         if first is not None:
@@ -220,14 +220,14 @@ class AsyncRun:
         self._stream = stream
         self._control = control
         self._report: RunReport | None = None
-        self._first: RunEvent | None = None  # until it was given out
+        self._first: FlowEvent | None = None  # until it was given out
 
     async def begin(self) -> Self:
         """Wait until the run is there."""
         self._first = _event(await anext(self._stream, None), self._name)
         return self
 
-    async def events(self) -> AsyncIterator[RunEvent]:
+    async def events(self) -> AsyncIterator[FlowEvent]:
         """Give what happens, as `Run.events`."""
         first, self._first = self._first, None
         if first is not None:
@@ -283,14 +283,14 @@ class AsyncRun:
         await self._control(run=self.id, order=order, **more)
 
 
-def _event(part: Any, name: str) -> RunEvent:
+def _event(part: Any, name: str) -> FlowEvent:
     try:
-        return msgspec.convert(part, RunEvent)
+        return msgspec.convert(part, FlowEvent)
     except msgspec.ValidationError as error:
         raise ProtocolError(f"{name}: not an event of a run: {error}") from error
 
 
-def _report_of(event: RunEvent, run_id: str) -> RunReport | None:
+def _report_of(event: FlowEvent, run_id: str) -> RunReport | None:
     if event.kind != "ended":
         return None
     return RunReport(event.status or "failed", event.output, event.errors, run_id)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
-from pronghorn.broker.wire.flows import CONTROL, FOLLOW, RUN, RunEvent, RunLevel
+from pronghorn.broker.wire.flows import CONTROL, FOLLOW, RUN, FlowEvent, RunLevel
 from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.statistics import STATS, Statistics
@@ -355,7 +355,7 @@ class Client(BaseClient):
         *,
         inputs: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
-        on_event: Callable[[RunEvent], None] | None = None,
+        on_event: Callable[[FlowEvent], None] | None = None,
         **named: Any,
     ) -> dict[str, Any] | None:
         """Run a workflow and return its output.
@@ -366,7 +366,7 @@ class Client(BaseClient):
             inputs: Its input by name, if not given as named arguments: for one whose variables have
                 the names of options.
             timeout_s: Seconds until it is given up; what runs is stopped then.
-            on_event: Called with each `RunEvent`, here and now: what it raises ends the run.
+            on_event: Called with each `FlowEvent`, here and now: what it raises ends the run.
             **named: Its input.
 
         Raises:

@@ -29,7 +29,7 @@ from pronghorn.broker.wire.flows import (
     FOLLOW,
     RUN,
     RUN_ID_MAX,
-    RunEvent,
+    FlowEvent,
     RunLevel,
     RunOrder,
     RunReport,
@@ -130,7 +130,7 @@ class Conducting:
         with self._going_on(run):
             return await run.run()
 
-    async def follow(self, run: LiveRun) -> AsyncGenerator[RunEvent, None]:
+    async def follow(self, run: LiveRun) -> AsyncGenerator[FlowEvent, None]:
         """Run and give the events."""
         with self._going_on(run):
             async with aclosing(run.follow()) as events:
@@ -200,7 +200,7 @@ def builtin_calls(conducting: Conducting) -> dict[str, Callable[..., Any]]:
         inputs: dict[str, Any] | None = None,
         id: str = "",  # noqa: A002
         level: RunLevel = "full",
-    ) -> AsyncGenerator[RunEvent, None]:
+    ) -> AsyncGenerator[FlowEvent, None]:
         """Run a workflow, and tell what happens; the last event tells how it has ended."""
         run = await conducting.start(ctx, workflow, definition, inputs, level, id)
         async with aclosing(conducting.follow(run)) as events:

@@ -16,7 +16,7 @@ RUN: Final = f"{BUILTIN_PREFIX}run"
 """Runs a workflow to its end and gives a `RunReport`."""
 
 FOLLOW: Final = f"{BUILTIN_PREFIX}follow"
-"""Runs a workflow and streams its `RunEvent`, the last of which tells the end."""
+"""Runs a workflow and streams its `FlowEvent`, the last of which tells the end."""
 
 CONTROL: Final = f"{BUILTIN_PREFIX}control"
 """Pauses, resumes, cancels or signals a run that goes on."""
@@ -80,7 +80,7 @@ class RunReport(msgspec.Struct, frozen=True, omit_defaults=True):
         return "; ".join(map(str, self.errors[-3:])) or f"it is {self.status}"
 
 
-class RunEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+class FlowEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """One event of a run.
 
     Attributes:

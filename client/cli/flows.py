@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
-from pronghorn.broker.wire.flows import RunEvent, RunReport
+from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.broker.wire.table import WORKFLOW_SUFFIXES
 from pronghorn.broker.wire.values import encode_json
 
@@ -32,7 +32,7 @@ from .connecting import CONNECT_TIMEOUT_S, check_listening
 from .output import is_terminal, json_line, write
 from .tree import RunTree
 
-Show = Callable[[RunEvent], None]
+Show = Callable[[FlowEvent], None]
 
 
 def run_workflow(
@@ -133,7 +133,7 @@ class _Lines:
     def __init__(self, tree: RunTree) -> None:
         self._tree = tree
 
-    def show(self, event: RunEvent) -> None:
+    def show(self, event: FlowEvent) -> None:
         now = monotonic()
         self._tree.take(event, now)
         line = self._tree.line_of(event, now)
@@ -144,7 +144,7 @@ class _Lines:
             sys.stderr.flush()
 
 
-def _write_event(event: RunEvent) -> None:
+def _write_event(event: FlowEvent) -> None:
     write(encode_json(event) + b"\n")
 
 

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.progress import Progress as Display
 from rich.text import Text
 
-from pronghorn.broker.wire.flows import RunEvent
+from pronghorn.broker.wire.flows import FlowEvent
 
 from .tree import RunTree
 
@@ -158,11 +158,11 @@ class LiveTree:
             redirect_stderr=False,
         )
 
-    def show(self, event: RunEvent) -> None:
+    def show(self, event: FlowEvent) -> None:
         """Take in an event; it is seen with the next refresh."""
         self._tree.take(event, monotonic())
 
-    def __enter__(self) -> Callable[[RunEvent], None]:
+    def __enter__(self) -> Callable[[FlowEvent], None]:
         self._live.start()
         return self.show
 

@@ -5,7 +5,7 @@ Mirror: tests/client/cli/test_tree.py.
 
 from typing import Final, NamedTuple
 
-from pronghorn.broker.wire.flows import RunEvent
+from pronghorn.broker.wire.flows import FlowEvent
 
 from .quantities import age_text, duration_text
 
@@ -75,7 +75,7 @@ class RunTree:
         self._tasks: dict[str, _Task] = {}  # by name, in the order in which they began
         self._left_out: set[str] = set()  # names beyond `LINES_MAX`
 
-    def take(self, event: RunEvent, now: float) -> None:
+    def take(self, event: FlowEvent, now: float) -> None:
         """Take in an event; `now` is in monotonic seconds.
 
         Times are those of the events, as long as they tell of some: who reads them may be late.
@@ -105,14 +105,14 @@ class RunTree:
             lines.append(Line(f"   and {len(self._left_out):,} more tasks", "running"))
         return [first, *lines]
 
-    def line_of(self, event: RunEvent, now: float) -> Line | None:
+    def line_of(self, event: FlowEvent, now: float) -> Line | None:
         """Give the line that tells of an event where nothing can be redrawn: of a task's end."""
         if event.kind != "task_ended" or event.task is None:
             return None
         task = self._tasks.get(event.task)
         return None if task is None else Line(task.text(now), task.status)
 
-    def _take_task(self, event: RunEvent, name: str, now: float) -> None:
+    def _take_task(self, event: FlowEvent, name: str, now: float) -> None:
         task = self._tasks.get(name)
         if task is None:
             if len(self._tasks) >= LINES_MAX:

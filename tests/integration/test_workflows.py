@@ -11,12 +11,12 @@ from pools import served
 
 from pronghorn.client import (
     CancelledError,
+    FlowEvent,
     InvalidArgumentError,
     LocalPool,
     NodeError,
     NotFoundError,
     Pool,
-    RunEvent,
     RunFailedError,
     RunReport,
 )
@@ -214,7 +214,7 @@ def test_tasks_are_part_of_their_caller_s_trace(client: Client) -> None:
 
 
 def test_events_are_pushed_in_order_without_a_gap(client: Client) -> None:
-    told: list[RunEvent] = []
+    told: list[FlowEvent] = []
     client.run(DEFINITIONS["branches and a join"], on_event=told.append)
     assert [event.number for event in told] == list(range(1, len(told) + 1))
     assert (told[0].kind, told[-1].kind) == ("begun", "ended")

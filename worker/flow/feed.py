@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from pronghorn.broker.wire.flows import RunEvent, RunLevel
+from pronghorn.broker.wire.flows import FlowEvent, RunLevel
 
 from .events import (
     Command,
@@ -46,11 +46,11 @@ class Feed:
         self._counts: dict[int, int] = {}  # execution with items -> how many it has
         self._names: dict[int, str] = {}  # the same -> its task
 
-    def begun(self) -> RunEvent:
+    def begun(self) -> FlowEvent:
         """Give the first event, for who has to know that the run is there."""
         return self._event("begun", run=self._run)[0]
 
-    def on_command(self, command: Command) -> list[RunEvent]:
+    def on_command(self, command: Command) -> list[FlowEvent]:
         """Give the events that a command is worth: one or none."""
         match command:
             case StatusChanged() if self._level == "full":
@@ -86,7 +86,7 @@ class Feed:
                 )
         return []
 
-    def on_items(self, execution: int, done: int, failed: int) -> Sequence[RunEvent]:
+    def on_items(self, execution: int, done: int, failed: int) -> Sequence[FlowEvent]:
         """Give the event that further items are worth that have ended."""
         if execution not in self._counts:
             return ()
@@ -99,12 +99,12 @@ class Feed:
             count=self._counts[execution],
         )
 
-    def _started(self, execution: int, task: str, attempt: int, **more: Any) -> list[RunEvent]:
+    def _started(self, execution: int, task: str, attempt: int, **more: Any) -> list[FlowEvent]:
         return self._event("task_started", task=task, execution=execution, attempt=attempt, **more)
 
-    def _event(self, kind: Any, **fields: Any) -> list[RunEvent]:
+    def _event(self, kind: Any, **fields: Any) -> list[FlowEvent]:
         self._number += 1
-        return [RunEvent(self._number, kind, at_s=self.at_s, **fields)]
+        return [FlowEvent(self._number, kind, at_s=self.at_s, **fields)]
 
 
 class _Progress:
@@ -136,7 +136,7 @@ class Watch:
         """Whether so much was not taken that the run should wait."""
         return len(self._ahead) >= AHEAD_MAX
 
-    def begun(self) -> RunEvent:
+    def begun(self) -> FlowEvent:
         """Give the first event."""
         return self._feed.begun()
 
@@ -154,7 +154,7 @@ class Watch:
         progress = self._progress[execution] = _Progress(execution, done, failed)
         self._ahead.append((at_s, progress))
 
-    def take(self) -> RunEvent | None:
+    def take(self) -> FlowEvent | None:
         """Give the next event, None if there is none now."""
         while self._ahead:
             self._feed.at_s, first = self._ahead.popleft()

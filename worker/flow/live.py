@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from pronghorn.broker.wire.errors import NotFoundError, OverloadedError, PronghornError
-from pronghorn.broker.wire.flows import RunEvent, RunReport
+from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.client.stopwatch import Extras
 
 from ..context import Context
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 TURN_S: Final = 0.001
 """Seconds of plain nodes after which others get their turn."""
 
-Watcher = Callable[[RunEvent], None]
+Watcher = Callable[[FlowEvent], None]
 
 
 class _Order(NamedTuple):
@@ -186,7 +186,7 @@ class LiveRun:
         self.report = RunReport(ended.status, ended.output, ended.errors, self.id)
         return self.report
 
-    async def follow(self) -> AsyncGenerator[RunEvent, None]:
+    async def follow(self) -> AsyncGenerator[FlowEvent, None]:
         """Run it, and give its events as they come; to leave this cancels the run.
 
         While nobody takes them the run goes on until `AHEAD_MAX` of them wait.

@@ -18,7 +18,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, NotFoundError
-from pronghorn.broker.wire.flows import RunEvent, RunReport
+from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.broker.wire.values import encode_inline
 
 from ..context import Caller, Context
@@ -34,7 +34,7 @@ from .plan import PLANS_MAX, Plan, PlanCache
 from .pooling import WorkerPool
 from .validation import validate
 
-Watcher = Callable[[RunEvent], None]
+Watcher = Callable[[FlowEvent], None]
 
 
 _LARGE_BYTES: Final = 16 << 10

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pronghorn.broker.wire.flows import RUN_ID_MAX, RunEvent, RunFailure, RunReport
+from pronghorn.broker.wire.flows import RUN_ID_MAX, FlowEvent, RunFailure, RunReport
 from pronghorn.broker.wire.limits import AFFINITY_CHARACTERS_MAX
 
 
@@ -17,9 +17,9 @@ def test_a_report_says_why_by_its_last_errors() -> None:
 
 
 def test_what_is_as_ever_does_not_travel() -> None:
-    event = RunEvent(1, "begun", run="id")
+    event = FlowEvent(1, "begun", run="id")
     assert msgspec.to_builtins(event) == {"number": 1, "kind": "begun", "run": "id"}
-    assert msgspec.convert({"number": 1, "kind": "begun", "run": "id"}, RunEvent) == event
+    assert msgspec.convert({"number": 1, "kind": "begun", "run": "id"}, FlowEvent) == event
 
 
 def test_an_id_can_be_an_affinity() -> None:

@@ -8,7 +8,7 @@ import pytest
 from flow_nodes import TABLE
 
 from pronghorn.broker.wire.errors import NotFoundError
-from pronghorn.broker.wire.flows import RunEvent, RunReport
+from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.worker.flow import live
 from pronghorn.worker.flow.events import Cancel, Pause, Resume, RunItems
 from pronghorn.worker.flow.feed import Feed, Watch
@@ -33,7 +33,7 @@ def started(definition: str) -> LiveRun:
     return runtime.start(validate(definition), run_id="r")
 
 
-async def kinds(events: AsyncIterator[RunEvent]) -> list[tuple[str, str | None]]:
+async def kinds(events: AsyncIterator[FlowEvent]) -> list[tuple[str, str | None]]:
     return [(event.kind, event.task or event.status) async for event in events]
 
 
@@ -98,8 +98,8 @@ def test_progress_that_nobody_took_gives_way_to_what_is_newer() -> None:
     watch.on_command(RunItems(1, "t", [], 0, None, None, 10), 0.5)
     watch.on_items(1, 3, 0, 1.0)
     watch.on_items(1, 7, 1, 2.0)
-    assert watch.take() == RunEvent(1, "task_started", task="t", execution=1, count=10, at_s=0.5)
-    assert watch.take() == RunEvent(
+    assert watch.take() == FlowEvent(1, "task_started", task="t", execution=1, count=10, at_s=0.5)
+    assert watch.take() == FlowEvent(
         2, "items", task="t", execution=1, done=7, failed=1, count=10, at_s=1.0
     )
     assert watch.take() is None

@@ -7,7 +7,7 @@ import flow_nodes
 import pytest
 from flow_nodes import TABLE
 
-from pronghorn.broker.wire.flows import RunEvent, RunReport
+from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.worker.flow.events import Cancel, Pause, Resume, Signal
 from pronghorn.worker.flow.live import LiveRun
 from pronghorn.worker.flow.runtime import FlowRuntime
@@ -148,7 +148,7 @@ tasks:
 
 
 def test_events_come_in_order_without_a_gap() -> None:
-    told: list[RunEvent] = []
+    told: list[FlowEvent] = []
     FlowRuntime(TABLE).run(
         validate("""
 tasks:
