@@ -3,6 +3,7 @@
 Mirror: tests/bench/test_nodes.py.
 """
 
+import asyncio
 import os
 import signal
 import time
@@ -133,3 +134,26 @@ def finish_and_die(value: int) -> int:
 def nap_100us() -> None:
     """Sleep for a tenth of a millisecond: quick, and takes no core."""
     time.sleep(0.0001)
+
+
+@node
+def results(count: int, lists: bool = False) -> list[list[int]] | list[str]:
+    """Results of 10 KB each, as a context that has grown: texts, or lists of small integers."""
+    size = 10 * 1024
+    if lists:
+        return [[number % 100] * size for number in range(count)]
+    return [str(number % 10) * size for number in range(count)]
+
+
+@node
+async def nap(seconds: float) -> None:
+    """Sleep, beside others."""
+    await asyncio.sleep(seconds)
+
+
+@node
+def spin_for(seconds: float) -> None:
+    """Take a core for so long."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass

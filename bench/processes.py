@@ -127,6 +127,18 @@ def resident_bytes(pid: int) -> int:
     return int((PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE_BYTES
 
 
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has had in use; 0 once it has ended."""
+    try:
+        status = (PROC / str(pid) / "status").read_text()
+    except FileNotFoundError:
+        return 0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def _process_cpu_ns(pid: int) -> int:
     tasks = PROC / str(pid) / "task"
     if cpu_clock() == "schedstat":

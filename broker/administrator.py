@@ -47,7 +47,11 @@ class Administrator:
         match order:
             case ListWorkers():
                 seen = {worker.id: worker for worker in message.workers}
-                of_all = [one.workforce.reports(seen) for one in self._generations.present]
+                of_all = [
+                    each.reports(seen)
+                    for one in self._generations.present
+                    for each in one.workforces
+                ]
                 self._answer(ticket, [report for reports in of_all for report in reports])
             case Recycle(workers):
                 self._begin(ticket, self._recycle(workers))

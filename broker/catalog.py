@@ -16,7 +16,7 @@ from math import inf
 from .gates import Gate
 from .requests import Node
 from .wire.errors import NotFoundError
-from .wire.table import NodeInfo, NodeTable
+from .wire.table import HOST_LABEL, NodeInfo, NodeTable
 
 
 class Catalog:
@@ -73,6 +73,9 @@ class Catalog:
 
 def _make(index: int, info: NodeInfo, before: Node | None, offered: frozenset[str]) -> Node:
     """Make a node; what was counted of one of that name goes on, for people look at it."""
+    labels = frozenset(info.labels)
+    if HOST_LABEL not in offered:
+        labels -= {HOST_LABEL}
     node = Node(
         index,
         info.name,
@@ -81,8 +84,9 @@ def _make(index: int, info: NodeInfo, before: Node | None, offered: frozenset[st
         streams=info.streams,
         steps=info.kind == "inline" and info.streams,
         retry=info.retry,
-        labels=frozenset(info.labels),
-        is_plain=not (info.labels or info.max_concurrency or info.rate),
+        labels=labels,
+        hosted=HOST_LABEL in labels,
+        is_plain=not (labels or info.max_concurrency or info.rate),
         durability=info.durability,
         at_most_once=info.at_most_once,
     )

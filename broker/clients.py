@@ -24,7 +24,7 @@ from .events import (
 from .lifecycle import Lifecycle
 from .orders import Orders
 from .parts import Parts
-from .requests import Key, Node, Request, Session
+from .requests import Key, Node, Request, Session, runs_alone
 from .sessions import Sessions
 from .tracing import Tracing
 from .verdicts import full_details, in_quarantine, is_ending, memory_refusal, refusal
@@ -60,6 +60,7 @@ from .wire.messages import (
 )
 from .wire.runs import RUN_CALLS, START
 from .wire.statistics import STATS
+from .wire.version import CONDUCTOR_NAME
 
 
 class Clients:
@@ -196,6 +197,8 @@ class Clients:
     ) -> None:
         """Accept a request or refuse it. Guarded by ``scripts/bench guard``."""
         node = self._by_name.get(message.node)
+        if node is None and session.conducts:  # for a run that is open while all drains
+            node = self._catalog.by_name.get(message.node)
         if node is None:
             self._without_node(session, message, event, now)
             return
@@ -251,7 +254,7 @@ class Clients:
                     return
                 flow = opened
                 tracing = Tracing.of(options, now)
-        inline = chunk or not node.concurrent
+        inline = runs_alone(node, chunk=chunk)
         request = Request(
             key,
             id_,
@@ -360,6 +363,7 @@ class Clients:
     # --- all else -------------------------------------------------------------------------------
 
     def _on_hello(self, session: Session, message: Hello, event: Received, now: float) -> None:
+        session.conducts = message.client == CONDUCTOR_NAME
         suspects = self._sessions.hello(session)
         self._send(session.peer, Welcome(message.id, self._welcome), event.origin)
         for suspect in suspects:

@@ -5,7 +5,7 @@ Mirror: tests/fault/test_lifecycle.py, by real pools.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from time import monotonic
 from typing import Protocol
 
@@ -21,10 +21,14 @@ from .wire.control import (
     TemplateConfig,
     WorkerForked,
 )
-from .wire.table import BUILTIN_PREFIX
+from .wire.places import endpoint_in
+from .wire.table import BUILTIN_PREFIX, HOST_LABEL
 from .workforce import Workforce
 
 _log = logging.getLogger("pronghorn.broker.supervisor")
+
+HOST_RETIRE_S = 86_400.0
+"""What a run host gets to end its runs: they may wait for days, but code must not pile up."""
 
 
 class Owner(Protocol):
@@ -82,16 +86,10 @@ class Generation:
             on_failure=lambda reason: owner.on_template_failure(self, reason),
             name=f"template {number}",
         )
-        self.workforce = Workforce(
+        self.workforce = self._make_workforce(
             size,
             watcher,
-            broker=broker,
-            template=self.template,
-            start_timeout_s=config.start_timeout_s,
-            result_bytes=config.limits.result_bytes,
-            on_stillborn=lambda: owner.on_stillborn(self),
-            generation=number,
-            ids=ids,
+            ids,
             labels=config.labels,
             recycling=Recycling(
                 requests=config.recycle_requests,
@@ -100,11 +98,72 @@ class Generation:
             ),
             retire_s=config.retire_s,
         )
+        # Run hosts beside the workers: a run may take long, so that none is recycled, and one that
+        # makes way for another code ends its runs first.
+        self.hosts = self._make_workforce(
+            config.hosts,
+            watcher,
+            ids,
+            labels={HOST_LABEL: config.hosts} if config.hosts else {},
+            recycling=Recycling(),
+            retire_s=max(config.retire_s, HOST_RETIRE_S),
+        )
+        self.workforces = (self.workforce, self.hosts)
+
+    def _make_workforce(
+        self,
+        size: int,
+        watcher: Watcher,
+        ids: Iterator[int],
+        *,
+        labels: Mapping[str, int],
+        recycling: Recycling,
+        retire_s: float,
+    ) -> Workforce:
+        return Workforce(
+            size,
+            watcher,
+            broker=self._broker,
+            template=self.template,
+            start_timeout_s=self._config.start_timeout_s,
+            result_bytes=self._config.limits.result_bytes,
+            on_stillborn=lambda: self._owner.on_stillborn(self),
+            generation=self.number,
+            ids=ids,
+            labels=labels,
+            recycling=recycling,
+            retire_s=retire_s,
+        )
 
     @property
     def stands(self) -> bool:
         """Whether workers can be started from its template."""
         return self.template.ready_at is not None
+
+    @property
+    def is_manned(self) -> bool:
+        """Whether as many workers and run hosts are ready as can be had."""
+        return all(one.stands for one in self.workforces)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether no worker, or no run host, is ready, and starts have failed too often."""
+        return any(one.hopeless for one in self.workforces)
+
+    @property
+    def last_failure(self) -> str:
+        """Why workers were lost early or not started, for people."""
+        return self.workforce.last_failure or self.hosts.last_failure
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no worker is left."""
+        return all(one.is_empty for one in self.workforces)
+
+    @property
+    def is_forking(self) -> bool:
+        """Whether the template forks workers whose processes are not known yet."""
+        return any(one.is_forking for one in self.workforces)
 
     def start(self) -> None:
         """Have the modules imported."""
@@ -118,9 +177,10 @@ class Generation:
         if loaded.unsafe:
             # Each imports what the template did, all of them maybe on one CPU.
             loading_s = self.template.ready_at - self.template.started_at
-            start_timeout_s += loading_s * self.workforce.size
+            start_timeout_s += loading_s * sum(one.size for one in self.workforces)
         spawn = self._template_config() if loaded.unsafe else None
-        self.workforce.prepare(spawn=spawn, start_timeout_s=start_timeout_s)
+        for workforce in self.workforces:
+            workforce.prepare(spawn=spawn, start_timeout_s=start_timeout_s)
         for reason in loaded.unsafe:
             _log.warning("workers are spawned, which is slow, for they can't be forked: %s", reason)
 
@@ -137,7 +197,8 @@ class Generation:
     def end(self) -> None:
         """End template and workers, of which none serves."""
         self.template.end()
-        self.workforce.abandon()
+        for workforce in self.workforces:
+            workforce.abandon()
 
     def _template_config(self) -> TemplateConfig:
         return TemplateConfig(
@@ -146,6 +207,7 @@ class Generation:
             supervisor_pid=os.getpid(),
             result_bytes=self._config.limits.result_bytes,
             confinement=self._config.confinement,
+            endpoint=endpoint_in(self._config.folder),
             log_level=self._config.log_level,
             log_format=self._config.log_format,
         )
@@ -155,12 +217,13 @@ class Generation:
             case Loaded():
                 self._owner.on_loaded(self, message)
             case WorkerForked(worker_id, pid):
-                self.workforce.forked(worker_id, pid)
+                workforce = self.hosts if self.hosts.awaits(worker_id) else self.workforce
+                workforce.forked(worker_id, pid)
             case _:
                 raise AssertionError(f"not for the supervisor: {message!r}")
 
     def _on_exit(self, cause: str) -> None:
-        if self.workforce.template_ended():
+        if any([one.template_ended() for one in self.workforces]):
             # It ended forking, as it does when the system allows no more processes: it is no good
             # start then, however long it has stood.
             self.template.ready_at = None

@@ -25,6 +25,7 @@ from .watcher import Watcher
 from .wire.administration import OrderError, Reloaded
 from .wire.control import Loaded, PoolConfig, PoolReloaded
 from .wire.table import BUILTIN_PREFIX, NodeTable
+from .workforce import Workforce
 
 _log = logging.getLogger("pronghorn.broker.supervisor")
 
@@ -82,7 +83,7 @@ class Generations:
     @property
     def next_due(self) -> float:
         """When `tend` has something to do without any event before, monotonic seconds."""
-        return min(one.workforce.next_due for one in self.present)
+        return min(each.next_due for one in self.present for each in one.workforces)
 
     @property
     def have_stop_hooks(self) -> bool:
@@ -92,20 +93,21 @@ class Generations:
     def tend(self) -> None:
         """Start and end what is to be started and ended now, and go on with a reload."""
         for one in self.present:
-            one.workforce.can_start = self.bound and one.stands
-            one.workforce.tend()
+            for workforce in one.workforces:
+                workforce.can_start = self.bound and one.stands
+                workforce.tend()
         if self._coming is None and self._wanted and self.bound:
             self._begin()
         coming = self._coming
         if coming is not None and coming.loaded is not None:
-            if coming.workforce.stands:
+            if coming.is_manned:
                 self._switch(coming, coming.loaded)
-            elif coming.workforce.hopeless:
-                self._fail(coming.workforce.last_failure)
+            elif coming.hopeless:
+                self._fail(coming.last_failure)
         for leaving in list(self._leaving):
-            if not leaving.workforce.is_forking:
+            if not leaving.is_forking:
                 leaving.template.close()
-            if leaving.workforce.is_empty:
+            if leaving.is_empty:
                 leaving.template.close()
                 self._leaving.remove(leaving)
 
@@ -126,7 +128,8 @@ class Generations:
         """Kill and reap all workers, whose epoch has ended. A reload begins anew."""
         self.bound = False
         for one in self.present:
-            one.workforce.end_epoch()
+            for workforce in one.workforces:
+                workforce.end_epoch()
         if self._coming is not None:
             self._wanted = True
             self._waiting.clear()  # they are lost with their broker
@@ -135,20 +138,20 @@ class Generations:
 
     def ready(self, worker_id: int) -> None:
         """Note that a worker takes requests, or could."""
-        for one in self._of(worker_id):
-            one.workforce.ready(worker_id)
-            if one is self.current:
+        for workforce in self._of(worker_id):
+            workforce.ready(worker_id)
+            if workforce is self.current.workforce:
                 self._outdated = False
 
     def served_requests(self, worker_id: int, requests: int) -> None:
         """Note how many requests a worker was given."""
-        for one in self._of(worker_id):
-            one.workforce.served(worker_id, requests)
+        for workforce in self._of(worker_id):
+            workforce.served(worker_id, requests)
 
     def kill(self, worker_id: int, reason: str) -> None:
         """End a worker that does not do what it should."""
-        for one in self._of(worker_id):
-            one.workforce.kill(worker_id, reason)
+        for workforce in self._of(worker_id):
+            workforce.kill(worker_id, reason)
 
     def scale(self, size: int) -> None:
         """Have so many workers from now on."""
@@ -190,7 +193,8 @@ class Generations:
         self._coming = None
         self.current = coming
         coming.serve()
-        before.workforce.retire_all()
+        for workforce in before.workforces:
+            workforce.retire_all()
         self._leaving.append(before)
         self._outdated = False
         names = _names(loaded.table)
@@ -323,8 +327,8 @@ class Generations:
             owner=self,
         )
 
-    def _of(self, worker_id: int) -> Iterator[Generation]:
-        return (one for one in self.present if worker_id in one.workforce)
+    def _of(self, worker_id: int) -> Iterator[Workforce]:
+        return (each for one in self.present for each in one.workforces if worker_id in each)
 
 
 def _names(table: NodeTable) -> set[str]:

@@ -32,7 +32,7 @@ from .events import Assign, Command, Kill, Look, Send
 from .placement import Placement, Worker, WorkerState
 from .queue import ReadyQueue, Room
 from .recorder import Recorder
-from .requests import Flow, Key, Request, Session
+from .requests import Flow, Key, Request, Session, runs_alone
 from .retries import retry_delay_s
 from .routes import Routes
 from .sessions import Sessions
@@ -500,7 +500,7 @@ class Lifecycle:
             self.fail(request, error)
             return False
         request.node = node
-        request.inline = request.chunk or not node.concurrent
+        request.inline = runs_alone(node, chunk=request.chunk)
         return True
 
     def _orphan(self, request: Request) -> None:

@@ -9,6 +9,9 @@ queue. The rules that keep a chain of calls from a deadlock, however many worker
 3. So a worker's loop is held up only by what runs; and what is queued, calls of plain ``def`` nodes
    by callers that hold nothing up, waits for nothing else.
 
+4. A workflow that is called by a node which holds up its worker runs there, all of it: a run host
+   would have its tasks queued, for workers of which each may wait for a workflow.
+
 What 1 and 2 name (`Request.here`) goes back to its caller too when it was given to a worker and
 comes back from it: taken back from one that is blocked, or before its next attempt.
 
@@ -35,6 +38,7 @@ from .wire.errors import CancelledError, ErrorDetails, OverloadedError, Pronghor
 from .wire.limits import Bounds, Limits
 from .wire.link import CancelNested, Nested, NestedFailed, RunHere
 from .wire.messages import Options
+from .wire.table import HOST_LABEL
 
 
 class NestedCalls:
@@ -97,6 +101,10 @@ class NestedCalls:
         node = self._catalog.by_name.get(message.node)
         if node is None:
             return self._catalog.not_found(message.node)
+        if node.hosted and message.waits:  # rule 4
+            life.tell(worker, RunHere(message.id))
+            self._life.count.returned += 1
+            return None
         size = len(message.params) + sum(map(len, buffers))
         error = size_refusal(self._limits, size=size, buffers=len(buffers))
         if error is not None:
@@ -146,7 +154,8 @@ class NestedCalls:
         calls has only workers without labels: so nobody who has one waits for another with some.
         """
         life = self._life
-        if request.here and not request.node.labels <= worker.labels:
+        # A run host that has no room is not waited for: any worker can conduct.
+        if request.here and not request.node.labels - {HOST_LABEL} <= worker.labels:
             if self._has_labels(worker, request.parent):
                 return life.placement.has_room_for(request) and self._pass(request)
             request.here = False

@@ -8,6 +8,7 @@ Rules, in order:
 4. What a blocked worker has not begun is taken back as soon as another one has room.
 5. A worker that the first of one room of the queue (queue.py) waits for is kept from the others:
    their quick requests would fill it without end.
+6. Run hosts get workflows and nothing else, and all of these side by side.
 
 Mirror: tests/broker/test_placement.py.
 """
@@ -21,7 +22,7 @@ from enum import Enum
 from math import inf
 
 from .queue import ROOM_OF_WORKER, RoomKey
-from .requests import Request
+from .requests import Node, Request
 from .window import (
     BUDGET_NS,
     CONCURRENT_PER_WORKER,
@@ -31,6 +32,7 @@ from .window import (
     WINDOW_BYTES,
 )
 from .wire.slots import SLOTS_PER_WORKER, SlotsPage, SlotState
+from .wire.table import HOST_LABEL
 
 
 class WorkerState(Enum):
@@ -71,6 +73,7 @@ class Worker:
     usable: bool = False  # iff it is ready and not stalled
     stalled: bool = False  # blocked, as far as is known; gets nothing until it sends a message
     labels: frozenset[str] = frozenset()  # for nodes that need something special
+    is_host: bool = False  # whether it is a run host
     idle: bool = False  # whether it is in Placement's list of idle ones
     in_rotation: bool = False  # whether it is in Placement's rotation
     is_kept: bool = False  # whether it is in Placement's list of kept ones
@@ -85,6 +88,7 @@ class Placement:
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}  # worker id -> worker, from its start to its end
+        self._ordinary: dict[int, Worker] = {}  # the same, but for run hosts
         self.stalled: dict[int, Worker] = {}  # worker id -> worker, iff it is stalled
         self.check_at = inf  # no worker has an earlier `check_at`
         self.budget_ns = BUDGET_NS  # run time that a worker may hold ahead
@@ -114,6 +118,9 @@ class Placement:
         slots = list(range(SLOTS_PER_WORKER - 1, -1, -1))
         worker = Worker(worker_id, page, slots, started_at=now, labels=labels)
         self.workers[worker_id] = worker
+        worker.is_host = HOST_LABEL in labels
+        if not worker.is_host:
+            self._ordinary[worker_id] = worker
         return worker
 
     def ready(self, worker: Worker, pid: int) -> None:
@@ -126,6 +133,7 @@ class Placement:
     def remove(self, worker: Worker) -> None:
         """Forget a worker that is gone; its `held` is the caller's to deal with."""
         del self.workers[worker.id]
+        self._ordinary.pop(worker.id, None)
         self.stalled.pop(worker.id, None)
         if worker.is_kept:
             self.kept.remove(worker)
@@ -142,7 +150,7 @@ class Placement:
         worker: Worker | None
         special = None if request.room is None else self._fit_for(request)
         if not request.inline:
-            worker = self._find_concurrent(self.workers.values() if special is None else special)
+            worker = self._find_concurrent(self._ordinary.values() if special is None else special)
             if worker is None:
                 return None
             worker.concurrent_count += 1
@@ -187,7 +195,7 @@ class Placement:
 
     def keep(self, request: Request) -> None:
         """Keep a worker, if it is busy with quick ones, for the room of one that has none."""
-        fit = self.workers.values() if request.room is None else self._fit_for(request)
+        fit = self._ordinary.values() if request.room is None else self._fit_for(request)
         busy = [worker for worker in fit if _takes_quick(worker) and not worker.is_kept]
         if request.inline and busy:
             worker = min(busy, key=lambda one: one.load_ns)
@@ -203,8 +211,7 @@ class Placement:
 
     def has_room_for(self, request: Request) -> bool:
         """Whether a worker that has the labels of its node could take a request at once."""
-        labels = request.node.labels
-        fit = [worker for worker in self.workers.values() if labels <= worker.labels]
+        fit = self._having(request.node)
         if request.inline:
             return any(worker.idle for worker in fit)
         return self._find_concurrent(fit) is not None
@@ -279,15 +286,25 @@ class Placement:
 
     def take_back(self) -> list[Request]:
         """Take back what blocked workers have not begun, if another or its caller could run it."""
-        if self._idle or any(map(_takes_quick, self._rotation)):
-            blocked = self.stalled.values()
-            return [request for worker in blocked for request in self._revoke_all(worker)]
-        return [
-            request
-            for worker in self.stalled.values()
-            for request in list(worker.held.values())
-            if request.here and not request.ended and self.revoke(worker, request)
-        ]
+        has_room = bool(self._idle) or any(map(_takes_quick, self._rotation))
+        taken: list[Request] = []
+        for worker in self.stalled.values():
+            # What a host has not begun, such as a request so large that it still reads it, would
+            # come back to it again and again as long as no other host is there.
+            if self._has_another_host() if worker.is_host else has_room:
+                taken += self._revoke_all(worker)
+            else:
+                taken += [
+                    request
+                    for request in list(worker.held.values())
+                    if request.here and not request.ended and self.revoke(worker, request)
+                ]
+        return taken
+
+    def _has_another_host(self) -> bool:
+        """Whether a run host that is not stalled has room."""
+        workers = self.workers.values()
+        return any(one.is_host and one.usable and bool(one.free_slots) for one in workers)
 
     def condemn(self, worker: Worker) -> list[Request]:
         """Give a worker nothing more, as it will be killed; take back what it has not begun."""
@@ -335,8 +352,15 @@ class Placement:
         if kind == ROOM_OF_WORKER:
             worker = self.workers.get(int(which))
             return [] if worker is None else [worker]
-        labels = request.node.labels
-        return [worker for worker in self.workers.values() if labels <= worker.labels]
+        return self._having(request.node)
+
+    def _having(self, node: Node) -> list[Worker]:
+        """List the workers that have the labels of a node."""
+        return [
+            worker
+            for worker in self.workers.values()
+            if node.labels <= worker.labels and node.hosted == worker.is_host
+        ]
 
     def _find_special(self, fit: list[Worker], request: Request, cost_ns: float) -> Worker | None:
         """Find among some workers an idle one, or else one that has room for something quick."""
@@ -365,7 +389,7 @@ class Placement:
             if (
                 worker.usable
                 and worker.load_ns < inf
-                and worker.concurrent_count < CONCURRENT_PER_WORKER
+                and (worker.concurrent_count < CONCURRENT_PER_WORKER or worker.is_host)
                 and worker.free_slots
                 and (best is None or worker.concurrent_count < best.concurrent_count)
             ):
@@ -433,12 +457,13 @@ class Placement:
 
 
 def _is_idle(worker: Worker) -> bool:
-    no_inline = len(worker.held) == worker.concurrent_count
+    no_inline = len(worker.held) == worker.concurrent_count and not worker.is_host
     return no_inline and worker.usable and bool(worker.free_slots)
 
 
 def _takes_quick(worker: Worker) -> bool:
-    return worker.load_ns < inf and worker.usable and bool(worker.free_slots)
+    may = worker.load_ns < inf and not worker.is_host
+    return may and worker.usable and bool(worker.free_slots)
 
 
 def _not_begun(worker: Worker) -> list[Request]:

@@ -54,6 +54,7 @@ class Node:
     refused_until: float = 0.0
     gate: Gate | None = None  # None: any number of its requests may run
     labels: frozenset[str] = frozenset()  # what a worker must have to run it
+    hosted: bool = False  # whether only run hosts run it
     is_plain: bool = True  # whether it has neither
     served: bool = True  # False: there is none of its name any more, or another
     durability: KeptDurability | None = None  # of requests that say none
@@ -67,6 +68,7 @@ class Session:
     peer: bytes
     grant: int  # most requests it may have open, replies that it has not acknowledged included
     known: bool = False  # whether it said hello
+    conducts: bool = False  # whether it makes the calls of workflows
     # key -> request; a key is here iff the request has not got its terminal reply
     open: dict[Key, Request] = field(default_factory=dict)
     open_bytes: int = 0  # of the requests in `open`
@@ -150,6 +152,14 @@ class Keep:
     run: Run | None = None  # which it is an attempt of; None: it is recorded at its end
 
 
+def runs_alone(node: Node, *, chunk: bool) -> bool:
+    """Whether a request runs alone on a worker's loop: chunks, and all of nodes not concurrent.
+
+    Not in run hosts, which conduct whatever they have side by side.
+    """
+    return not node.concurrent or (chunk and not node.hosted)
+
+
 class Request(msgspec.Struct, gc=False):
     """One accepted request, kept until the worker's last word on it."""
 
@@ -158,7 +168,7 @@ class Request(msgspec.Struct, gc=False):
     session: Session
     node: Node
     chunk: bool
-    inline: bool  # runs alone on a worker's loop: all chunks, and requests of nodes not concurrent
+    inline: bool  # runs alone on a worker's loop, see `runs_alone`
     params: Raw
     size: int
     buffers: Sequence[bytes]

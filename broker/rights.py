@@ -4,7 +4,9 @@ Clients of endpoints without keys never come here: their events go straight to t
 may not do becomes a `Denied` event, which the core answers and counts as it does any refusal.
 
 A pattern stands for full names of nodes, whatever short name a caller uses. It says nothing of our
-own calls (``pronghorn.stats`` and others), which `reads` and `administers` are for. Which nodes
+own calls (``pronghorn.stats`` and others), which `reads` and `administers` are for. A workflow that
+is served is a node; one that a client sends may call any node, so that ``pronghorn.run`` and its
+like are for those who have the pattern `ALL`. Which nodes
 there are is told to all who may connect: a command line needs it to read parameters.
 
 Mirror: tests/broker/test_rights.py.
@@ -19,6 +21,7 @@ from msgspec import Raw
 from .events import Denied, Event, Received, ReceivedJson
 from .wire.administration import ORDERS, ListWorkers
 from .wire.errors import ErrorDetails, InvalidArgumentError, PermissionDeniedError
+from .wire.flows import CONTROL, FOLLOW, RUN
 from .wire.keys import Rights
 from .wire.messages import Call, MapChunk, RequestId, Run
 from .wire.runs import RUN_CALLS, START, RetryRun, decode_start
@@ -27,7 +30,11 @@ from .wire.table import BUILTIN_PREFIX
 
 _ANYBODY = frozenset(f"{BUILTIN_PREFIX}{name}" for name in ("nodes", "ping", "cancel"))
 _RETRY = str(RetryRun.__struct_config__.tag)
+_RUNS = frozenset({RUN, FOLLOW, CONTROL})
 _READING = frozenset({STATS, str(ListWorkers.__struct_config__.tag)})
+
+ALL = "*"
+"""The pattern of who may call every node."""
 
 CHOSEN_ROUTING_ID = (
     "this client has chosen its ZeroMQ routing id, which clients with keys must not: another might "
@@ -67,6 +74,8 @@ class Permit:
             return self.rights.administers
         if name == _RETRY:  # which runs a node that it might not be allowed any more
             return self.rights.administers
+        if name in _RUNS:
+            return ALL in self.rights.nodes
         return name in _ANYBODY or name in RUN_CALLS  # of its own runs: the core sees to that
 
 

@@ -122,4 +122,5 @@ class Routes:
 
 
 def _may_run(worker: Worker, node: Node) -> bool:
-    return worker.state is WorkerState.READY and node.labels <= worker.labels
+    is_fit = node.labels <= worker.labels and node.hosted == worker.is_host
+    return is_fit and worker.state is WorkerState.READY

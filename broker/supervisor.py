@@ -63,6 +63,7 @@ from .wire.errors import InvalidArgumentError
 from .wire.linux import become_subreaper
 from .wire.logs import set_up_logs
 from .wire.places import POOL_PREFIX, endpoint_in
+from .wire.table import HOST_LABEL
 
 _log = logging.getLogger("pronghorn.broker.supervisor")  # as a program it would be __main__
 
@@ -248,7 +249,8 @@ class Supervisor:
         """Tell the host once an epoch that there are workers, or that none will ever be ready."""
         current, size = self._generations.current, self._generations.size
         loaded, workers = current.loaded, current.workforce
-        if loaded is not None and self._bound and self._announced != self._epoch and workers.stands:
+        is_news = self._bound and self._announced != self._epoch
+        if loaded is not None and is_news and current.is_manned:
             if workers.ready_count < size:
                 _log.error(
                     "only %d of %d workers are ready, others are tried again: %s",
@@ -263,8 +265,8 @@ class Supervisor:
                 PoolReady(self._bound, self._epoch, loaded.table, loaded.failures, loaded.unsafe)
             )
             self._watch_sources()
-        elif not self._announced and workers.hopeless:
-            self._give_up(workers.last_failure)
+        elif not self._announced and current.hopeless:
+            self._give_up(current.last_failure)
 
     def _on_reloaded(self, message: PoolReloaded) -> None:
         self._tell_host(message)
@@ -298,7 +300,7 @@ class Supervisor:
             epoch=self._epoch,
             limits=self._config.limits,
             bounds=self._config.bounds,
-            labels=tuple(self._config.labels),
+            labels=(*self._config.labels, *([HOST_LABEL] if self._config.hosts else ())),
             insecure=self._config.insecure,
             keys=self._config.keys,
             files=self._folder.files,

@@ -34,6 +34,7 @@ from .wire.control import (
 )
 from .wire.shortage import explained
 from .wire.slots import PAGE_BYTES, SLOTS_PER_WORKER, SlotsPage, stack_at
+from .wire.table import HOST_LABEL
 
 _log = logging.getLogger("pronghorn.broker.supervisor")
 
@@ -129,6 +130,10 @@ class Workforce:
     def __contains__(self, worker_id: int) -> bool:
         return worker_id in self._crew.workers
 
+    def awaits(self, worker_id: int) -> bool:
+        """Whether the template was told to fork this worker and has not said that it has."""
+        return worker_id in self._forking
+
     @property
     def stands(self) -> bool:
         """Whether as many are ready as can be had."""
@@ -212,6 +217,7 @@ class Workforce:
                     age_s=now - worker.started_at,
                     memory_bytes=resident_bytes(worker.pid) if worker.pid else 0,
                     restarts=worker.restarts,
+                    host=HOST_LABEL in worker.labels,
                 )
             )
         return reports

@@ -25,6 +25,7 @@ from pronghorn.broker.wire.errors import (
 )
 
 if TYPE_CHECKING:
+    from pronghorn.broker.wire.flows import FlowEvent, RunReport
     from pronghorn.broker.wire.keys import PrivateKey
     from pronghorn.broker.wire.limits import Bounds, Limits
     from pronghorn.broker.wire.runs import RunEvent, RunInfo
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pronghorn.worker.local import LocalPool
 
     from .aio import AsyncClient
+    from .flows import AsyncRun, Run, RunFailedError
     from .inbox import Event, Progress
     from .launch import PoolStartError
     from .pool import Pool
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "AsyncRun",
     "AsyncRunHandle",
     "Bounds",
     "BrokerLostError",
@@ -47,6 +50,7 @@ __all__ = [
     "Client",
     "DeadlineExceededError",
     "Event",
+    "FlowEvent",
     "InternalError",
     "InterruptedRunError",
     "InvalidArgumentError",
@@ -63,9 +67,12 @@ __all__ = [
     "Progress",
     "PronghornError",
     "ProtocolError",
+    "Run",
     "RunEvent",
+    "RunFailedError",
     "RunHandle",
     "RunInfo",
+    "RunReport",
     "Statistics",
     "UnimplementedError",
     "WorkerLostError",
@@ -76,9 +83,11 @@ __all__ = [
 _LAZY = {
     "AsyncClient": "pronghorn.client.aio",
     "AsyncRunHandle": "pronghorn.client.runs",
+    "AsyncRun": "pronghorn.client.flows",
     "Bounds": "pronghorn.broker.wire.limits",
     "Client": "pronghorn.client.sync",
     "Event": "pronghorn.client.inbox",
+    "FlowEvent": "pronghorn.broker.wire.flows",
     "Limits": "pronghorn.broker.wire.limits",
     "LocalPool": "pronghorn.worker.local",
     "Pool": "pronghorn.client.pool",
@@ -88,6 +97,9 @@ _LAZY = {
     "RunEvent": "pronghorn.broker.wire.runs",
     "RunHandle": "pronghorn.client.runs",
     "RunInfo": "pronghorn.broker.wire.runs",
+    "Run": "pronghorn.client.flows",
+    "RunFailedError": "pronghorn.client.flows",
+    "RunReport": "pronghorn.broker.wire.flows",
     "Statistics": "pronghorn.broker.wire.statistics",
 }
 

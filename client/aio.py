@@ -14,6 +14,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from functools import partial
 from time import monotonic, monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
+from pronghorn.broker.wire.flows import CONTROL, FOLLOW, RUN, FlowEvent, RunLevel
 from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.statistics import STATS, Statistics
@@ -29,6 +31,7 @@ from pronghorn.broker.wire.values import NodeDescription
 from .admin import AsyncAdmin
 from .aioremote import AsyncRemoteTransport
 from .base import BaseClient
+from .flows import AsyncRun, WorkflowLike, name_of, new_run_id, output_of, read_report, run_params
 from .inbox import OnEvent
 from .invocation import (
     LIST_NODES,
@@ -296,6 +299,70 @@ class AsyncClient(BaseClient):
         if spans is None:
             return made(self._extras)
         return spans.iterate_async(target.name, self._extras, made)
+
+    async def run(
+        self,
+        workflow: WorkflowLike,
+        /,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+        on_event: Callable[[FlowEvent], None] | None = None,
+        **named: Any,
+    ) -> dict[str, Any] | None:
+        """Run a workflow and return its output.
+
+        Args:
+            workflow: The name of one that is served, a definition, the path of its file (a text is
+                always a name), or what a builder has made.
+            inputs: Its input by name, if not given as named arguments: for one whose variables have
+                the names of options.
+            timeout_s: Seconds until it is given up; what runs is stopped then.
+            on_event: Called with each `FlowEvent`, here and now: what it raises ends the run.
+            **named: Its input.
+
+        Raises:
+            RunFailedError: It has failed; tells how.
+            CancelledError: It was cancelled.
+            PronghornError: Whatever else has kept it from its end.
+        """
+        if on_event is not None:
+            made = named if inputs is None else inputs
+            async with await self.submit_run(workflow, inputs=made, timeout_s=timeout_s) as run:
+                async for event in run.events():
+                    on_event(event)
+                return await run.result()
+        params = run_params(workflow, inputs, named, "terminal")
+        options = {"params": params, "timeout_s": timeout_s or self._timeout_s}
+        report = read_report(await self._in_span(RUN, (), options, self._extras))
+        return output_of(report, name_of(workflow))
+
+    async def submit_run(
+        self,
+        workflow: WorkflowLike,
+        /,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        level: RunLevel = "full",
+        timeout_s: float | None = None,
+        **named: Any,
+    ) -> AsyncRun:
+        """Begin a run of a workflow and return a handle of it; arguments as in `run`.
+
+        Args:
+            workflow: As in `run`.
+            inputs: As in `run`.
+            level: Which events it tells: ``full``, all; ``outputs``, what tasks give; ``terminal``,
+                how it ends.
+            timeout_s: As in `run`.
+            **named: Its input.
+        """
+        run_id = new_run_id()
+        params = run_params(workflow, inputs, named, level, run_id)
+        client = self.within(affinity=run_id)
+        stream = client.stream(FOLLOW, params=params, timeout_s=timeout_s or self._timeout_s)
+        run = AsyncRun(name_of(workflow), run_id, stream, partial(client.call, CONTROL))
+        return await run.begin()
 
     def _opener(
         self,

@@ -36,10 +36,16 @@ class AsyncRemoteTransport:
     """
 
     def __init__(
-        self, endpoint: str, connect_timeout_s: float, key: "PrivateKey | None" = None
+        self,
+        endpoint: str,
+        connect_timeout_s: float,
+        key: "PrivateKey | None" = None,
+        *,
+        client: str = CLIENT_NAME,
     ) -> None:
         self._endpoint = endpoint
         self._key = key
+        self._client = client  # as it names itself
         self._connect_timeout_s = connect_timeout_s
         self._sockets: Sockets | None = None
         self._connection: AsyncConnection[_Future] | None = None
@@ -155,7 +161,7 @@ class AsyncRemoteTransport:
         self._sockets = Sockets(self._endpoint, self._key)
         self._connection = AsyncConnection(
             self._sockets,
-            client=CLIENT_NAME,
+            client=self._client,
             connect_timeout_s=self._connect_timeout_s,
             deliver=_deliver,
         )

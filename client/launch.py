@@ -40,7 +40,7 @@ from pronghorn.broker.wire.linux import require_linux
 from pronghorn.broker.wire.logline import LogFormat, LogLevel
 from pronghorn.broker.wire.places import check_endpoint
 from pronghorn.broker.wire.shortage import explained
-from pronghorn.broker.wire.table import LABEL
+from pronghorn.broker.wire.table import BUILTIN_PREFIX, LABEL, WORKFLOW_SUFFIXES
 
 from .supervisor import StartedSupervisor, start_supervisor
 
@@ -78,6 +78,7 @@ class ProcessTree:
         limits: Limits = DEFAULT_LIMITS,
         bounds: Bounds = DEFAULT_BOUNDS,
         labels: Mapping[str, int] | None = None,
+        hosts: int | None = None,
         recycle_requests: int | None = None,
         recycle_age_s: float | None = None,
         recycle_memory: int | None = None,
@@ -105,6 +106,7 @@ class ProcessTree:
             limits: Limits towards clients.
             bounds: What the broker holds and waits for at most.
             labels: How many of the workers have each label, for nodes that need it.
+            hosts: Number of run hosts; by default one if there is a workflow among `modules`.
             recycle_requests: Replace a worker after so many requests; by default never.
             recycle_age_s: Replace a worker after so many seconds.
             recycle_memory: Replace a worker when it has come to so many bytes.
@@ -157,6 +159,7 @@ class ProcessTree:
             limits=limits,
             bounds=bounds,
             labels=_checked_labels(labels or {}, workers),
+            hosts=_checked_hosts(hosts, modules),
             host_pid=os.getpid(),
             recycle_requests=recycle_requests or 0,
             recycle_age_s=recycle_age_s or 0.0,
@@ -278,6 +281,19 @@ class ProcessTree:
                     return message
 
 
+def _checked_hosts(hosts: int | None, modules: Sequence[str | os.PathLike[str]]) -> int:
+    """Give the number of run hosts.
+
+    Raises:
+        InvalidArgumentError: It makes no sense.
+    """
+    if hosts is None:
+        return int(any(os.fspath(module).endswith(WORKFLOW_SUFFIXES) for module in modules))
+    if type(hosts) is not int or not 0 <= hosts <= WORKERS_MAX:
+        raise InvalidArgumentError(f"hosts is {hosts!r}; give 0 to {WORKERS_MAX} run hosts")
+    return hosts
+
+
 def _checked_labels(labels: Mapping[str, int], workers: int) -> dict[str, int]:
     """Give labels as they are, if they make sense.
 
@@ -290,7 +306,8 @@ def _checked_labels(labels: Mapping[str, int], workers: int) -> dict[str, int]:
             f"labels is {labels!r}: give how many workers have each, as in {{'gpu': 1}}"
         )
     for label, count in labels.items():
-        if not (isinstance(label, str) and LABEL.fullmatch(label)):
+        is_word = isinstance(label, str) and LABEL.fullmatch(label)
+        if not is_word or label.startswith(BUILTIN_PREFIX):
             raise InvalidArgumentError(f"{label!r} is no label: give a word, as in gpu")
         if type(count) is not int or not 1 <= count <= workers:
             raise InvalidArgumentError(

@@ -30,7 +30,8 @@ class Pool:
     ends at that line.
 
     Args:
-        *modules: What to serve: files, package or module names, entry points.
+        *modules: What to serve: files, package or module names, entry points; workflows, by their
+            files (``.yaml``, ``.json``).
         workers: Number of worker processes; by default one for each of `cpus` or, without any, for
             each CPU this process may use.
         name: A name for others to find it by, as with ``pronghorn serve --name``; by default it is
@@ -42,6 +43,9 @@ class Pool:
         bounds: What the broker holds and waits for at most.
         labels: How many of the workers have each label, for nodes that need it, as in
             ``{"gpu": 1}`` for ``@node(labels=["gpu"])``.
+        hosts: Number of run hosts: processes beside the workers that conduct workflows; by default
+            one if there is a workflow among `modules`. Without any, workers conduct those that
+            clients send.
         recycle_requests: Replace a worker when it was given so many requests, by one that is ready
             before; by default however many. This limit and the next two are up to a tenth more or
             less for each worker.
@@ -72,6 +76,7 @@ class Pool:
         limits: Limits = DEFAULT_LIMITS,
         bounds: Bounds = DEFAULT_BOUNDS,
         labels: Mapping[str, int] | None = None,
+        hosts: int | None = None,
         recycle_requests: int | None = None,
         recycle_age_s: float | None = None,
         recycle_memory: int | None = None,
@@ -96,6 +101,7 @@ class Pool:
             limits=limits,
             bounds=bounds,
             labels=labels,
+            hosts=hosts,
             recycle_requests=recycle_requests,
             recycle_age_s=recycle_age_s,
             recycle_memory=recycle_memory,

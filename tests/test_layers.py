@@ -146,6 +146,7 @@ PURE = (
     "worker/flow/model.py",
     "worker/flow/nodegraph.py",
     "worker/flow/paths.py",
+    "worker/flow/placing.py",
     "worker/flow/placeholders.py",
     "worker/flow/plan.py",
     "worker/flow/rehearsal.py",

@@ -14,8 +14,15 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from pronghorn.broker.wire.errors import InvalidArgumentError, NodeError
-from pronghorn.broker.wire.table import BUILTIN_PREFIX, NodeInfo, NodeKind, NodeTable, RetryPolicy
+from pronghorn.broker.wire.errors import InvalidArgumentError, NodeError, PronghornError
+from pronghorn.broker.wire.table import (
+    BUILTIN_PREFIX,
+    HOST_LABEL,
+    NodeInfo,
+    NodeKind,
+    NodeTable,
+    RetryPolicy,
+)
 from pronghorn.broker.wire.values import (
     NEVER_LIFTED,
     NO_BUFFERS,
@@ -46,6 +53,10 @@ class Entry:
         inline: Whether it runs to its end at once in the loop's thread.
         streams: Whether it is a generator, and yields parts.
         function: What the user marked.
+        is_plain: Whether it is only a function to be called: inline, without a limit, a label or
+            a retry, all of which are for the broker to see to.
+        is_ours: Whether its code is Pronghorn's: an error of ours that it raises is its caller's.
+        workflow: The definition that it is made of, a `flow.model.Workflow`; `None` for a function.
         takes_context: Whether `invoke` and `invoke_items` want a `Context` as their last argument.
         invoke: ``invoke(params)`` calls the node with decoded params. Gives its result, or for an
             ``async`` node a coroutine, or a generator if it streams. Raises what the node raises.
@@ -64,11 +75,14 @@ class Entry:
         "inline",
         "invoke",
         "invoke_items",
+        "is_ours",
+        "is_plain",
         "kind",
         "name",
         "signature",
         "streams",
         "takes_context",
+        "workflow",
     )
 
     def __init__(self, index: int, signature: Signature) -> None:
@@ -77,6 +91,10 @@ class Entry:
         self.kind: NodeKind = signature.kind
         self.streams = signature.streams
         self.inline = signature.kind == "inline" and not signature.streams
+        self.workflow: Any = None
+        self.is_ours = False
+        limited = signature.max_concurrency or signature.rate or signature.labels
+        self.is_plain = self.inline and not limited and signature.retry is None
         self.function = signature.function
         self.takes_context = signature.takes_context
         self.signature = signature
@@ -219,8 +237,10 @@ class Entry:
                 raise
             return body, failures
 
-    def node_error(self, error: BaseException) -> NodeError:
+    def node_error(self, error: BaseException) -> PronghornError:
         """Make the caller's error of an exception that the node raised."""
+        if self.is_ours and isinstance(error, PronghornError):
+            return error
         retry = self.signature.retry
         return node_error(error, node=self.name, retry_on=() if retry is None else retry.on)
 
@@ -286,14 +306,23 @@ class DispatchTable:
 
     __slots__ = ("_descriptions", "_indexes", "digest", "entries", "node_table")
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        """Seal entries whose indexes count from 0, with full names that differ."""
+    def __init__(
+        self, entries: Iterable[Entry], runs: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
+        """Seal entries whose indexes count from 0, with full names that differ.
+
+        Args:
+            entries: The users' nodes.
+            runs: The calls by which runs of workflows are made, by full name.
+        """
         users = tuple(entries)
         assert [entry.index for entry in users] == list(range(len(users)))
         assert not any(entry.name.startswith(BUILTIN_PREFIX) for entry in users)
         assert len({entry.name for entry in users}) == len(users)
         listing = Entry.of(len(users), f"{BUILTIN_PREFIX}nodes", self._list_nodes)
-        self.entries: Final = (*users, listing)
+        calls = (runs or {}).items()
+        of_runs = (_entry_of_run(len(users) + 1 + i, *call) for i, call in enumerate(calls))
+        self.entries: Final = (*users, listing, *of_runs)
         self.digest: Final = _digest(self.entries)
         self.node_table: Final = NodeTable(
             nodes=tuple(entry.info for entry in self.entries),
@@ -349,6 +378,14 @@ class DispatchTable:
     def _list_nodes(self) -> list[NodeDescription]:
         """List the nodes that are served, with their signatures and JSON Schemas."""
         return self.descriptions()
+
+
+def _entry_of_run(index: int, name: str, function: Callable[..., Any]) -> Entry:
+    """Compile a call of our own that run hosts answer."""
+    signature = msgspec.structs.replace(read_signature(name, function), labels=(HOST_LABEL,))
+    entry = Entry(index, signature)
+    entry.is_ours = True
+    return entry
 
 
 def _digest(entries: Sequence[Entry]) -> str:

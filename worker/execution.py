@@ -357,7 +357,7 @@ def _too_large(entry: Entry, limit: int, size: int) -> NodeError:
     )
 
 
-def _in_doubt(error: NodeError) -> NodeError:
+def _in_doubt(error: PronghornError) -> NodeError:
     return NodeError(error.message, structs.replace(error.details, outcome="maybe_executed"))
 
 

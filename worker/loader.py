@@ -2,6 +2,7 @@
 
 What can be named, tried in this order:
 
+- a definition of a workflow: a path that ends in ``.yaml``, ``.yml`` or ``.json``;
 - a file: a path that ends in ``.py``, or any path with a slash in it;
 - a folder with an ``__init__.py``: a package, with its submodules;
 - an entry point of the group ``pronghorn.nodes``: a module, a package or one function;
@@ -17,6 +18,7 @@ A hook is run once, however many of the modules have it.
 Mirror: tests/worker/test_loader.py.
 """
 
+import re
 import sys
 from collections.abc import Callable, Collection, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -29,10 +31,11 @@ from typing import Any, Final
 import msgspec
 
 from pronghorn.broker.wire.embedding import StopImport, import_of_nodes
-from pronghorn.broker.wire.table import BUILTIN_PREFIX
+from pronghorn.broker.wire.table import BUILTIN_PREFIX, WORKFLOW_SUFFIXES
 from pronghorn.broker.wire.values import class_name
 
-from .dispatch import Entry
+from .conducting import Conducting, builtin_calls
+from .dispatch import DispatchTable, Entry
 from .failures import (
     MESSAGE_BYTES_MAX,
     TRACEBACK_BYTES_MAX,
@@ -46,6 +49,8 @@ from .lifecycle import Hook, Hooks
 from .node import NodeDefinitionError, spec_of
 
 ENTRY_POINT_GROUP: Final = "pronghorn.nodes"
+
+_WORKFLOW_NAME: Final = re.compile(r"[^\W\d][\w-]*(\.[^\W\d][\w-]*)*")
 
 
 class LoadFailure(msgspec.Struct, frozen=True):
@@ -73,6 +78,7 @@ class LoadedNodes(msgspec.Struct, frozen=True):
             module: ``module shop has started 1 thread (pool-0)``. Empty when workers may be forked.
         sources: Files of what was asked for, found or not, and of all that was imported from their
             folders.
+        conducting: What the workflows among the nodes are made with.
     """
 
     entries: tuple[Entry, ...]
@@ -80,6 +86,11 @@ class LoadedNodes(msgspec.Struct, frozen=True):
     failures: tuple[LoadFailure, ...]
     unsafe_to_fork: tuple[str, ...]
     sources: tuple[str, ...] = ()
+    conducting: Conducting = msgspec.field(default_factory=Conducting)
+
+    def table(self) -> DispatchTable:
+        """Seal the nodes."""
+        return DispatchTable(self.entries, builtin_calls(self.conducting))
 
 
 class _NotLoadedError(Exception):
@@ -102,6 +113,7 @@ def load(specs: Sequence[str]) -> LoadedNodes:
         failures=tuple(loader.failures),
         unsafe_to_fork=tuple(loader.unsafe_to_fork),
         sources=_sources(loader.asked_for),
+        conducting=loader.conducting,
     )
 
 
@@ -115,13 +127,16 @@ class _Loader:
         self.failures: list[LoadFailure] = []
         self.unsafe_to_fork: list[str] = []
         self.asked_for: set[str] = set()  # files
+        self.conducting = Conducting()
         self._functions: dict[str, Any] = {}  # full name -> function, whether served or refused
         self._hazards = fork_hazards()  # as of the last import
 
     def load(self, spec: str) -> None:
         path = Path(spec).expanduser()
         try:
-            if spec.endswith(".py") or ("/" in spec and path.is_file()):
+            if spec.endswith(WORKFLOW_SUFFIXES):
+                self._load_workflow(spec, path.resolve())
+            elif spec.endswith(".py") or ("/" in spec and path.is_file()):
                 self._load_file(spec, path.resolve())
             elif (path / "__init__.py").is_file():
                 _prepend_to_path(path.resolve().parent)
@@ -141,6 +156,28 @@ class _Loader:
         file_loader = SourceFileLoader(name, str(path))
         found = spec_from_file_location(name, path, loader=file_loader)
         self._serve_module(self._import(name, lambda: found, shown=spec))
+
+    def _load_workflow(self, spec: str, path: Path) -> None:
+        # The engine and its libraries are for who has workflows.
+        from .flow.document import DefinitionError
+        from .flow.serving import entry_of, read_workflow
+
+        self.asked_for.add(str(path))
+        try:
+            name, workflow = read_workflow(path)
+        except OSError as error:
+            raise _NotLoadedError(f"{path} can't be read: {error.strerror}") from error
+        except DefinitionError as error:
+            lines = "\n".join(f"{spec}:{problem}" for problem in error.problems)
+            raise _NotLoadedError(f"it is no workflow:\n{lines}") from error
+        if not _WORKFLOW_NAME.fullmatch(name):
+            raise _NotLoadedError(
+                f"{name!r} can't be a workflow's name: give it one of letters, digits, _, - and ."
+            )
+        if self._is_taken(name):
+            return
+        self._functions[name] = workflow
+        self.entries.append(entry_of(len(self.entries), name, workflow, self.conducting))
 
     def _load_package(self, name: str) -> None:
         """Load a module and, if it is a package, all that is in it."""
@@ -212,14 +249,7 @@ class _Loader:
         marked = spec_of(function)
         assert marked is not None, "callers have looked"
         name = f"{function.__module__}.{marked.name}"
-        known = self._functions.get(name)
-        if known is function:
-            return
-        if known is not None or name.startswith(BUILTIN_PREFIX):
-            message = f"{name} is the name of another node already: give one a name of its own"
-            if known is None:
-                message = f"{name}: names that begin with {BUILTIN_PREFIX} are Pronghorn's own"
-            self.failures.append(LoadFailure(name, message))
+        if self._functions.get(name) is function or self._is_taken(name):
             return
         self._functions[name] = function
         try:
@@ -230,6 +260,17 @@ class _Loader:
             raise
         except BaseException as error:  # raised by users' types, when they are looked at
             self._report(name, error)
+
+    def _is_taken(self, name: str) -> bool:
+        """Whether a node can't have a name, which is reported then."""
+        if name in self._functions:
+            message = f"{name} is the name of another node already: give one a name of its own"
+        elif name.startswith(BUILTIN_PREFIX):
+            message = f"{name}: names that begin with {BUILTIN_PREFIX} are Pronghorn's own"
+        else:
+            return False
+        self.failures.append(LoadFailure(name, message))
+        return True
 
 
 def _sources(asked_for: Collection[str]) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ from pronghorn.client.aio import AsyncClient
 from pronghorn.client.launch import PoolStartError
 from pronghorn.client.sync import Client
 
-from .dispatch import DispatchTable
 from .failures import format_traceback
 from .lifecycle import StartHookError
 from .loader import load
@@ -73,9 +72,10 @@ class LocalPool:
         if not loaded.entries:
             names = ", ".join(map(str, modules))
             raise PoolStartError(f"no node can be served from {names}", self.failures)
-        table = DispatchTable(loaded.entries)
+        table = loaded.table()
         self._host = LocalHost(table, loaded.hooks, self.workers, limits or Limits())
         self._host.execution.caller = LocalCalls(self._host)
+        loaded.conducting.use(table, caller=self._host.execution.caller)
         try:
             self._host.start()
         except StartHookError as error:

@@ -217,7 +217,8 @@ def _check_limits(name: str, max_concurrency: int | None, rate: float | None) ->
 def _check_labels(name: str, labels: Collection[str]) -> None:
     given = [] if isinstance(labels, str) else list(labels)
     if isinstance(labels, str) or not all(
-        isinstance(label, str) and _LABEL.fullmatch(label) for label in given
+        isinstance(label, str) and _LABEL.fullmatch(label) and not label.startswith("pronghorn.")
+        for label in given
     ):
         raise NodeDefinitionError(
             f'{name}: labels is {labels!r}; give a list of words, as in labels=["gpu"]'

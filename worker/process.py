@@ -16,6 +16,7 @@ import uvloop
 from pronghorn.broker.wire.control import EXIT_START_HOOK
 from pronghorn.broker.wire.slots import stack_at
 
+from .conducting import Conducting
 from .dispatch import DispatchTable
 from .failures import format_traceback
 from .lifecycle import STOP_S, Hooks, StartHookError, run_start_hooks, run_stop_hooks
@@ -35,11 +36,23 @@ def run_worker(
     worker_id: int,
     table: DispatchTable,
     hooks: Hooks,
+    conducting: Conducting,
     link_fd: int,
     page_fd: int,
     result_bytes: int,
+    endpoint: str = "",
 ) -> int:
     """Be a worker until the broker says stop or is gone.
+
+    Args:
+        worker_id: Its number.
+        table: The nodes that it serves.
+        hooks: Of their modules.
+        conducting: What its workflows were made with.
+        link_fd: Descriptor of its end of the link to the broker.
+        page_fd: Descriptor of the page of slots that it shares with the broker.
+        result_bytes: Largest result.
+        endpoint: Of the broker, for workflows that have tasks run by other workers.
 
     Returns:
         The status to exit with.
@@ -67,6 +80,7 @@ def run_worker(
         loop=loop,
         loop_in_use=loop_in_use,
     )
+    conducting.use(table, caller=runtime.caller, endpoint=endpoint, loop=loop)
     os.register_at_fork(after_in_child=runtime.leave_to_parent)
     runtime.run()
     # Ends this process with the stacks of all threads; needs nothing of Python to run for that.

@@ -53,7 +53,7 @@ from pronghorn.broker.wire.link import (
 from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage, area_bytes
 from pronghorn.client.spans import spans_in_use
 
-from .context import Context
+from .context import Caller, Context
 from .core import WorkerCore
 from .dispatch import DispatchTable, Entry
 from .ending import EXIT_FAILED, leave
@@ -157,6 +157,11 @@ class WorkerRuntime:
         self._queue_is_scheduled = False
         self._executor: ThreadPoolExecutor | None = None
         self._ended = loop.create_future()
+
+    @property
+    def caller(self) -> Caller:
+        """Makes the calls of nodes."""
+        return self._nested
 
     def run(self) -> None:
         """Serve until the broker says stop or is gone."""

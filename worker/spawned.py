@@ -15,7 +15,6 @@ from pronghorn.broker.wire.control import TemplateConfig
 from pronghorn.broker.wire.linux import die_with_parent
 
 from .confinement import confine
-from .dispatch import DispatchTable
 from .ending import EXIT_FAILED, leave
 from .loader import load
 from .process import run_worker
@@ -44,11 +43,13 @@ def _become_worker(worker_id: int, link_fd: int, page_fd: int, config: TemplateC
         loaded = load(config.modules)
         status = run_worker(
             worker_id=worker_id,
-            table=DispatchTable(loaded.entries),
+            table=loaded.table(),
             hooks=loaded.hooks,
+            conducting=loaded.conducting,
             link_fd=link_fd,
             page_fd=page_fd,
             result_bytes=config.result_bytes,
+            endpoint=config.endpoint,
         )
     except BaseException:
         leave(EXIT_FAILED, why=f"worker {worker_id} failed")

@@ -26,7 +26,6 @@ from pronghorn.broker.wire.linux import die_with_parent, wait_until_adopted
 from pronghorn.broker.wire.logs import Lines, capture_prints, set_up_logs
 
 from .confinement import confine
-from .dispatch import DispatchTable
 from .ending import EXIT_FAILED, flush_output, leave
 from .loader import load
 from .process import run_worker
@@ -43,8 +42,9 @@ class Template:
         self._lines = lines
         self._channel = channel
         loaded = load(config.modules)
-        self._table = DispatchTable(loaded.entries)
+        self._table = loaded.table()
         self._hooks = loaded.hooks
+        self._conducting = loaded.conducting
         failures = tuple(
             ModuleFailure(one.subject, f"{one.message}\n{one.traceback}".rstrip())
             for one in loaded.failures
@@ -120,9 +120,11 @@ class Template:
                 worker_id=worker_id,
                 table=self._table,
                 hooks=self._hooks,
+                conducting=self._conducting,
                 link_fd=link_fd,
                 page_fd=page_fd,
                 result_bytes=self._config.result_bytes,
+                endpoint=self._config.endpoint,
             )
         except BaseException:
             leave(EXIT_FAILED, why=f"worker {worker_id} failed")

@@ -1,21 +1,26 @@
-"""What does the workflow engine itself cost, and does that depend on the size of the context?
+"""What do workflows cost, and does that depend on the size of the context?
 
-In one process: the conductor, its expressions, and the border to trivial nodes, on a loop that runs
-already. The way through clients and brokers is not in it, nor any journal. It would be wrong if the
-slow way did less work than the engine: both run the same chain to the same result.
+Two kinds of figures. The engine itself, in one process: the conductor, its expressions, and the
+border to trivial nodes, on a loop that runs already. And whole runs as a client sees them, in a
+pool of two workers and a run host; costs of items are slopes, in which the round trip is not. No
+journal is in any. It would be wrong if the slow way did less work than the engine: both run the
+same chain to the same result.
 
 Mirror: tests/bench/scenarios/test_scenarios.py.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from ..figures import Measurement
+from ..figures import Measurement, latency
 from ..report import Comparison, Report, compare, latency_table, p50, raw_rounds
 from ..rounds import Rounds, run
 from ..subject import Subject
+from ..subjects.flow import chain_of, splits_of
+from ..subjects.flow_runs import MIXED_TASKS, PEAK
 from .options import Options
 
-QUESTION = "What does the workflow engine itself cost, whatever the size of the context?"
+QUESTION = "What do workflows cost, in the engine and for a client, whatever the context's size?"
 
 NODES = 20
 _VARIABLES = 100
@@ -26,6 +31,15 @@ _STEPS = ((10, 100), (100, 1000), (1000, 10_000))
 _EMPTY, _TEXTS, _LISTS = "1,000 items, empty", "1,000 items, 5 MB text", "1,000 items, 5 MB lists"
 _SMALL, _WIDE, _LONG = "condition, small", "condition, 2,000 variables", "condition, 100 KB"
 _KEYS = (1, 10, 100, 1000)
+_CLIENT_RUN, _THOUSAND = f"{MIXED_TASKS} tasks in two branches", "1,000 items, whole run"
+_CLIENT_CHAIN, _CLIENT_SPLITS = "chain of 100, from the client", "25 splits, from the client"
+_CLIENT_NAPS, _SPINS = "10 naps of 100 ms, from the client", "8 spins of 50 ms, from the client"
+_POOLED, _POOLED_TEXTS = "1,000 items in workers, empty", "1,000 items in workers, 5 MB text"
+_PEAK_EMPTY, _PEAK_LISTS = "peak, 10,000 items, empty", "peak, 10,000 items, 5 MB lists"
+_ORDERS = ("pause", "resume", "cancel")
+_RESULTS = 500
+_COPY_BYTES = _RESULTS * 10 * 1024 * 8
+"""Of the context of lists, decoded: a pointer for each integer, which itself is shared."""
 
 
 def measure(options: Options) -> Report:
@@ -68,19 +82,50 @@ def measure(options: Options) -> Report:
         options.plan(calls=50, slices=2, warm_up=5),
         options.progress,
     )
+    whole = run(_whole_runs(), options.plan(calls=20, slices=2, warm_up=4), options.progress)
+    slopes = run(_slopes(), options.plan(calls=2, slices=1, warm_up=1), options.progress)
+    memory = run(
+        [
+            Subject(
+                name=name,
+                factory="subjects.flow_runs:peak",
+                options={"count": 10_000, "results": results},
+            )
+            for name, results in ((_PEAK_EMPTY, 0), (_PEAK_LISTS, _RESULTS))
+        ],
+        options.plan(calls=1, slices=1, warm_up=1),
+        options.progress,
+    )
+    orders = run(
+        [
+            Subject(name=order, factory="subjects.flow_runs:orders", options={"order": order})
+            for order in _ORDERS
+        ],
+        options.plan(calls=50, slices=2, warm_up=5),
+        options.progress,
+    )
     groups = {
         "runs": runs,
         "larger": larger,
         "items": items,
         "conditions": conditions,
         "texts": texts,
+        "whole runs from the client": whole,
+        "items from the client": slopes,
+        "memory": memory,
+        "orders": orders,
     }
     return Report(
         scenario="workflow",
         question=QUESTION,
         comparisons=_comparisons(groups),
-        tables=[latency_table(title, rounds) for title, rounds in groups.items()],
-        notes=["in one process: no client, no broker, no journal"],
+        tables=[
+            latency_table(title, rounds) for title, rounds in groups.items() if title != "memory"
+        ],
+        notes=[
+            "figures that don't say from the client: in one process, without client and broker",
+            "no journal in any",
+        ],
         raw={title: raw_rounds(rounds) for title, rounds in groups.items()},
     )
 
@@ -109,6 +154,88 @@ def _comparisons(groups: dict[str, Rounds]) -> list[Comparison]:
             _scaled(texts[_keys(1000)], 1 / 1000),
             _scaled(texts[_keys(10)], 1 / 10),
         ),
+        *_from_the_client(groups),
+    ]
+
+
+def _from_the_client(groups: dict[str, Rounds]) -> list[Comparison]:
+    whole, slopes = groups["whole runs from the client"], groups["items from the client"]
+    memory, orders = groups["memory"], groups["orders"]
+    copies = [
+        (lists.extra[PEAK] - empty.extra[PEAK]) / _COPY_BYTES
+        for lists, empty in zip(memory[_PEAK_LISTS], memory[_PEAK_EMPTY], strict=True)
+    ]
+    by_round = zip(*(p50(slopes[_step(few, many)]) for few, many in _STEPS), strict=True)
+    uneven = [max(each) / min(each) for each in by_round]
+    return [
+        compare("workflow.client_run", _scaled(whole[_CLIENT_RUN], 1e-3)),
+        compare("workflow.client_thousand", _scaled(whole[_THOUSAND], 1e-3)),
+        compare("workflow.client_chain", _scaled(whole[_CLIENT_CHAIN], 1e-3)),
+        compare("workflow.client_splits", _scaled(whole[_CLIENT_SPLITS], 1e-3)),
+        compare("workflow.client_naps", _scaled(whole[_CLIENT_NAPS], 1e-3)),
+        compare("workflow.client_spins", _scaled(whole[_SPINS], 1e-3)),
+        *(
+            compare(f"workflow.client_item_{few}", p50(slopes[_step(few, many)]))
+            for few, many in _STEPS
+        ),
+        compare("workflow.client_item_even", uneven),
+        compare("workflow.client_item_texts", p50(slopes[_TEXTS]), p50(slopes[_EMPTY])),
+        compare("workflow.client_item_lists", p50(slopes[_LISTS]), p50(slopes[_EMPTY])),
+        compare("workflow.client_pooled", p50(slopes[_POOLED])),
+        compare("workflow.client_pooled_texts", p50(slopes[_POOLED]), p50(slopes[_POOLED_TEXTS])),
+        compare("workflow.client_memory", copies),
+        *(compare(f"workflow.client_{order}", p99(orders[order], 1e-3)) for order in _ORDERS),
+    ]
+
+
+def _whole_runs() -> list[Subject]:
+    naps: dict[str, Any] = {
+        f"t{number}": {"action": "nap", "input": {"seconds": 0.1}} for number in range(10)
+    }
+    spins: dict[str, Any] = {
+        f"t{number}": {"action": "spin_for", "input": {"seconds": 0.05}} for number in range(8)
+    }
+    definitions: list[tuple[str, dict[str, Any], dict[str, Any], Any]] = [
+        (_CLIENT_CHAIN, chain_of(100), {"x": 0, "step": 1}, {"x": 100}),
+        (_CLIENT_SPLITS, splits_of(25), {}, None),
+        (_CLIENT_NAPS, {"tasks": naps}, {}, None),
+        (_SPINS, {"tasks": spins}, {}, None),
+    ]
+    return [
+        Subject(name=_CLIENT_RUN, factory="subjects.flow_runs:run_of_20", share=5),
+        Subject(name=_THOUSAND, factory="subjects.flow_runs:whole_items", options={"count": 1000}),
+        *(
+            Subject(
+                name=name,
+                factory="subjects.flow_runs:run_of",
+                options={"definition": definition, "inputs": inputs, "output": output},
+            )
+            for name, definition, inputs, output in definitions
+        ),
+    ]
+
+
+def _slopes() -> list[Subject]:
+    def subject(
+        name: str,
+        results: int,
+        *,
+        steps: tuple[int, int] = (100, 1000),
+        lists: bool = False,
+        place: str | None = None,
+    ) -> Subject:
+        options = {"few": steps[0], "many": steps[1], "results": results, "lists": lists}
+        if place is not None:
+            options["place"] = place  # type: ignore[assignment]
+        return Subject(name=name, factory="subjects.flow_runs:items", options=options)
+
+    return [
+        *(subject(_step(few, many), 100, steps=(few, many)) for few, many in _STEPS),
+        subject(_EMPTY, 0),
+        subject(_TEXTS, _RESULTS),
+        subject(_LISTS, _RESULTS, lists=True),
+        subject(_POOLED, 0, place="pool"),
+        subject(_POOLED_TEXTS, _RESULTS, place="pool"),
     ]
 
 
@@ -150,6 +277,11 @@ def _step(few: int, many: int) -> str:
 
 def _keys(keys: int) -> str:
     return f"text with {keys:,} keys"
+
+
+def p99(rounds: Sequence[Measurement], factor: float) -> list[float]:
+    """Give the 99th percentile of each round, microseconds times a factor."""
+    return [latency(one.latencies_ns).p99 * factor for one in rounds]
 
 
 def _scaled(rounds: Sequence[Measurement], factor: float) -> list[float]:

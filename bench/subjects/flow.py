@@ -16,8 +16,8 @@ from typing import Any
 from pronghorn.worker.dispatch import DispatchTable
 from pronghorn.worker.flow.context import Context
 from pronghorn.worker.flow.expressions import compile_template
-from pronghorn.worker.flow.inline import InlineRuntime
 from pronghorn.worker.flow.placeholders import to_expressions
+from pronghorn.worker.flow.runtime import FlowRuntime
 from pronghorn.worker.flow.scope import Scope
 from pronghorn.worker.flow.validation import validate
 from pronghorn.worker.node import node
@@ -41,9 +41,9 @@ async def nap(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def runtime() -> InlineRuntime:
+def runtime() -> FlowRuntime:
     """Make a runtime with the nodes above."""
-    return InlineRuntime(DispatchTable.of({"flow.add": add, "flow.nap": nap}))
+    return FlowRuntime(DispatchTable.of({"flow.add": add, "flow.nap": nap}))
 
 
 def chain_of(nodes: int) -> dict[str, Any]:

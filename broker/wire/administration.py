@@ -96,6 +96,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
         age_s: Seconds since it was started.
         memory_bytes: Its resident memory, what it shares with others included.
         restarts: Workers that have ended unasked in its place before it.
+        host: Whether it is a run host, which conducts workflows and is not counted among workers.
     """
 
     id: int
@@ -107,6 +108,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     age_s: float
     memory_bytes: int
     restarts: int
+    host: bool = False
 
 
 class Recycled(msgspec.Struct, frozen=True):

@@ -69,6 +69,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         limits: Limits towards clients.
         bounds: What the broker holds and waits for at most.
         labels: How many workers have each label.
+        hosts: Number of run hosts; without any, workers conduct workflows too.
         host_pid: The host's process, whose end ends the tree.
         grace_s: Seconds that running nodes get to finish at shutdown before they are killed, unless
             there are stop hooks.
@@ -98,6 +99,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     limits: Limits = DEFAULT_LIMITS
     bounds: Bounds = DEFAULT_BOUNDS
     labels: dict[str, int] = {}
+    hosts: int = 0
     host_pid: int = 0
     grace_s: float = 0.3
     start_timeout_s: float = 30.0
@@ -284,13 +286,17 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
 
 
 class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Supervisor to template, first of all."""
+    """Supervisor to template, first of all.
+
+    `endpoint` is the broker's own, for workflows, which have their tasks run by other workers.
+    """
 
     modules: tuple[str, ...]
     sys_path: tuple[str, ...]
     supervisor_pid: int
     result_bytes: int
     confinement: Confinement = UNCONFINED
+    endpoint: str = ""
     log_level: LogLevel = "WARNING"
     log_format: LogFormat = "human"
 

@@ -18,6 +18,13 @@ from .limits import NAMES_COMPARED_MAX, NODE_NAME_BYTES_MAX
 BUILTIN_PREFIX = "pronghorn."
 """Names that begin so are answered by Pronghorn itself; no node of users may have one."""
 
+HOST_LABEL = f"{BUILTIN_PREFIX}host"
+"""The label of run hosts, which run nothing but what needs it: workflows. Where there is no host
+any worker runs these."""
+
+WORKFLOW_SUFFIXES = (".yaml", ".yml", ".json")
+"""How the names of files end that are definitions of workflows."""
+
 LABEL = re.compile(r"[\w.-]{1,64}")
 """What labels of workers look like; `worker.node` has the same, for it must import nothing."""
 

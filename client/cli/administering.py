@@ -69,7 +69,7 @@ def row(worker: WorkerReport) -> tuple[str, ...]:
     return (
         str(worker.id),
         str(worker.pid or "-"),
-        worker.state,
+        f"{worker.state}, host" if worker.host else worker.state,
         str(worker.generation),
         str(worker.in_flight),
         str(worker.requests),

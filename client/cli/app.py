@@ -24,9 +24,11 @@ from .workers_app import workers_app
 from .workflow_app import (
     GRAPH_EXAMPLES,
     REHEARSE_EXAMPLES,
+    RUN_EXAMPLES,
     VALIDATE_EXAMPLES,
     graph,
     rehearse,
+    run,
     validate,
 )
 
@@ -100,6 +102,7 @@ app.command(epilog=STUBS_EXAMPLES)(stubs)
 app.command()(ping)
 app.command(epilog=CONFORMANCE_EXAMPLES)(conformance)
 app.command("reload")(reload_)
+app.command(epilog=RUN_EXAMPLES)(run)
 app.command(epilog=REHEARSE_EXAMPLES)(rehearse)
 app.command(epilog=VALIDATE_EXAMPLES)(validate)
 app.command(epilog=GRAPH_EXAMPLES)(graph)

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
-from pronghorn.worker.dispatch import DispatchTable
 from pronghorn.worker.flow.builtin import BUILTIN
 from pronghorn.worker.flow.document import DefinitionError
 from pronghorn.worker.flow.drawing import FORMS, as_json, drawing_of
@@ -76,5 +75,5 @@ def _actions(modules: Sequence[str], files: Sequence[str]) -> Collection[str]:
     if loaded.failures:
         first = loaded.failures[0]
         raise InvalidArgumentError(f"{first.subject} can't be loaded: {first.message}")
-    names = DispatchTable(loaded.entries).node_table.names()
+    names = loaded.table().node_table.names()
     return {*names, *BUILTIN, NOOP, WAIT, *(Path(file).stem for file in files)}

@@ -1,12 +1,15 @@
-"""The progress bars of ``pronghorn map``, ``call`` and ``load``, on standard error.
+"""The progress of ``pronghorn map``, ``call``, ``load`` and ``run``, on standard error.
 
 Mirror: tests/client/cli/test_progress.py.
 """
 
+from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     ProgressColumn,
@@ -19,6 +22,10 @@ from rich.progress import (
 )
 from rich.progress import Progress as Display
 from rich.text import Text
+
+from pronghorn.broker.wire.flows import FlowEvent
+
+from .tree import RunTree
 
 _REFRESHES_PER_S = 5
 
@@ -121,6 +128,56 @@ class LoadProgress:
     def close(self) -> None:
         """Take it away."""
         self._display.stop()
+
+
+_COLOURS: Final = {
+    "succeeded": "green",
+    "failed": "red",
+    "timeout": "red",
+    "abandoned": "red",
+    "canceled": "yellow",
+    "paused": "yellow",
+}
+
+
+class LiveTree:
+    """The tree of a run, redrawn as it changes; it stays when it is closed.
+
+    Args:
+        tree: It.
+        console: Where to show it; standard error by default.
+    """
+
+    def __init__(self, tree: RunTree, console: Console | None = None) -> None:
+        self._tree = tree
+        self._live = Live(
+            get_renderable=self._drawn,
+            console=console or Console(stderr=True),
+            refresh_per_second=_REFRESHES_PER_S,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def show(self, event: FlowEvent) -> None:
+        """Take in an event; it is seen with the next refresh."""
+        self._tree.take(event, monotonic())
+
+    def __enter__(self) -> Callable[[FlowEvent], None]:
+        self._live.start()
+        return self.show
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def _drawn(self) -> Text:
+        lines = self._tree.lines(monotonic())
+        drawn = [Text(line.text, style=_COLOURS.get(line.status, "")) for line in lines]
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(drawn)
 
 
 class _Items(ProgressColumn):

@@ -41,7 +41,8 @@ def serve(
         list[str],
         typer.Argument(
             metavar="MODULE",
-            help="Files (nodes.py), packages or modules (shop.nodes), entry points.",
+            help="Files (nodes.py), packages or modules (shop.nodes), entry points, workflows "
+            "(deploy.yaml).",
         ),
     ],
     workers: Annotated[
@@ -93,6 +94,15 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME:COUNT", help="So many workers have that label, for nodes that need it."
+        ),
+    ] = None,
+    hosts: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Run hosts: processes beside the workers that conduct workflows. [default: one if "
+            "a workflow is served]",
         ),
     ] = None,
     queue: Annotated[
@@ -211,6 +221,7 @@ def serve(
                 connections=connections,
             ),
             labels=parse_labels(label or ()),
+            hosts=hosts,
             reload=reload,
             remote_admin=remote_admin,
             confinement=make_confinement(

@@ -66,6 +66,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float
     bounds: Bounds
     labels: Mapping[str, int]
+    hosts: int | None
     reload: bool
     remote_admin: bool
     confinement: Confinement
@@ -230,6 +231,7 @@ def _start(options: ServeOptions, supervisor: StartedSupervisor) -> ProcessTree:
             drain_s=options.drain_s,
             bounds=options.bounds,
             labels=options.labels,
+            hosts=options.hosts,
             reload=options.reload,
             remote_admin=options.remote_admin,
             confinement=options.confinement,

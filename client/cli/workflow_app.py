@@ -1,4 +1,4 @@
-"""The commands for workflows that nobody runs: rehearse, validate and graph.
+"""The commands for workflows: run, rehearse, validate and graph.
 
 As in `app`, imports of ours are inside the functions.
 
@@ -10,6 +10,15 @@ from typing import Annotated
 
 import typer
 
+from .options import Endpoint, Name, Timeout
+
+RUN_EXAMPLES = """\
+\b
+Examples:
+  pronghorn run deploy.yaml app=@app.json regions='["eu","us"]'
+  pronghorn run deploy app=@app.json
+  pronghorn run deploy.yaml --with nodes.py --json
+"""
 REHEARSE_EXAMPLES = """\
 \b
 Examples:
@@ -44,6 +53,65 @@ class Form(StrEnum):
     DOT = "dot"
     MERMAID = "mermaid"
     SVG = "svg"
+
+
+def run(
+    workflow: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKFLOW", help="The file of a definition, or the name of one that is served."
+        ),
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME=VALUE",
+            help="Its input: VALUE is JSON or else text, @FILE what a file holds; - reads more of "
+            "it, as a JSON object, from standard input.",
+        ),
+    ] = None,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", metavar="MODULE", help="Serve this for the time of the run; needs no broker."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Worker processes for --with. [default: all CPUs]"),
+    ] = None,
+    timeout: Timeout = None,
+    endpoint: Endpoint = None,
+    name: Name = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print a line of JSON for each event; the last has the output."
+        ),
+    ] = False,
+) -> None:
+    """Run a workflow, show its tasks, and print its output.
+
+    The tasks are shown on standard error: on a terminal as a tree with the progress of items, else
+    a line for each that ends. Ctrl-C cancels the run. Ends with 1 if the run has failed.
+    """
+    from .output import reporting
+
+    with reporting(as_json=as_json):
+        from .arguments import check_timeout
+        from .connecting import endpoint_of
+        from .flows import run_workflow
+
+        check_timeout(timeout)
+        run_workflow(
+            workflow,
+            inputs or [],
+            endpoint=endpoint_of(endpoint, name),
+            modules=modules or [],
+            workers=workers,
+            timeout_s=timeout,
+            as_json=as_json,
+        )
 
 
 def rehearse(

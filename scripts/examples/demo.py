@@ -1,4 +1,4 @@
-"""What Pronghorn is for, on real input: tiny calls, then a census of Python source on all cores.
+"""What Pronghorn is for: tiny calls, then a census of source on all cores, also as a workflow.
 
 Run it with ``./scripts/demo [FOLDER]``. The times are of this machine at this moment; for figures
 that mean something see ``./scripts/bench``.
@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from census import Function, Measure, longest, measure
 from rich.console import Console
@@ -22,9 +23,12 @@ from rich.table import Table
 from tiny import add, concat
 
 from pronghorn.client import Client, Pool, PronghornError
+from pronghorn.client.cli.progress import LiveTree
+from pronghorn.client.cli.tree import RunTree
 
 HERE = Path(__file__).resolve().parent
-NODES = (str(HERE / "tiny.py"), str(HERE / "census.py"))
+FILES = ("tiny.py", "census.py", "survey.py", "survey.yaml", "survey_folder.yaml")
+NODES = tuple(str(HERE / name) for name in FILES)
 NOT_SOURCE = frozenset({"site-packages", "dist-packages", "__pycache__"})
 WARM_UP_CALLS = 300
 TIMED_CALLS = 2_000
@@ -92,6 +96,11 @@ def run(folder: Path, paths: list[str]) -> int:
             client.map(measure, [(path,) for path in paths], ordered=False),
             len(paths),
         )
+        console.print("", "The same as a workflow: survey.yaml")
+        totals = survey(client, folder)
+    if totals["lines"] != sum(each.lines for each in in_pool if each.problem is None):
+        errors.print("The workflow has other sums: were files changed meanwhile?")
+        return EXIT_FAILED
     gc.freeze()  # as workers start: what is there already is not looked through again and again
     alone, alone_s = measure_all("one process", map(measure, paths), len(paths))
     if sorted(in_pool, key=by_path) != sorted(alone, key=by_path):
@@ -100,6 +109,26 @@ def run(folder: Path, paths: list[str]) -> int:
     show_census(folder, alone)
     show_times(alone, {f"{workers} workers": pool_s, "one process": alone_s})
     return 0
+
+
+def survey(client: Client, folder: Path) -> dict[str, Any]:
+    """Run the census as a workflow and show its tasks as they go."""
+    tree = RunTree("survey")
+    with client.submit_run("survey", folder=str(folder)) as running:
+        if console.is_terminal:
+            with LiveTree(tree, console) as show:
+                for event in running.events():
+                    show(event)
+        else:
+            for event in running.events():
+                tree.take(event, time.monotonic())
+            for line in tree.lines(time.monotonic()):
+                console.print(line.text, markup=False)
+        output = running.result()
+    assert output is not None
+    console.print(output["report"], "", markup=False)
+    totals: dict[str, Any] = output["totals"]
+    return totals
 
 
 def time_tiny_calls(client: Client, workers: int) -> None:

@@ -3,7 +3,7 @@
 from math import inf
 
 from pronghorn.broker.catalog import Catalog
-from pronghorn.broker.wire.table import NodeInfo, NodeTable, RetryPolicy
+from pronghorn.broker.wire.table import HOST_LABEL, NodeInfo, NodeTable, RetryPolicy
 
 ADD, NAP = NodeInfo("m.add", "inline"), NodeInfo("m.nap", "async")
 
@@ -89,3 +89,13 @@ def test_digests_are_known_of_the_generation_that_serves_and_of_those_to_come() 
     catalog.serve(1, NodeTable((NAP,), "e"))
     assert catalog.has_digest(1, "e")
     assert catalog.has_digest(0, "whatever"), "of what is over nobody needs to know"
+
+
+def test_workflows_need_a_host_only_where_there_is_one() -> None:
+    flow = NodeInfo("flow", "async", labels=(HOST_LABEL,))
+    (node,) = serving(flow).nodes
+    assert (node.labels, node.hosted, node.is_plain) == (frozenset(), False, True)
+    catalog = Catalog(frozenset({HOST_LABEL}))
+    catalog.serve(0, NodeTable((flow,), "d"))
+    (node,) = catalog.nodes
+    assert (node.labels, node.hosted, node.is_plain) == ({HOST_LABEL}, True, False)

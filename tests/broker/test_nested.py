@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from core_driver import GRACE_S, PARAMS, PEER, VALUE, Driver, assigned
+from core_driver import GRACE_S, OTHER, PARAMS, PEER, TABLE, VALUE, Driver, assigned
+from msgspec import structs
 
-from pronghorn.broker.events import Assign, Command, PeerGone, Send, WorkerGone
+from pronghorn.broker.events import (
+    Assign,
+    Command,
+    DrainBegun,
+    PeerGone,
+    Send,
+    TableKnown,
+    WorkerGone,
+)
 from pronghorn.broker.window import CONCURRENT_PER_WORKER, STALL_S
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.limits import Bounds
@@ -22,7 +31,10 @@ from pronghorn.broker.wire.link import (
     RunHere,
     Skipped,
 )
-from pronghorn.broker.wire.messages import Call, Cancel, Options, Result
+from pronghorn.broker.wire.messages import Call, Cancel, Error, Hello, Options, Result
+from pronghorn.broker.wire.slots import SLOTS_PER_WORKER
+from pronghorn.broker.wire.table import HOST_LABEL, NodeInfo
+from pronghorn.broker.wire.version import CONDUCTOR_NAME
 
 ENDED = ErrorDetails(outcome="executed")
 RETRYABLE = ErrorDetails(outcome="executed", retryable=True)
@@ -356,3 +368,41 @@ def test_a_call_that_waits_for_its_next_attempt_ends_with_its_caller(two: Driver
     assert (given_up.code, given_up.details.outcome) == ("CANCELLED", "maybe_executed")
     assert two.tick(two.now + 10.0) == []
     assert left_open(two) == NOTHING
+
+
+FLOW = NodeInfo("flow", "async", labels=(HOST_LABEL,))
+
+
+@pytest.fixture
+def hosting() -> Driver:
+    """Give a broker with a worker and a run host, number 2, and a workflow."""
+    driver = Driver(labels=frozenset({HOST_LABEL}))
+    table = structs.replace(TABLE, nodes=(*TABLE.nodes, FLOW))
+    driver.do(TableKnown(table))
+    driver.start_worker(1)
+    driver.start_worker(2, labels=frozenset({HOST_LABEL}))
+    driver.hello()
+    return driver
+
+
+def test_a_workflow_goes_to_a_host_or_back_to_its_caller(hosting: Driver) -> None:
+    parent = begun(hosting, "m.sleep")
+    runs(hosting.work(nested(1, parent, "flow")), 2)
+    for id_ in range(2, SLOTS_PER_WORKER + 1):
+        runs(hosting.work(nested(id_, parent, "flow")), 2)
+    assert hosting.work(nested(99, parent, "flow")) == [Assign(1, RunHere(99))]
+
+
+def test_who_holds_up_its_worker_runs_a_workflow_itself(hosting: Driver) -> None:
+    parent = begun(hosting, "m.add")
+    assert hosting.work(nested(1, parent, "flow", waits=True)) == [Assign(1, RunHere(1))]
+    assert left_open(hosting) == NOTHING
+
+
+def test_a_run_may_go_on_while_all_drains(hosting: Driver) -> None:
+    hosting.say(Hello(0, CONDUCTOR_NAME), peer=OTHER)
+    hosting.do(DrainBegun())
+    (refused,) = hosting.say(Call(1, "m.add", PARAMS))
+    assert isinstance(refused, Send)
+    assert isinstance(refused.message, Error)
+    assert assigned(hosting.say(Call(1, "m.add", PARAMS), peer=OTHER)).node == 0

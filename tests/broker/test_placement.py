@@ -7,6 +7,7 @@ from requests_of import QUICK, SLEEP, SLOW, UNKNOWN, Page, ready_worker, request
 from sim.pages import InterleavedPage, make_memory
 
 from pronghorn.broker.placement import Placement, Worker, WorkerState
+from pronghorn.broker.queue import ROOM_OF_LABELS
 from pronghorn.broker.requests import Node, Request
 from pronghorn.broker.window import (
     BUDGET_NS,
@@ -17,6 +18,7 @@ from pronghorn.broker.window import (
     WINDOW_BYTES,
 )
 from pronghorn.broker.wire.slots import SLOTS_PER_WORKER, SlotsPage
+from pronghorn.broker.wire.table import HOST_LABEL
 
 NOW = 1000.0
 
@@ -464,3 +466,53 @@ def test_a_worker_that_is_gone_is_in_no_index(placement: Placement) -> None:
     assert place(placement, request(QUICK)) is None
     check(placement, NOW + 10.0)
     assert placement.check_at == inf
+
+
+# --- run hosts -----------------------------------------------------------------------------------
+
+HOST = frozenset({HOST_LABEL})
+FLOW = Node(9, "flow", concurrent=True, labels=HOST, hosted=True, is_plain=False)
+ROOM = (ROOM_OF_LABELS, HOST_LABEL, False)
+
+
+def host(placement: Placement, worker_id: int) -> Worker:
+    worker = placement.add(worker_id, Page(), 0.0, HOST)
+    placement.ready(worker, worker_id)
+    placement.check_invariants()
+    return worker
+
+
+def flow(**more: object) -> Request:
+    return request(FLOW, room=ROOM, **more)
+
+
+def test_a_run_host_gets_workflows_and_nothing_else(placement: Placement) -> None:
+    one = host(placement, 1)
+    assert place(placement, request(QUICK)) is None
+    assert place(placement, request(SLEEP)) is None
+    other = ready_worker(placement, 2)
+    assert place(placement, request(SLEEP)) is other
+    assert place(placement, flow()) is one
+    assert place(placement, flow(chunk=True, inline=False)) is one
+    assert place(placement, request(SLOW)) is other
+
+
+def test_a_run_host_takes_as_many_as_it_has_slots(placement: Placement) -> None:
+    one, other = host(placement, 1), host(placement, 2)
+    for _ in range(SLOTS_PER_WORKER):
+        place(placement, flow())
+        place(placement, flow())
+    assert len(one.held) == len(other.held) == SLOTS_PER_WORKER
+    assert place(placement, flow()) is None
+
+
+def test_what_a_host_still_reads_comes_back_only_for_another_host(placement: Placement) -> None:
+    one = host(placement, 1)
+    ready_worker(placement, 2)
+    place(placement, large := flow())
+    place(placement, nested := flow(here=True))
+    check(placement, NOW + STALL_S)
+    assert one.stalled
+    assert placement.take_back() == [nested]  # whose caller's worker can run it itself
+    host(placement, 3)
+    assert placement.take_back() == [large]

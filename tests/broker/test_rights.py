@@ -100,6 +100,12 @@ def test_our_own_calls_need_rights_of_their_own(
     assert allowed(call(name), Rights(nodes=(), administers=True)) is administers
 
 
+@pytest.mark.parametrize("name", ["pronghorn.run", "pronghorn.follow", "pronghorn.control"])
+def test_runs_are_for_who_may_call_every_node(name: str) -> None:
+    assert allowed(call(name), Rights())
+    assert not allowed(call(name), Rights(nodes=("shop.*", "**"), administers=True))
+
+
 def test_of_an_unknown_name_the_core_says_that_it_is_none() -> None:
     assert allowed(call("nowhere"), Rights(nodes=()))
 

@@ -139,6 +139,9 @@ def test_it_tells_what_the_modules_hold(nodes: str, tmp_path: Path) -> None:
         "shop.parent",
         "shop.say",
         "pronghorn.nodes",
+        "pronghorn.run",
+        "pronghorn.follow",
+        "pronghorn.control",
     ]
     (failure,) = loaded.failures
     assert failure.module == str(bad)

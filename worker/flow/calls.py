@@ -15,10 +15,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pronghorn.broker.wire.errors import (
+    BrokerLostError,
     CancelledError,
     DeadlineExceededError,
     NodeError,
     PronghornError,
+    WorkerLostError,
 )
 from pronghorn.broker.wire.values import decode_value, encode_inline
 
@@ -34,6 +36,8 @@ _SAME: Final = frozenset({str, float, bool, type(None)})
 _STATUSES: Final[Mapping[str, Outcome]] = {
     DeadlineExceededError.code: "timeout",
     CancelledError.code: "canceled",
+    WorkerLostError.code: "abandoned",
+    BrokerLostError.code: "abandoned",
 }
 
 
@@ -59,6 +63,9 @@ def call(entry: Entry, given: dict[str, Any] | None, context: Context | None) ->
     """
     try:
         params = entry.decode(encode_inline(given) if given else _EMPTY)
+        if entry.streams:
+            extra = () if context is None else (context,)
+            return _succeeded(entry, outside_loop(lambda: list(entry.invoke(params, *extra))))
         if context is None:
             value = outside_loop(entry.invoke, params)
         else:
@@ -116,7 +123,8 @@ async def call_async(entry: Entry, given: dict[str, Any] | None, context: Contex
     """
     try:
         params = entry.decode(encode_inline(given) if given else _EMPTY)
-        value = await (entry.invoke(params) if context is None else entry.invoke(params, context))
+        invoked = entry.invoke(params) if context is None else entry.invoke(params, context)
+        value = [part async for part in invoked] if entry.streams else await invoked
         return _succeeded(entry, value)
     except Exception as error:
         return failed(entry, error)
@@ -124,11 +132,34 @@ async def call_async(entry: Entry, given: dict[str, Any] | None, context: Contex
         return failed(entry, error)
 
 
-def context_of(entry: Entry, execution: int, caller: Caller | None) -> Context | None:
-    """Make the `Context` that a node asks for, None for one that does not."""
+def context_of(
+    entry: Entry, execution: int, caller: Caller | None, within: Context | None
+) -> Context | None:
+    """Make the `Context` that a node asks for, None for one that does not.
+
+    Args:
+        entry: The node.
+        execution: Names its call.
+        caller: Makes the calls of others.
+        within: The call that the run is made for, if it is.
+    """
     if not entry.takes_context:
         return None
-    return Context(request_id=str(execution), node=entry.name, worker_id=os.getpid(), caller=caller)
+    if within is None:
+        return Context(
+            request_id=str(execution), node=entry.name, worker_id=os.getpid(), caller=caller
+        )
+    return Context(
+        request_id=within.request_id,
+        node=entry.name,
+        worker_id=within.worker_id,
+        deadline=within.deadline,
+        token=within.token,
+        depth=within.depth,
+        caller=caller,
+        within=within,
+        traceparent=within.traceparent,
+    )
 
 
 def failed(entry: Entry, error: BaseException) -> Called:

@@ -10,35 +10,17 @@ from typing import Any, Literal
 
 import msgspec
 
+from pronghorn.broker.wire.flows import RunFailure
+
 from .model import Place
+
+Failure = RunFailure  # which travels as it is
 
 RunStatus = Literal[
     "new", "running", "pausing", "paused", "canceling", "succeeded", "failed", "canceled"
 ]
 Outcome = Literal["succeeded", "failed", "timeout", "abandoned", "canceled"]
 """How an action has ended. All but the first and the last count as failed."""
-
-
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that went wrong in a run.
-
-    Attributes:
-        kind: ``task``: its action failed; ``timeout``, ``abandoned``: it did not answer;
-            ``expression``: one could not be evaluated, or gave a wrong type; ``join``: met only in
-            part; ``command``: ``fail``; ``run``: a limit of the run itself.
-        message: What went wrong.
-        task: Name of the task concerned.
-        field: Its field: ``next[0].publish.info``.
-        item: Index of the item concerned.
-        result: What the failed action gave.
-    """
-
-    kind: Literal["task", "timeout", "abandoned", "expression", "join", "command", "run"]
-    message: str
-    task: str | None = None
-    field: str | None = None
-    item: int | None = None
-    result: Any = None
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):

@@ -54,6 +54,9 @@ remembers of its cycles stays below some 100 MB."""
 SIGNALS_MAX: Final = 100
 """Kept for tasks that do not wait for them yet."""
 
+FLOW_DEPTH_MAX: Final = 100
+"""Workflows within workflows, as calls within calls."""
+
 ERRORS_MAX: Final = 1_000
 """Kept of a run; later ones are counted."""
 

@@ -167,6 +167,9 @@ class Plan:
         self.timeout = workflow.timeout
 
 
+_IDENTITIES: Final = 4  # workflows of equal content that are known, for each plan, in the long run
+
+
 class PlanCache:
     """The plans of a process, those used last."""
 
@@ -175,17 +178,33 @@ class PlanCache:
             OrderedDict()
         )  # by digest, the one used last at the end
         self._plans_max = plans_max
+        # id of a workflow -> it and its plan, so that one that is kept anyway is not hashed again.
+        self._by_identity: dict[int, tuple[Workflow, Plan]] = {}
 
     def plan_of(self, workflow: Workflow) -> Plan:
         """Return the plan of a workflow, compiled now if it is not kept."""
-        digest = content_hash(workflow)
-        plan = self._plans.get(digest)
-        if plan is None:
-            plan = self._plans[digest] = Plan(workflow)
-            if len(self._plans) > self._plans_max:
-                self._plans.popitem(last=False)
-        self._plans.move_to_end(digest)
+        known = self._by_identity.get(id(workflow))
+        if known is not None:
+            self._plans.move_to_end(known[1].digest)
+            return known[1]
+        plan = self._plans.get(content_hash(workflow)) or Plan(workflow)
+        self.keep(workflow, plan)
         return plan
+
+    def keep(self, workflow: Workflow, plan: Plan) -> None:
+        """Keep the plan of a workflow, which may have been compiled elsewhere."""
+        self._plans[plan.digest] = plan
+        self._plans.move_to_end(plan.digest)
+        self._by_identity[id(workflow)] = (workflow, plan)
+        if len(self._plans) > self._plans_max:
+            _, dropped = self._plans.popitem(last=False)
+            gone = [
+                key for key, (_, each) in self._by_identity.items() if each.digest == dropped.digest
+            ]
+            for key in gone:
+                del self._by_identity[key]
+        if len(self._by_identity) > _IDENTITIES * self._plans_max:  # of few contents
+            self._by_identity = {id(workflow): (workflow, plan)}
 
 
 def _named(variables: tuple[Named, ...]) -> tuple[tuple[str, Template], ...]:

@@ -23,7 +23,7 @@ from pronghorn.worker.flow.events import ItemToRun
 
 def run(name: str, given: dict[str, Any] | None = None) -> Called:
     entry = TABLE.lookup(name)
-    return call(entry, given, context_of(entry, 7, None))
+    return call(entry, given, context_of(entry, 7, None, None))
 
 
 def test_results_are_of_the_types_of_the_wire() -> None:
@@ -64,7 +64,9 @@ def test_ctrl_c_is_for_the_program() -> None:
 
     entry = TABLE.lookup("who")
     broken: Any = type(
-        "Broken", (), {"decode": lambda *_: None, "invoke": lambda *_: interrupted()}
+        "Broken",
+        (),
+        {"decode": lambda *_: None, "invoke": lambda *_: interrupted(), "streams": False},
     )
     with pytest.raises(KeyboardInterrupt):
         call(broken(), None, None)
@@ -101,7 +103,8 @@ async def test_async_node_that_exits_has_failed() -> None:
     async def leave() -> None:
         raise SystemExit(3)
 
-    entry: Any = type("Leaving", (), {"decode": lambda *_: None, "invoke": lambda *_: leave()})()
+    made = {"decode": lambda *_: None, "invoke": lambda *_: leave(), "streams": False}
+    entry: Any = type("Leaving", (), made)()
     entry.node_error = TABLE.lookup("add").node_error
     assert (await call_async(entry, None, None)).status == "failed"
 
@@ -113,8 +116,8 @@ def test_status_follows_the_error() -> None:
 
 
 def test_context_only_for_who_asks() -> None:
-    assert context_of(TABLE.lookup("add"), 1, None) is None
+    assert context_of(TABLE.lookup("add"), 1, None, None) is None
     entry: Entry = TABLE.lookup("who")
-    context = context_of(entry, 12, None)
+    context = context_of(entry, 12, None, None)
     assert context is not None
     assert (context.request_id, context.node) == ("12", "nodes.who")

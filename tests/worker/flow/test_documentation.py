@@ -7,7 +7,7 @@ from pathlib import Path
 from pronghorn.worker.flow import limits
 from pronghorn.worker.flow.builtin import BUILTIN
 from pronghorn.worker.flow.comparison import differences
-from pronghorn.worker.flow.inline import DEPTH_MAX
+from pronghorn.worker.flow.limits import FLOW_DEPTH_MAX
 from pronghorn.worker.flow.rehearsal import read_case, rehearse
 from pronghorn.worker.flow.scope import FUNCTION_NAMES
 from pronghorn.worker.flow.validation import (
@@ -62,7 +62,7 @@ def test_limits_are_those_of_the_code() -> None:
         f"{limits.ELEMENTS_MAX:,} elements",
         f"{limits.WORK_MAX:,} elements",
         f"most {limits.COMMAND_RETRIES} times",
-        f"each other | {DEPTH_MAX} deep",
+        f"each other | {FLOW_DEPTH_MAX} deep",
     ):
         assert figure in TEXT
     assert limits.DEFINITION_BYTES_MAX == 1 << 20

@@ -15,7 +15,7 @@ from pronghorn.worker.flow.events import (
     TaskEnded,
     WaitFor,
 )
-from pronghorn.worker.flow.feed import Feed, Level, RunEvent
+from pronghorn.worker.flow.feed import Feed, FlowEvent, Level
 
 COMMANDS: list[Command] = [
     StatusChanged("running"),
@@ -31,20 +31,24 @@ COMMANDS: list[Command] = [
 ]
 
 
-def events(level: Level) -> list[RunEvent]:
+def events(level: Level) -> list[FlowEvent]:
     feed = Feed(level)
     return [event for command in COMMANDS for event in feed.on_command(command)]
 
 
 def test_full() -> None:
     assert events("full") == [
-        RunEvent(1, "status", status="running"),
-        RunEvent(2, "task_started", task="a", execution=1),
-        RunEvent(3, "task_started", task="w", execution=2),
-        RunEvent(4, "task_started", task="i", execution=3, attempt=1, count=4),
-        RunEvent(5, "task_ended", task="a", execution=1, status="failed", again=True, result="why"),
-        RunEvent(6, "task_ended", task="i", execution=3, status="succeeded", result=[1]),
-        RunEvent(7, "ended", status="failed", output={"o": 1}, errors=(Failure("task", "m", "a"),)),
+        FlowEvent(1, "status", status="running"),
+        FlowEvent(2, "task_started", task="a", execution=1),
+        FlowEvent(3, "task_started", task="w", execution=2),
+        FlowEvent(4, "task_started", task="i", execution=3, attempt=1, count=4),
+        FlowEvent(
+            5, "task_ended", task="a", execution=1, status="failed", again=True, result="why"
+        ),
+        FlowEvent(6, "task_ended", task="i", execution=3, status="succeeded", result=[1]),
+        FlowEvent(
+            7, "ended", status="failed", output={"o": 1}, errors=(Failure("task", "m", "a"),)
+        ),
     ]
 
 
@@ -63,7 +67,7 @@ def test_progress_of_items_is_told_while_they_run() -> None:
     assert feed.on_items(3, 1, 0) == ()
     feed.on_command(COMMANDS[3])
     assert feed.on_items(3, 2, 1) == [
-        RunEvent(2, "items", task="i", execution=3, done=2, failed=1, count=4)
+        FlowEvent(2, "items", task="i", execution=3, done=2, failed=1, count=4)
     ]
     feed.on_command(COMMANDS[8])
     assert feed.on_items(3, 3, 1) == ()

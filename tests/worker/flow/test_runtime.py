@@ -7,9 +7,10 @@ import flow_nodes
 import pytest
 from flow_nodes import TABLE
 
+from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.worker.flow.events import Cancel, Pause, Resume, Signal
-from pronghorn.worker.flow.feed import RunEvent
-from pronghorn.worker.flow.inline import InlineRun, InlineRuntime, RunResult
+from pronghorn.worker.flow.live import LiveRun
+from pronghorn.worker.flow.runtime import FlowRuntime
 from pronghorn.worker.flow.validation import validate
 
 INNER = validate("""
@@ -20,8 +21,8 @@ output: [{r: "{{ r }}"}]
 """)  # noqa: E501
 
 
-def run(definition: str, /, **inputs: Any) -> RunResult:
-    return InlineRuntime(TABLE, {"inner": INNER}).run(validate(definition), inputs)
+def run(definition: str, /, **inputs: Any) -> RunReport:
+    return FlowRuntime(TABLE, {"inner": INNER}).run(validate(definition), inputs)
 
 
 def test_values_go_from_node_to_node() -> None:
@@ -36,7 +37,7 @@ tasks:
     next: [{publish: [{ys: "{{ result() }}"}]}]
 output: [{ys: "{{ ys }}"}]
 """, n=3)  # fmt: skip
-    assert ended == RunResult("succeeded", {"ys": [1, 2, 3, 4, 5]}, ())
+    assert ended == RunReport("succeeded", {"ys": [1, 2, 3, 4, 5]}, ())
 
 
 def test_builtin_actions() -> None:
@@ -131,7 +132,7 @@ output: [{r: "{{ r }}"}, {e: "{{ e }}"}]
 
 def test_workflows_within_each_other_without_end_fail() -> None:
     endless = validate("tasks: {t: {action: endless}}")
-    ended = InlineRuntime(TABLE, {"endless": endless}).run(endless)
+    ended = FlowRuntime(TABLE, {"endless": endless}).run(endless)
     assert ended.status == "failed"
     assert "100 deep" in ended.errors[0].message
 
@@ -147,8 +148,8 @@ tasks:
 
 
 def test_events_come_in_order_without_a_gap() -> None:
-    told: list[RunEvent] = []
-    InlineRuntime(TABLE).run(
+    told: list[FlowEvent] = []
+    FlowRuntime(TABLE).run(
         validate("""
 tasks:
   a: {action: add, input: {a: 1}, next: [{do: b}]}
@@ -171,8 +172,8 @@ output: [{x: 1}]
     assert told[-1].output == {"x": 1}
 
 
-async def started(definition: str) -> tuple[InlineRun, asyncio.Task[RunResult]]:
-    made = InlineRuntime(TABLE).start(validate(definition))
+async def started(definition: str) -> tuple[LiveRun, asyncio.Task[RunReport]]:
+    made = FlowRuntime(TABLE).start(validate(definition))
     task = asyncio.ensure_future(made.run())
     await asyncio.sleep(0)
     return made, task
@@ -218,7 +219,7 @@ async def test_cancelling_who_waits_cancels_what_runs() -> None:
 
 @pytest.mark.slow
 async def test_plain_nodes_let_others_have_their_turn() -> None:
-    made = InlineRuntime(TABLE).start(
+    made = FlowRuntime(TABLE).start(
         validate("tasks: {t: {with: '{{ range(20000) }}', action: add, input: {a: 1}}}")
     )
     task = asyncio.ensure_future(made.run())

@@ -1,0 +1,250 @@
+"""Workflows as their callers see them: runs made through a client, in a pool with a run host.
+
+A sample of an items subject is a slope: the time of many items less that of few, for each item
+more, so that the round trip is not in it. The context is made by a task of the run itself, so that
+what it costs to send is not in it either.
+
+Mirror: tests/bench/subjects/test_flow_runs.py.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pronghorn.client.pool import Pool
+from pronghorn.client.sync import Client
+
+from ..figures import Measurement
+from ..processes import descendants, peak_bytes
+from ..timing import Measure, check, time_each
+from .calls import NODES
+
+WORKERS = 2
+PEAK = "peak memory of all processes, bytes"
+_REPEATS = 5  # times of which the quickest counts, for a slope
+
+MIXED_TASKS = 20
+
+
+def mixed() -> dict[str, Any]:
+    """Define 20 trivial tasks with templates, in two branches that meet in the last."""
+    tasks: dict[str, Any] = {}
+    branches = ("a", "b")
+    length = (MIXED_TASKS - 2) // 2
+    for branch in branches:
+        for number in range(length):
+            then = f"{branch}{number + 1}" if number + 1 < length else "meet"
+            tasks[f"{branch}{number}"] = _step(branch, number, then)
+    tasks["first"] = {"next": [{"publish": [{"a": 0}, {"b": ""}], "do": ["a0", "b0"]}]}
+    tasks["meet"] = {
+        "join": "all",
+        "action": "concat",
+        "input": {"a": "{{ b }}", "b": "{{ a }} of {{ name }}"},
+        "next": [{"publish": [{"text": "{{ result() }}"}]}],
+    }
+    return {"input": ["name"], "tasks": tasks, "output": [{"text": "{{ text }}"}]}
+
+
+def _step(branch: str, number: int, then: str) -> dict[str, Any]:
+    """Define a task: sums in one branch, texts in the other."""
+    adds = {"action": "add", "input": {"a": "{{ ctx().a }}", "b": number}}
+    joins = {"action": "concat", "input": {"a": "{{ b }}", "b": "{{ name }}-"}}
+    return {
+        **(adds if branch == "a" else joins),
+        "next": [
+            {"when": "{{ succeeded() }}", "publish": [{branch: "{{ result() }}"}], "do": then}
+        ],
+    }
+
+
+def items_on(place: str | None) -> dict[str, Any]:
+    """Define items of a trivial node on a context that a task before has made."""
+    return {
+        "input": ["count", "results", "lists"],
+        "tasks": {
+            "context": {
+                "action": "results",
+                "input": {"count": "{{ results }}", "lists": "{{ lists }}"},
+                "place": "inline",
+                "next": [{"publish": [{"big": "{{ result() }}"}], "do": "t"}],
+            },
+            "t": {
+                "with": "x in {{ range(count) }}",
+                "action": "add",
+                "input": {"a": "{{ item('x') }}", "b": "{{ index }}"},
+                "next": [{"publish": [{"sums": "{{ result() }}"}]}],
+                **({} if place is None else {"place": place}),
+            },
+        },
+        "output": [{"sum": "{{ sums | sum }}"}],
+    }
+
+
+@contextlib.contextmanager
+def pool() -> Iterator[Client]:
+    """Serve the nodes with two workers and a run host."""
+    with Pool(NODES, workers=WORKERS, hosts=1) as made:
+        yield made.client()
+
+
+@contextlib.contextmanager
+def run_of_20() -> Iterator[Measure]:
+    """Measure whole runs of 20 tasks in two branches."""
+    length = (MIXED_TASKS - 2) // 2
+    expected = {"text": "n-" * length + f"{sum(range(length))} of n"}
+    definition = mixed()
+    with pool() as client:
+        _settle(lambda: client.run(definition, name="n"))
+        yield lambda calls: time_each(lambda: client.run(definition, name="n"), expected, calls)
+
+
+@contextlib.contextmanager
+def run_of(definition: dict[str, Any], inputs: dict[str, Any], output: Any) -> Iterator[Measure]:
+    """Measure whole runs of any definition."""
+    with pool() as client:
+        _settle(lambda: client.run(definition, inputs=inputs))
+        yield lambda calls: time_each(lambda: client.run(definition, inputs=inputs), output, calls)
+
+
+def slopes_on(place: str | None) -> dict[str, Any]:
+    """Define few items and many in turns, on one context that a task before has made."""
+    once = items_on(place)
+    tasks: dict[str, Any] = {"context": once["tasks"]["context"]}
+    names = [f"{size}{number}" for number in range(_REPEATS) for size in ("few", "many")]
+    before = [f"before-{name}" for name in names]
+    tasks["context"]["next"][0]["do"] = before[0]
+    for name, then in zip(names, [*before[1:], "continue"], strict=True):
+        # The inputs of items are made at the end of the task before, which is told after that.
+        tasks[f"before-{name}"] = {"next": [{"do": name}]}
+        count = name.rstrip("0123456789")
+        tasks[name] = {
+            **once["tasks"]["t"],
+            "with": f"x in {{{{ range({count}) }}}}",
+            "next": [{"publish": [{"sums": "{{ result() }}"}], "do": then}],
+        }
+    return {"input": ["few", "many", "results", "lists"], "tasks": tasks, "output": once["output"]}
+
+
+@contextlib.contextmanager
+def items(
+    few: int, many: int, results: int, lists: bool = False, place: str | None = None
+) -> Iterator[Measure]:
+    """Measure the cost of an item on a context of so many results.
+
+    Few and many are tasks of one run, timed by what its events tell: to make the context costs as
+    much as 100,000 items, which would be the noise of the difference between two runs.
+    """
+    definition = slopes_on(place)
+    inputs = {"few": few, "many": many, "results": results, "lists": lists}
+
+    with pool() as client:
+
+        def slope() -> int:
+            took: dict[str, list[int]] = {"few": [], "many": []}
+            with client.submit_run(definition, inputs=inputs, level="outputs") as run:
+                before = 0.0
+                for event in run.events():
+                    size = (event.task or "").rstrip("0123456789")
+                    if event.kind != "task_ended" or size.startswith("before"):
+                        continue
+                    if size in took:
+                        took[size].append(int((event.at_s - before) * 1e9))
+                    before = event.at_s
+                check(run.result(), {"sum": many * (many - 1)})
+            return (min(took["many"]) - min(took["few"])) // (many - few)
+
+        _settle(lambda: client.run(items_on(place), count=few, results=0, lists=False))
+
+        def measure(calls: int) -> Measurement:
+            begin = time.perf_counter_ns()
+            slopes = [slope() for _ in range(calls)]
+            elapsed = time.perf_counter_ns() - begin
+            return Measurement(calls=calls, elapsed_ns=elapsed, latencies_ns=slopes)
+
+        yield measure
+
+
+@contextlib.contextmanager
+def whole_items(count: int) -> Iterator[Measure]:
+    """Measure whole runs of so many items."""
+    definition, expected = items_on(None), {"sum": count * (count - 1)}
+    inputs = {"count": count, "results": 0, "lists": False}
+    with pool() as client:
+        _settle(lambda: client.run(definition, inputs=inputs))
+        yield lambda calls: time_each(
+            lambda: client.run(definition, inputs=inputs), expected, calls
+        )
+
+
+@contextlib.contextmanager
+def peak(count: int, results: int) -> Iterator[Measure]:
+    """Measure the peak memory of all processes over runs in the workers."""
+    definition = items_on("pool")
+    with pool() as client:
+
+        def measure(calls: int) -> Measurement:
+            begin = time.perf_counter_ns()
+            for _ in range(calls):
+                output = client.run(definition, count=count, results=results, lists=True)
+                check(output, {"sum": count * (count - 1)})
+            together = sum(map(peak_bytes, descendants(os.getpid())))
+            elapsed = time.perf_counter_ns() - begin
+            return Measurement(calls=calls, elapsed_ns=elapsed, extra={PEAK: float(together)})
+
+        yield measure
+
+
+@contextlib.contextmanager
+def orders(order: str) -> Iterator[Measure]:
+    """Measure how long it takes until an order is carried out, as its events tell."""
+    definition = {
+        "tasks": {
+            "t": {"action": "nap_2ms", "place": "pool", "next": [{"do": "u"}]},
+            "u": {"action": "core.wait", "input": {"event": "go"}},
+        }
+    }
+    until = {"pause": "paused", "resume": "running", "cancel": "canceled"}[order]
+
+    def once(client: Client) -> int:
+        with client.submit_run(definition) as run:
+            events = run.events()
+            _until(events, task="u")
+            if order == "resume":
+                run.pause()
+                _until(events, status="paused")
+            begin = time.perf_counter_ns()
+            run.cancel() if order == "cancel" else getattr(run, order)()
+            _until(events, status=until)
+            elapsed = time.perf_counter_ns() - begin
+            if order != "cancel":
+                run.cancel(stop_running=True)
+                run.report()
+            return elapsed
+
+    with pool() as client:
+        _settle(lambda: once(client))
+
+        def measure(calls: int) -> Measurement:
+            begin = time.perf_counter_ns()
+            latencies = [once(client) for _ in range(calls)]
+            elapsed = time.perf_counter_ns() - begin
+            return Measurement(calls=calls, elapsed_ns=elapsed, latencies_ns=latencies)
+
+        yield measure
+
+
+def _until(events: Iterator[Any], *, task: str | None = None, status: str | None = None) -> None:
+    for event in events:
+        if (task, "task_started") == (event.task, event.kind) or (
+            status is not None and event.status == status
+        ):
+            return
+    raise AssertionError(f"the run has ended before {task or status}")
+
+
+def _settle(run: Callable[[], object]) -> None:
+    """Run until it is known where the nodes run best."""
+    for _ in range(20):
+        run()

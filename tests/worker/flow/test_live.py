@@ -1,0 +1,105 @@
+"""One run: turns, orders, events that nobody takes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+from flow_nodes import TABLE
+
+from pronghorn.broker.wire.errors import NotFoundError
+from pronghorn.broker.wire.flows import FlowEvent, RunReport
+from pronghorn.worker.flow import live
+from pronghorn.worker.flow.events import Cancel, Pause, Resume, RunItems
+from pronghorn.worker.flow.feed import Feed, Watch
+from pronghorn.worker.flow.live import LiveRun, outcome_of
+from pronghorn.worker.flow.runtime import FlowRuntime
+from pronghorn.worker.flow.validation import validate
+
+OUTER = """
+tasks:
+  a: {action: inner, next: [{when: "{{ succeeded() }}", do: b}]}
+  b:
+"""
+INNER = """
+tasks:
+  x: {action: never, timeout: 0.01, next: [{do: y}]}
+  y:
+"""
+
+
+def started(definition: str) -> LiveRun:
+    runtime = FlowRuntime(TABLE, {"inner": validate(INNER)})
+    return runtime.start(validate(definition), run_id="r")
+
+
+async def kinds(events: AsyncIterator[FlowEvent]) -> list[tuple[str, str | None]]:
+    return [(event.kind, event.task or event.status) async for event in events]
+
+
+async def test_what_runs_beside_begins_before_items_that_run_here() -> None:
+    run = started("""
+tasks:
+  a: {with: "{{ range(3000) }}", action: add, input: {a: "{{ item() }}"}}
+  b: {action: never, timeout: 0.001, next: [{do: noop}]}
+""")
+    told = await kinds(run.follow())
+    assert told.index(("task_ended", "b")) < told.index(("task_ended", "a"))
+
+
+async def test_an_order_is_answered_and_handed_on_to_inner_workflows() -> None:
+    run = started(OUTER)
+    async with aclosing(run.follow()) as events:
+        assert (await anext(events)).kind == "begun"
+        assert await run.order(Pause()) is None
+        assert await run.order(Cancel()) is None
+        assert await run.order(Resume()) == "a run that is canceling can't be resumed"
+        told = [event.kind async for event in events]
+    assert told[-1] == "ended"
+    with pytest.raises(NotFoundError, match="run r has ended"):
+        await run.order(Pause())
+
+
+async def test_a_run_waits_for_who_takes_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pronghorn.worker.flow.feed.AHEAD_MAX", 4)
+    names = [f"t{number:02}" for number in range(20)]
+    tasks = "".join(
+        f"  {name}: {{next: [{{do: {then}}}]}}\n"
+        for name, then in zip(names, [*names[1:], "noop"], strict=True)
+    )
+    run = started(f"tasks:\n{tasks}")
+    async with aclosing(run.follow()) as events:
+        await anext(events)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert run.report is None
+        assert len(await kinds(events)) == 2 * len(names) + 3
+    assert run.report == RunReport("succeeded", None, (), "r")
+
+
+async def test_a_deadline_is_kept_while_items_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "TURN_S", 0.0)
+    run = started("""
+tasks:
+  a: {with: "{{ range(200) }}", action: in_thread, input: {n: 1}, timeout: 0.005}
+""")
+    ended = await run.run()
+    assert ended.errors[0].kind == "timeout"
+
+
+def test_outcome_of_an_inner_workflow() -> None:
+    assert outcome_of(RunReport("succeeded", {"x": 1})).result == {"x": 1}
+    failed = outcome_of(RunReport("failed", None, ()))
+    assert (failed.status, failed.result) == ("failed", {"output": None, "errors": []})
+
+
+def test_progress_that_nobody_took_gives_way_to_what_is_newer() -> None:
+    watch = Watch(Feed())
+    watch.on_command(RunItems(1, "t", [], 0, None, None, 10), 0.5)
+    watch.on_items(1, 3, 0, 1.0)
+    watch.on_items(1, 7, 1, 2.0)
+    assert watch.take() == FlowEvent(1, "task_started", task="t", execution=1, count=10, at_s=0.5)
+    assert watch.take() == FlowEvent(
+        2, "items", task="t", execution=1, done=7, failed=1, count=10, at_s=1.0
+    )
+    assert watch.take() is None

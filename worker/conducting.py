@@ -1,0 +1,238 @@
+"""The workflows of one process: what is served of them, and the calls by which runs are made.
+
+Nothing of the engine is imported before there is a workflow: its libraries take 60 ms, and most
+processes run none. So this module stands between the dispatch table and `flow`.
+
+Mirror: tests/worker/test_conducting.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from pronghorn.broker.wire.errors import (
+    CancelledError,
+    ErrorDetails,
+    InvalidArgumentError,
+    NodeError,
+    NotFoundError,
+    PronghornError,
+)
+from pronghorn.broker.wire.flows import (
+    CONTROL,
+    FOLLOW,
+    RUN,
+    RUN_ID_MAX,
+    FlowEvent,
+    RunLevel,
+    RunOrder,
+    RunReport,
+)
+
+from .context import Caller, Context
+
+if TYPE_CHECKING:
+    from .dispatch import DispatchTable
+    from .flow.live import LiveRun
+    from .flow.model import Workflow
+    from .flow.runtime import FlowRuntime
+
+Definition = str | dict[str, Any]
+"""YAML or JSON, or what it stands for."""
+
+_COLLECTIONS: Final = (50_000, 20, 100)
+"""Thresholds of the garbage collector in a process that conducts. A full collection goes through
+all values of all contexts, 25 ms for 5 MB of lists, and by default there is one for some hundred
+items of a run; what the engine makes for them is in no cycle."""
+
+_FAILED: Final = "RunFailed"  # stands for the exception of a workflow that has failed
+
+
+class Conducting:
+    """The workflows of one process. `use` comes before the first run."""
+
+    def __init__(self) -> None:
+        self._table: DispatchTable | None = None
+        self._caller: Caller | None = None
+        self._endpoint = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runtime: FlowRuntime | None = None  # made for the first run
+        self._numbers = count(1)  # of runs that were given no id
+        self._runs: dict[str, LiveRun] = {}  # id -> run; a key is here iff it goes on
+
+    def use(
+        self,
+        table: DispatchTable,
+        *,
+        caller: Caller | None,
+        endpoint: str = "",
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Set what runs are made of.
+
+        Args:
+            table: The nodes and workflows that there are.
+            caller: Makes the calls of nodes.
+            endpoint: Of the broker to whose workers tasks go; by default all run in this process.
+            loop: The worker's own, if it is one. What runs on another is part of a node that holds
+                up this worker: it must not wait for others, which may be held up as well.
+        """
+        self._table, self._caller, self._endpoint = table, caller, endpoint
+        self._loop = loop
+
+    async def call(self, workflow: Workflow, inputs: Mapping[str, Any], context: Context) -> Any:
+        """Run a served workflow as a node: its output is the result.
+
+        Raises:
+            NodeError: It has failed.
+            CancelledError: It was cancelled.
+        """
+        run = self.engine().start(workflow, inputs, level="terminal", within=context)
+        report = await run.run()
+        if report.status == "succeeded":
+            return report.output
+        raise failure_of(report, context.node)
+
+    async def start(
+        self,
+        context: Context,
+        workflow: str,
+        definition: Definition | None,
+        inputs: Mapping[str, Any] | None,
+        level: RunLevel,
+        run_id: str,
+    ) -> LiveRun:
+        """Make a run of a workflow that is served, or of a definition.
+
+        Raises:
+            NotFoundError: No workflow has that name.
+            InvalidArgumentError: The definition is wrong, or the id is taken.
+        """
+        if run_id in self._runs or len(run_id) > RUN_ID_MAX:
+            why = "is taken" if run_id in self._runs else f"is longer than {RUN_ID_MAX} characters"
+            raise InvalidArgumentError(f"the run's id {run_id[:RUN_ID_MAX]!r} {why}")
+        engine = self.engine()
+        run_id = run_id or f"{os.getpid()}-{next(self._numbers)}"
+        if definition is None:
+            plan = engine.plan_of(self._served(workflow))
+        else:
+            plan = await engine.plan_of_definition(definition)
+        return engine.start(plan, inputs, level=level, within=context, run_id=run_id)
+
+    async def run(self, run: LiveRun) -> RunReport:
+        """Run to the end."""
+        with self._going_on(run):
+            return await run.run()
+
+    async def follow(self, run: LiveRun) -> AsyncGenerator[FlowEvent, None]:
+        """Run and give the events."""
+        with self._going_on(run):
+            async with aclosing(run.follow()) as events:
+                async for event in events:
+                    yield event
+
+    def run_of(self, run_id: str) -> LiveRun:
+        """Give a run that goes on.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        run = self._runs.get(run_id)
+        if run is None:
+            raise NotFoundError(f"run {run_id} has ended, or was never there")
+        return run
+
+    def engine(self) -> FlowRuntime:
+        """Give what runs workflows, made now if this is the first time."""
+        if self._runtime is None:
+            from .flow.runtime import FlowRuntime  # see above
+
+            assert self._table is not None, "`use` comes first"
+            if self._endpoint:  # else the program's own settings stand
+                gc.set_threshold(*_COLLECTIONS)
+            self._runtime = FlowRuntime(
+                self._table, caller=self._caller, endpoint=self._endpoint, loop=self._loop
+            )
+        return self._runtime
+
+    @contextmanager
+    def _going_on(self, run: LiveRun) -> Iterator[None]:
+        self._runs[run.id] = run
+        try:
+            yield
+        finally:
+            del self._runs[run.id]
+
+    def _served(self, name: str) -> Workflow:
+        assert self._table is not None
+        entry = self._table.lookup(name)
+        if entry.workflow is None:
+            raise NotFoundError(f"{entry.name} is a node, not a workflow: it is called")
+        workflow: Workflow = entry.workflow
+        return workflow
+
+
+def builtin_calls(conducting: Conducting) -> dict[str, Callable[..., Any]]:
+    """Make the nodes by which runs are made and controlled, by full name."""
+
+    async def run(
+        ctx: Context,
+        workflow: str = "",
+        definition: Definition | None = None,
+        inputs: dict[str, Any] | None = None,
+        id: str = "",  # noqa: A002
+        level: RunLevel = "terminal",
+    ) -> RunReport:
+        """Run a workflow to its end, and tell how it has ended."""
+        made = await conducting.start(ctx, workflow, definition, inputs, level, id)
+        return await conducting.run(made)
+
+    async def follow(
+        ctx: Context,
+        workflow: str = "",
+        definition: Definition | None = None,
+        inputs: dict[str, Any] | None = None,
+        id: str = "",  # noqa: A002
+        level: RunLevel = "full",
+    ) -> AsyncGenerator[FlowEvent, None]:
+        """Run a workflow, and tell what happens; the last event tells how it has ended."""
+        run = await conducting.start(ctx, workflow, definition, inputs, level, id)
+        async with aclosing(conducting.follow(run)) as events:
+            async for event in events:
+                yield event
+
+    async def control(
+        run: str,
+        order: RunOrder,
+        name: str = "",
+        value: Any = None,
+        stop_running: bool = False,
+    ) -> None:
+        """Pause, resume, cancel or signal a run."""
+        from .flow.events import Cancel, Event, Pause, Resume, Signal  # as in `Conducting.engine`
+
+        events: dict[RunOrder, Event] = {
+            "pause": Pause(),
+            "resume": Resume(),
+            "cancel": Cancel(stop_running=stop_running),
+            "signal": Signal(name, value),
+        }
+        refusal = await conducting.run_of(run).order(events[order])
+        if refusal is not None:
+            raise InvalidArgumentError(f"run {run}: {refusal}")
+
+    return {RUN: run, FOLLOW: follow, CONTROL: control}
+
+
+def failure_of(report: RunReport, name: str) -> PronghornError:
+    """Make the error of a run that has not succeeded."""
+    message = f"{name}: {report.reason()}"
+    if report.status == "canceled":
+        return CancelledError(message, ErrorDetails(outcome="executed", node=name))
+    return NodeError(message, ErrorDetails(outcome="executed", node=name, exception=_FAILED))
