@@ -1,5 +1,6 @@
 """What /proc says, compared with what is known of this process and its children."""
 
+import mmap
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pronghorn.bench import processes
+
+HELD_BYTES = 2**24
 
 
 @pytest.fixture
@@ -88,5 +91,6 @@ def test_what_is_gone_has_no_start() -> None:
 
 def test_memory_in_use_is_known() -> None:
     before = processes.resident_bytes(os.getpid())
-    held = bytes(range(256)) * 2**16
-    assert processes.resident_bytes(os.getpid()) >= before + len(held) // 2
+    with mmap.mmap(-1, HELD_BYTES) as held:  # no memory that was there before and is free
+        held.write(b"x" * HELD_BYTES)
+        assert processes.resident_bytes(os.getpid()) >= before + HELD_BYTES // 2

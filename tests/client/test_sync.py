@@ -828,6 +828,8 @@ def kill_broker(pool: Pool) -> float:
     return killed
 
 
+SOON_S = 1.0  # there is nothing to wait for; and nothing of ours waits for so little
+
 WAYS: dict[str, Callable[[Client, str, Any], Any]] = {
     "call": lambda client, node, argument: client.call(node, argument),
     "submit": lambda client, node, argument: client.submit(node, argument).result(PATIENCE_S),
@@ -852,7 +854,7 @@ def test_a_broker_killed_in_the_middle(way: str, fifo: Fifo) -> None:
         killed = thread.submit(kill)
         with pytest.raises(BrokerLostError) as caught:
             make(client, "linger", fifo.path)
-        assert monotonic() - killed.result() < 0.1
+        assert monotonic() - killed.result() < SOON_S
         assert caught.value.outcome == "maybe_executed"
         assert make(client, "echo", "again") == "again"  # waits for the new broker
         for make in WAYS.values():

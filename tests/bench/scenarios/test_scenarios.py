@@ -20,8 +20,14 @@ CALLS = {
 }
 
 
+LONG = ("rtt", "scale", "links", "faults", "changes", "workflow", "keys", "load", "clients")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.trial] * (name in LONG)) for name in SCENARIOS],
+)
 def test_a_trial_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "clients" and not node_client.is_available():
         foreign_clients.skip("there is no Node.js, or its packages are not installed")
