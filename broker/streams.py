@@ -37,9 +37,10 @@ EVENTS_PER_VISIT = 16
 """Most requests of one client that are taken in before others get their turn: 0.2 ms of them. What
 else it has sent at once waits, parsed, for its next turn."""
 
-EVENTS_ALONE = 256
-"""The same of a client that is the only one: so many together cost a fifth less CPU time each
-(``scripts/bench guard``, "many"), and another one's first call waits up to 3 ms for them."""
+EVENTS_ALONE = 64
+"""The same of a client that is the only one: so many together cost a fifth less CPU time each, and
+workers do not wait for them (with 256 they do: ``scripts/bench throughput``). Another one's first
+call waits up to 0.8 ms for them."""
 
 ALONE_S = 2.0
 """A client is the only one when no other was heard for so long."""
