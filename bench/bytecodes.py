@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from . import tracing
 
@@ -30,16 +31,8 @@ def traced_children() -> Iterator[Path]:
         folder = Path(name)
         (folder / "sitecustomize.py").write_text(_SITE)
         path = os.pathsep.join(filter(None, [name, os.environ.get("PYTHONPATH")]))
-        before = {key: os.environ.get(key) for key in ("PYTHONPATH", tracing.FOLDER)}
-        os.environ |= {"PYTHONPATH": path, tracing.FOLDER: name}
-        try:
+        with patch.dict(os.environ, {"PYTHONPATH": path, tracing.FOLDER: name}):
             yield folder
-        finally:
-            for key, value in before.items():
-                if value is None:
-                    del os.environ[key]
-                else:
-                    os.environ[key] = value
 
 
 def ask(folder: Path, pids: Sequence[int]) -> int:

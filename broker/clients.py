@@ -194,9 +194,13 @@ class Clients:
         event: Received,
         params: Raw,
         now: float,
+        node: Node | None = None,
     ) -> None:
-        """Accept a request or refuse it. Guarded by ``scripts/bench guard``."""
-        node = self._by_name.get(message.node)
+        """Accept a request or refuse it. Guarded by ``scripts/bench guard``.
+
+        Its node is found by its name, unless that was done before.
+        """
+        node = node or self._by_name.get(message.node)
         if node is None and session.conducts:  # for a run that is open while all drains
             node = self._catalog.by_name.get(message.node)
         if node is None:
@@ -317,16 +321,14 @@ class Clients:
 
         Such are not among the others, so that a plain call is not asked what it does not have.
         """
+        node = self._durable_nodes[message.node]
         options = message.options or NO_OPTIONS
         records = type(message) is Call and options.stream is None
         if records and options.durability is None:
-            durability = self._durable_nodes[message.node].durability
-            options = msgspec.structs.replace(options, durability=durability)
+            options = msgspec.structs.replace(options, durability=node.durability)
             message = msgspec.structs.replace(message, options=options)
-        plain, self._by_name = self._by_name, self._durable_nodes
         params = message.params if isinstance(message, Call) else message.items
-        self._on_request(session, message, event, params, now)
-        self._by_name = plain
+        self._on_request(session, message, event, params, now, node)
 
     def _key_of(self, message: Call | MapChunk | Run) -> Key:
         """Give what a session is to know a request by."""

@@ -33,7 +33,7 @@ from .events import (
 from .journal.backlog import Standing
 from .journal.record import KeptDurability
 from .lifecycle import Lifecycle
-from .requests import Keep, Key, Node, Request, Session
+from .requests import Keep, Key, Node, Request, Session, answered_here
 from .run_calls import Asks, RunCalls
 from .runs import Wanted
 from .verdicts import in_quarantine, is_ending, journal_overload, refusal
@@ -156,22 +156,7 @@ class Durable:
             asks = self._asks(session, message, event, now)
         except PronghornError as wrong:
             return wrong
-        origin = event.origin
-        request = Request(
-            key,
-            message.id,
-            session,
-            _NODES[name],
-            False,
-            False,
-            message.params,
-            event.size,
-            (),
-            origin,
-            message.id is None and (origin is None or origin.silent),
-            None if options.timeout_ms is None else now + options.timeout_ms / 1000,
-            now,
-        )
+        request = answered_here(key, session, _NODES[name], message, event, options, now)
         self._life.open_asked(request)
         self._hand_over(request, asks, now)
         return None

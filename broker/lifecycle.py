@@ -21,7 +21,7 @@ I6. A worker that goes on with what was given up, and can do nothing else meanwh
 Mirror: tests/broker/test_lifecycle.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import msgspec
@@ -186,20 +186,20 @@ class Lifecycle:
     def put_back(self, requests: Sequence[Request], now: float) -> None:
         """Queue requests that had been given to a worker, which has not begun them, in order."""
         for request in reversed(requests):
-            if request.here or self._is_outdated(request):
-                self._place_or_return(request, now)
-            elif self._renewed(request):
-                self._find_room(request, now)
-                self.queue.put_back(request)
+            self._requeue(request, self.queue.put_back, now)
 
-    def _find_room(self, request: Request, now: float) -> None:
-        """Choose where a request waits that was given to a worker before."""
-        request.worker_id = 0
-        # The worker of its key may have gone, and its node may have other limits and labels now.
-        if request.node.is_plain and request.affinity is None:
-            request.room = None
-        else:
-            self.routes.enter(request, now)
+    def _requeue(self, request: Request, put: Callable[[Request], None], now: float) -> None:
+        """Have a request wait again that was given to a worker before; `put` queues it."""
+        if request.here or self._is_outdated(request):
+            self._place_or_return(request, now)
+        elif self._renewed(request):
+            request.worker_id = 0
+            # The worker of its key may be gone, and its node may have other limits and labels now.
+            if _waits_for_any(request):
+                request.room = None
+            else:
+                self.routes.enter(request, now)
+            put(request)
 
     def serve_queued(self, now: float) -> None:
         """Have what waits in the queue run by workers of the nodes that are served from now on."""
@@ -213,7 +213,7 @@ class Lifecycle:
         """Queue a request that has waited elsewhere, or for workers of other nodes."""
         if not self._renewed(request):
             return
-        if request.node.is_plain and request.affinity is None:
+        if _waits_for_any(request):
             request.room = None
             self.queue.append(request)
         else:
@@ -359,11 +359,7 @@ class Lifecycle:
                 self._on_stuck(request, now)
         for request in self.delayed.pop_due(now):
             request.delayed = False
-            if request.here or self._is_outdated(request):
-                self._place_or_return(request, now)
-            elif self._renewed(request):
-                self._find_room(request, now)
-                self.queue.append(request)
+            self._requeue(request, self.queue.append, now)
         placement = self.placement
         if placement.check_at <= now:
             placement.check(now)
@@ -535,6 +531,11 @@ class Lifecycle:
 
     def _is_over(self, request: Request) -> bool:
         return request.ended and request.keep is None and not self.placement.holds(request)
+
+
+def _waits_for_any(request: Request) -> bool:
+    """Whether any worker may run a request, and at once (routes.py); `admit` asks in place."""
+    return request.node.is_plain and request.affinity is None
 
 
 def _is_not_delayed(request: Request) -> bool:

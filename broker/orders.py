@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from .events import Administer, Administered, Received
 from .lifecycle import Lifecycle
-from .requests import Key, Node, Request, Session
+from .requests import Key, Node, Session, answered_here
 from .verdicts import ENDING, is_ending, refusal
 from .wire.administration import ORDERS, ListWorkers, SeenWorker, decode_order
 from .wire.errors import (
@@ -91,20 +91,7 @@ class Orders:
         except InvalidArgumentError as wrong:
             return wrong
         life = self._life
-        request = Request(
-            key,
-            message.id,
-            session,
-            _NODES[name],
-            False,
-            False,
-            message.params,
-            event.size,
-            (),
-            origin,
-            message.id is None and (origin is None or origin.silent),
-            None if options.timeout_ms is None else now + options.timeout_ms / 1000,
-        )
+        request = answered_here(key, session, _NODES[name], message, event, options, now)
         life.open_asked(request)
         seen = self._seen() if isinstance(order, ListWorkers) else ()
         life.commands.append(Administer(request.ticket, order, seen))

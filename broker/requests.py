@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import Raw
 
-from .events import Origin, Send
+from .events import Origin, Received, Send
 from .gates import Gate
 from .journal.fold import RunState
 from .journal.record import Accepted, Ended, KeptDurability
@@ -25,7 +25,8 @@ from .retries import RetryBudget
 from .statistics import NodeCounts
 from .tracing import Tracing
 from .wire.limits import PRIORITY_DEFAULT
-from .wire.messages import RequestId
+from .wire.messages import Call, Options, RequestId
+from .wire.messages import Run as RunMessage
 from .wire.table import RetryPolicy
 
 Key = RequestId | tuple[int]
@@ -197,3 +198,31 @@ class Request(msgspec.Struct, gc=False):
     room: RoomKey | None = None  # what it waits for; None: for any worker (routes.py)
     gate: Gate | None = None  # that it has passed and not left
     keep: Keep | None = None  # of one that is recorded, until its terminal reply is sent
+
+
+def answered_here(
+    key: Key,
+    session: Session,
+    node: Node,
+    message: Call | RunMessage,
+    event: Received,
+    options: Options,
+    now: float,
+) -> Request:
+    """Make the request of a call that no worker answers: of a node of Pronghorn's own."""
+    origin = event.origin
+    return Request(
+        key,
+        message.id,
+        session,
+        node,
+        False,
+        False,
+        message.params,
+        event.size,
+        (),
+        origin,
+        message.id is None and (origin is None or origin.silent),
+        None if options.timeout_ms is None else now + options.timeout_ms / 1000,
+        now,
+    )

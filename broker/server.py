@@ -413,7 +413,7 @@ class BrokerServer:
             return
         if not link.alive:
             self._poller.unwatch(link.fileno())  # its end is reported by the supervisor
-        handle, now, worker_id = self._take, self._now, link.worker_id
+        handle, now, worker_id = self._core.handle, self._now, link.worker_id
         for message, buffers in messages:
             handle(WorkerSent(worker_id, message, buffers), now)
             # One with other nodes is about to be killed, one of an earlier generation to stop.

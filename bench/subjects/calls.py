@@ -9,7 +9,7 @@ Mirror: tests/bench/subjects/test_calls.py.
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -117,19 +117,26 @@ def kept_outstanding(
 ) -> Iterator[Measure]:
     """`count` callers on one `AsyncClient`, each with one call outstanding: a closed loop."""
     with open_pool(workers) as pool, AsyncRunner(pool) as runner:
-        call = runner.client.call
+        client = runner.client
+        yield closed_loop(runner, lambda: client.call(node, **arguments), expected, count)
 
-        async def caller(calls: int) -> None:
-            for _ in range(calls):
-                check(await call(node, **arguments), expected)
 
-        async def all_callers(calls: int) -> Measurement:
-            each = max(1, calls // count)
-            begin = perf_counter_ns()
-            await asyncio.gather(*(caller(each) for _ in range(count)))
-            return Measurement(calls=each * count, elapsed_ns=perf_counter_ns() - begin)
+def closed_loop(
+    runner: "AsyncRunner", call: Callable[[], Awaitable[object]], expected: object, count: int
+) -> Measure:
+    """Have so many callers, each with one call outstanding."""
 
-        yield lambda calls: runner.run(all_callers(calls))
+    async def caller(calls: int) -> None:
+        for _ in range(calls):
+            check(await call(), expected)
+
+    async def all_callers(calls: int) -> Measurement:
+        each = max(1, calls // count)
+        begin = perf_counter_ns()
+        await asyncio.gather(*(caller(each) for _ in range(count)))
+        return Measurement(calls=each * count, elapsed_ns=perf_counter_ns() - begin)
+
+    return lambda calls: runner.run(all_callers(calls))
 
 
 def _with_costs(measure: Measure) -> Measure:

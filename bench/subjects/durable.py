@@ -3,19 +3,17 @@
 Mirror: tests/bench/subjects/test_durable.py.
 """
 
-import asyncio
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from time import perf_counter_ns
 
 from pronghorn.broker.wire.messages import Durability
 from pronghorn.client import Pool
 
 from ..children import running
 from ..figures import Measurement
-from ..timing import Measure, check, time_each
-from .calls import NODES, AsyncRunner
+from ..timing import Measure, time_each
+from .calls import NODES, AsyncRunner, closed_loop
 
 CROWD = 1_000  # calls that are kept open beside those that are measured
 
@@ -32,19 +30,8 @@ def recorded(level: Durability) -> Iterator[Measure]:
 def many_recorded(level: Durability, count: int) -> Iterator[Measure]:
     """Keep so many calls of one `AsyncClient` open at a durability."""
     with _pool() as pool, AsyncRunner(pool) as runner:
-        call = runner.client.within(durability=level).call
-
-        async def caller(calls: int) -> None:
-            for _ in range(calls):
-                check(await call("add", a=1, b=2), 3)
-
-        async def all_callers(calls: int) -> Measurement:
-            each = max(1, calls // count)
-            begin = perf_counter_ns()
-            await asyncio.gather(*(caller(each) for _ in range(count)))
-            return Measurement(calls=each * count, elapsed_ns=perf_counter_ns() - begin)
-
-        yield lambda calls: runner.run(all_callers(calls))
+        client = runner.client.within(durability=level)
+        yield closed_loop(runner, lambda: client.call("add", a=1, b=2), 3, count)
 
 
 @contextlib.contextmanager

@@ -55,11 +55,7 @@ def data_folder(name: str) -> Path:
     Raises:
         InvalidArgumentError: The name can't be a folder's name.
     """
-    _check_name(name)
-    base = os.environ.get("XDG_STATE_HOME")
-    if not base or not os.path.isabs(base):
-        base = os.path.expanduser("~/.local/state")
-    return Path(base, "pronghorn", name)
+    return _user_folder("XDG_STATE_HOME", "~/.local/state", name)
 
 
 def keys_folder(name: str) -> Path:
@@ -68,11 +64,7 @@ def keys_folder(name: str) -> Path:
     Raises:
         InvalidArgumentError: The name can't be a folder's name.
     """
-    _check_name(name)
-    base = os.environ.get("XDG_CONFIG_HOME")
-    if not base or not os.path.isabs(base):
-        base = os.path.expanduser("~/.config")
-    return Path(base, "pronghorn", name, "keys")
+    return _user_folder("XDG_CONFIG_HOME", "~/.config", name) / "keys"
 
 
 def endpoint_in(folder: Path | str) -> str:
@@ -151,6 +143,15 @@ def check_endpoint(endpoint: str, *, insecure: bool) -> None:
             "nodes: make keys for it by `pronghorn keys new`, bind 127.0.0.1, or give --insecure "
             "if you mean it"
         )
+
+
+def _user_folder(variable: str, default: str, name: str) -> Path:
+    """Return a broker's folder below one that the XDG base directories name; as `data_folder`."""
+    _check_name(name)
+    base = os.environ.get(variable)
+    if not base or not os.path.isabs(base):
+        base = os.path.expanduser(default)
+    return Path(base, "pronghorn", name)
 
 
 def _check_name(name: str) -> None:

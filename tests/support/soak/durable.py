@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 from typing import Any, Final, Literal
+from unittest.mock import patch
 
 import msgspec
 from trees import Tree, children, command_line
@@ -125,10 +126,9 @@ def campaign(folder: Path, kills: int, seed: int) -> Findings:
     """Kill so often under load, let all runs end, and hold everything against each other."""
     effects = folder / "effects"
     effects.touch()
-    before = {name: os.environ.get(name) for name in (EFFECTS, "XDG_RUNTIME_DIR")}
-    os.environ |= {EFFECTS: str(effects), "XDG_RUNTIME_DIR": str(folder)}
     found = Findings()
-    try:
+    surroundings = {EFFECTS: str(effects), "XDG_RUNTIME_DIR": str(folder)}
+    with patch.dict(os.environ, surroundings):
         service = _Service(folder / "data", found)
         crowd = [_Caller(service.endpoint, number, seed) for number in range(CALLERS)]
         try:
@@ -140,12 +140,6 @@ def campaign(folder: Path, kills: int, seed: int) -> Findings:
                 caller.stop()
             service.close()
         _judge(folder / "data", told, effects.read_text().split(), service, found)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
     return found
 
 
