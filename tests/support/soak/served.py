@@ -15,8 +15,11 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
+from raw_client import HELLO, RawClient
+from raw_sockets import RawSockets
 from trees import Tree, children, command_line, is_alive, zombies
 
+from pronghorn.broker.restart import BACKOFF_MAX_S
 from pronghorn.client import Client, PronghornError
 
 from .nodes import EFFECTS
@@ -24,7 +27,8 @@ from .nodes import EFFECTS
 WORKERS = 4
 START_S = 30.0
 END_S = 2.0  # after SIGTERM; the tree's own grace time and kills take less than one
-SETTLE_S = 10.0  # for what was left open to end, once nothing goes wrong any more
+SETTLE_S = 2 * BACKOFF_MAX_S  # for what was left open to end, once nothing goes wrong any more;
+# a template that was killed again and again before it was ready comes after the longest back-off
 _LOOK_S = 0.05  # nobody tells when a tree has come to rest, so one looks again
 
 SUPPORT = Path(__file__).parents[1]
@@ -39,6 +43,7 @@ _SERVE = (
 )
 
 _OF_PROCESS = re.compile(r"^/proc/\d+/")  # which have other numbers after a restart
+_NUMBER = re.compile(r":\[\d+\]$")  # socket:[4711], but not anon_inode:[pidfd]
 _LOGGED = re.compile(r"[A-Z]+ pronghorn|Traceback")
 _ALARM = re.compile(r"(ERROR|CRITICAL) |Traceback")
 _KILLED = re.compile(r"the (broker|template) ended with signal 9 \(SIGKILL\)")  # by us
@@ -89,6 +94,8 @@ class Served:
     def rest(self, client: Client) -> dict[str, Any]:
         """Wait until all workers are ready and nothing is open; returns the status, or the last.
 
+        From then on the broker watches this process, as it does with all that came by ZeroMQ.
+
         Raises:
             TimeoutError: It does not come to rest; says what is open.
         """
@@ -101,9 +108,19 @@ class Served:
             except PronghornError as error:
                 status = {"error": str(error)}
             if _is_at_rest(status):
+                self._greet()
                 return status
             sleep(_LOOK_S)
         raise TimeoutError(f"not at rest {SETTLE_S:g} s after the last fault: {status}")
+
+    def _greet(self) -> None:
+        sockets = RawSockets()
+        try:
+            client = RawClient(sockets, self.endpoint)
+            client.send([HELLO, "hello", "rest"])
+            client.receive()
+        finally:
+            sockets.close()
 
     def census(self) -> Census:
         """Look at what is held now."""
@@ -234,7 +251,7 @@ def held(pid: int) -> Counter[str]:
     folder = f"/proc/{pid}/fd"
     for name in os.listdir(folder):
         try:
-            kind = os.readlink(f"{folder}/{name}").partition(":[")[0]
+            kind = _NUMBER.sub("", os.readlink(f"{folder}/{name}"))
         except FileNotFoundError:  # closed just now
             continue
         held[_OF_PROCESS.sub("/proc/PID/", kind)] += 1
