@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import takewhile
 from pathlib import Path
 from time import monotonic, sleep
@@ -82,6 +82,8 @@ class Served:
         ready = json.loads(_line(process))
         self.endpoint: str = ready["endpoints"][0]
         (self.supervisor,) = children(process.pid)
+        self._sockets = RawSockets()
+        self._stranger = RawClient(self._sockets, self.endpoint)
 
     @property
     def tree(self) -> Tree:
@@ -114,13 +116,8 @@ class Served:
         raise TimeoutError(f"not at rest {SETTLE_S:g} s after the last fault: {status}")
 
     def _greet(self) -> None:
-        sockets = RawSockets()
-        try:
-            client = RawClient(sockets, self.endpoint)
-            client.send([HELLO, "hello", "rest"])
-            client.receive()
-        finally:
-            sockets.close()
+        self._stranger.send([HELLO, "hello", "rest"])
+        self._stranger.receive()
 
     def census(self) -> Census:
         """Look at what is held now."""
@@ -139,6 +136,10 @@ class Served:
             sleep(_LOOK_S)
         left = zombies(self.supervisor)
         return [*found, *([f"zombies of the supervisor: {left}"] if left else [])]
+
+    def close(self) -> None:
+        """Let go of its own connection; the tree goes on."""
+        self._sockets.close()
 
     def broker_rss_mib(self) -> float:
         """Tell how much memory the broker has."""
@@ -198,7 +199,8 @@ def serving(folder: Path, *, effects: Path, workers: int = WORKERS) -> Iterator[
             start_new_session=True,
         )
     try:
-        yield Served(process, folder)
+        with closing(Served(process, folder)) as served:
+            yield served
     finally:
         if process.poll() is None:
             process.kill()  # which ends the tree as well
