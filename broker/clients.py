@@ -212,7 +212,7 @@ class Clients:
             return
         queue = self._queue
         key: Key = id_
-        silent, due, flow, tracing = False, None, None, None
+        silent, due, flow, tracing, records = False, None, None, None, False
         chunk = type(message) is MapChunk
         if chunk and node.streams:
             self._refuse(session.peer, id_, _not_mapped(node), origin)
@@ -247,7 +247,8 @@ class Clients:
             if options is not None:
                 if options.timeout_ms is not None:
                     due = now + options.timeout_ms / 1000
-                if asks_for_record(node, options):
+                records = asks_for_record(node, options)
+                if records:
                     error = self._durable.refusal(node, options, now, chunk=chunk)
                     if error is not None:
                         self._refuse(session.peer, id_, error, origin)
@@ -280,7 +281,7 @@ class Clients:
             request.affinity = options.affinity
             if options.priority is not None:
                 request.priority = options.priority
-            if asks_for_record(node, options):
+            if records:
                 self._durable.admit(request, options, now)
                 return
         self._life.admit(request, now)

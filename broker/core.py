@@ -10,7 +10,7 @@ Mirror: tests/broker/test_core.py; joined with the other cores in tests/sim/.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import inf
 from typing import Any
@@ -44,6 +44,7 @@ from .events import (
     WorkerRetired,
     WorkerSent,
     WorkerStarting,
+    WriteRecords,
 )
 from .lifecycle import Lifecycle
 from .nested import NestedCalls
@@ -97,7 +98,7 @@ class BrokerCore:
         self._life = life = Lifecycle(self._sessions, bounds.kill_grace_s, config.labels)
         self._routes = life.routes
         self._deadlines, self._placement = life.deadlines, life.placement
-        self._delayed = life.delayed
+        self._delayed, self._recorder = life.delayed, life.recorder
         self._steps = Steps(0.0)  # they begin with the nodes
         self._nested = NestedCalls(life, limits, bounds)
         parts = Parts(life, limits)
@@ -157,8 +158,22 @@ class BrokerCore:
         retry_at = self._delayed.next_due
         if retry_at < due:
             due = retry_at
+        gather_due = self._recorder.gather_due
+        if gather_due < due:
+            due = gather_due
         gate_due = self._routes.gate_due
         return due if due < gate_due else gate_due
+
+    def unwritten(self) -> Sequence[Sequence[bytes]]:
+        """Take the frames of the records that are to be written yet; to be called at the end."""
+        self._recorder.write_gathered()
+        commands = self._recorder.take_written()
+        return [
+            frames
+            for command in commands
+            if isinstance(command, WriteRecords)
+            for frames in command.records
+        ]
 
     def full_name(self, name: str) -> str | None:
         """Give the full name of a node that is served; `None` if there is none of that name."""

@@ -87,14 +87,13 @@ class Durable:
         self, node: Node, options: Options, now: float, *, chunk: bool
     ) -> PronghornError | None:
         """Return why a request can't be recorded, `None` if it can."""
-        details = ErrorDetails(outcome="not_started", node=node.name)
         unserved = _unserved(options, chunk=chunk)
         if unserved:
-            return UnimplementedError(f"{node.name}: {unserved}", details)
+            return UnimplementedError(f"{node.name}: {unserved}", _not_started(node))
         if options.key is not None:
             wrong = _wrong_key(options.key, options.durability)
             if wrong:
-                return InvalidArgumentError(f"{node.name}: {wrong}", details)
+                return InvalidArgumentError(f"{node.name}: {wrong}", _not_started(node))
         return self._cannot_record(node, now)
 
     def admit(self, request: Request, options: Options, now: float) -> None:
@@ -246,8 +245,8 @@ class Durable:
     def _cannot_record(self, node: Node, now: float) -> PronghornError | None:
         """Return why nothing new can be recorded now, `None` if it can."""
         if self._reason:
-            details = ErrorDetails(outcome="not_started", node=node.name)
-            return JournalError(f"{node.name} can't be recorded: {self._reason}", details)
+            why = f"{node.name} can't be recorded: {self._reason}"
+            return JournalError(why, _not_started(node))
         if self._recorder.standing(now) is Standing.REFUSE or len(self._waiting) >= WAITING_MAX:
             return journal_overload(node)
         return None
@@ -286,9 +285,8 @@ class Durable:
             raise in_quarantine(node, now)
         durability = options.durability or node.durability or "sync"
         if durability == "none":
-            details = ErrorDetails(outcome="not_started", node=node.name)
             why = "a run that is started is recorded: its durability is batched or sync"
-            raise InvalidArgumentError(f"{node.name}: {why}", details)
+            raise InvalidArgumentError(f"{node.name}: {why}", _not_started(node))
         options = msgspec.structs.replace(options, durability=durability)
         error = self.refusal(node, options, now, chunk=False)
         if error is not None:
@@ -322,6 +320,10 @@ def _wanted(
         Options(priority=options.priority, affinity=options.affinity),
         for_result=False,
     )
+
+
+def _not_started(node: Node) -> ErrorDetails:
+    return ErrorDetails(outcome="not_started", node=node.name)
 
 
 def _unserved(options: Options, *, chunk: bool) -> str:

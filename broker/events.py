@@ -290,10 +290,14 @@ class WantJournal(msgspec.Struct, frozen=True):
     """Have the supervisor open the journal; `JournalWelcomed` or `JournalGone` answers it."""
 
 
-class WriteRecord(msgspec.Struct, frozen=True, gc=False):
-    """Write a record to the journal, with its buffers; before replies that leave with it."""
+class WriteRecords(msgspec.Struct, frozen=True, gc=False):
+    """Write records to the journal; before replies that leave with them.
 
-    frames: Sequence[bytes]
+    Attributes:
+        records: Of each its frames: it and its buffers.
+    """
+
+    records: Sequence[Sequence[bytes]]
 
 
 class AskJournal(msgspec.Struct, frozen=True):
@@ -315,7 +319,7 @@ Command = (
     | Drained
     | Report
     | WantJournal
-    | WriteRecord
+    | WriteRecords
     | HurryJournal
     | AskJournal
 )

@@ -349,6 +349,8 @@ class Lifecycle:
         """Deal with all whose time has come."""
         if self.routes.gate_due <= now:
             self.routes.gate_due = inf  # `settle` looks again who may pass
+        if self.recorder.gather_due <= now:
+            self.recorder.write_gathered()
         for request in self.deadlines.pop_due(now):
             if not request.ended:
                 self.give_up(request, DeadlineExceededError, "the deadline has passed", now)

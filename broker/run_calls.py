@@ -409,8 +409,12 @@ class RunCalls:
             news, self.runs.news = self.runs.news, []
             for run in news:
                 self._tell_news(run, now)
-        self._life.commands += self._inquiries.commands
-        self._inquiries.commands.clear()
+        if self._inquiries.commands:
+            # Before the questions, so that what was answered by now is found.
+            self._recorder.write_gathered()
+            self._life.commands += self._recorder.take_written()
+            self._life.commands += self._inquiries.commands
+            self._inquiries.commands.clear()
 
     def _tell_news(self, run: Run, now: float) -> None:
         absent = self._recorder.absent

@@ -46,7 +46,7 @@ from .events import (
     WorkerGone,
     WorkerSent,
     WorkerStarting,
-    WriteRecord,
+    WriteRecords,
 )
 from .folder import remove_files
 from .frontend import Delivery, Frontend
@@ -307,6 +307,8 @@ class BrokerServer:
         """Close everything; replies that were sent leave within the linger time."""
         for worker in self._workers.values():  # first, for it tells the workers to end
             self._release(worker)
+        for frames in self._core.unwritten():
+            self._journal.write(frames)
         self._journal.close()
         self._end_recording()
         self._streams.close_all()
@@ -574,8 +576,9 @@ class BrokerServer:
                         sends[command.peer].append(command)
                     else:
                         sends[command.peer] = [command]
-                elif isinstance(command, WriteRecord):
-                    self._journal.write(command.frames)
+                elif isinstance(command, WriteRecords):
+                    for frames in command.records:
+                        self._journal.write(frames)
                 elif isinstance(command, HurryJournal):
                     self._journal.hurry()
                 elif isinstance(command, AskJournal):

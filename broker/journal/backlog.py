@@ -60,25 +60,21 @@ class Standing(Enum):
 Waiter = TypeVar("Waiter")
 
 
-class _Entry(Generic[Waiter]):
-    __slots__ = ("at", "frames", "size", "waiters")
-
-    def __init__(self, frames: Sequence[bytes], size: int, at: float) -> None:
-        self.frames = frames
-        self.size = size
-        self.at = at  # monotonic seconds
-        self.waiters: list[Waiter] = []
+_Entry = tuple[Sequence[bytes], int, float]
+"""Frames of a record, their bytes, and when it was written, monotonic seconds."""
 
 
 class Backlog(Generic[Waiter]):
     """The records of one epoch that are not acknowledged, and who waits for their being kept."""
 
-    __slots__ = ("_entries", "_last", "next_sequence", "outstanding_bytes")
+    __slots__ = ("_entries", "_last", "_waiters", "next_sequence", "outstanding_bytes")
 
     def __init__(self, generation: int) -> None:
         self.next_sequence = sequence_of(generation, 1)  # the number of the next record
         self._last = sequence_of(generation, _LAST_INDEX)
-        self._entries: deque[_Entry[Waiter]] = deque()  # oldest first, without gaps
+        self._entries: deque[_Entry] = deque()  # oldest first, without gaps
+        # number of a record -> who waits for it; only of those in `_entries`
+        self._waiters: dict[int, list[Waiter]] = {}
         self.outstanding_bytes = 0
 
     def __len__(self) -> int:
@@ -93,8 +89,8 @@ class Backlog(Generic[Waiter]):
     def append(self, frames: Sequence[bytes], now: float) -> int:
         """Give a record that is being written its number, and hold its frames."""
         sequence = self.next_sequence
-        size = sum(map(len, frames))
-        self._entries.append(_Entry(frames, size, now))
+        size = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
+        self._entries.append((frames, size, now))
         self.next_sequence = sequence + 1
         self.outstanding_bytes += size
         return sequence
@@ -102,41 +98,41 @@ class Backlog(Generic[Waiter]):
     def wait(self, sequence: int, waiter: Waiter) -> bool:
         """Have a waiter given out when that record is kept; `False`: it is already."""
         assert sequence < self.next_sequence
-        place = sequence - self.acknowledged - 1
-        if place < 0:
+        if sequence <= self.acknowledged:
             return False
-        self._entries[place].waiters.append(waiter)
+        self._waiters.setdefault(sequence, []).append(waiter)
         return True
 
     def acknowledge(self, through: int) -> list[Waiter]:
         """Take note that all records up to that number are kept; returns who waited for them."""
         assert through < self.next_sequence
         released: list[Waiter] = []
-        for _ in range(through - self.acknowledged):
-            entry = self._entries.popleft()
-            self.outstanding_bytes -= entry.size
-            released += entry.waiters
+        waiters, pop = self._waiters, self._entries.popleft
+        for sequence in range(self.acknowledged + 1, through + 1):
+            self.outstanding_bytes -= pop()[1]
+            if sequence in waiters:
+                released += waiters.pop(sequence)
         return released
 
     def waiters(self) -> list[Waiter]:
         """Return who waits, in the order of their records; all stay."""
-        return [waiter for entry in self._entries for waiter in entry.waiters]
+        return [one for _, waiters in sorted(self._waiters.items()) for one in waiters]
 
-    def standing(self, now: float) -> Standing:
-        """Say what a new durable call meets."""
-        if self.next_sequence > self._last:
+    def standing(self, now: float, more: int = 0) -> Standing:
+        """Say what a new durable call meets; so many `more` records are about to be written."""
+        if self.next_sequence + more > self._last:
             return Standing.REFUSE
-        if not self._exceeds(WAIT, now):  # nor what is more
+        if not self._entries or not self._exceeds(WAIT, now, more):  # nor what is more
             return Standing.OPEN
-        return Standing.REFUSE if self._exceeds(REFUSE, now) else Standing.WAIT
+        return Standing.REFUSE if self._exceeds(REFUSE, now, more) else Standing.WAIT
 
     def unacknowledged(self) -> list[Sequence[bytes]]:
         """Return the frames of what a new writer has to be given again, after `acknowledge`."""
-        return [entry.frames for entry in self._entries]
+        return [frames for frames, _, _ in self._entries]
 
-    def _exceeds(self, bounds: Bounds, now: float) -> bool:
-        return bool(self._entries) and (
-            len(self._entries) >= bounds.records
+    def _exceeds(self, bounds: Bounds, now: float, more: int) -> bool:
+        return (
+            len(self._entries) + more >= bounds.records
             or self.outstanding_bytes >= bounds.bytes
-            or now - self._entries[0].at >= bounds.age_s
+            or now - self._entries[0][2] >= bounds.age_s
         )

@@ -2,9 +2,9 @@
 
 What somebody waits for (`hurry`) waits for no timer: its commit begins when the last one has ended,
 with all that has queued by then. So under load the batches grow by themselves until the commits
-keep up. What nobody waits for is left to gather for `LINGER_S`: a commit for each call of a client
-that calls one after the other would take the cores from that very client, and made its calls twice
-as slow (``scripts/bench durable``). A batch is bounded, and so is the queue: when it is full its
+keep up. What nobody waits for is left to gather for `LINGER_S`: a commit for each run of a client
+that starts one after the other would take the cores from that very client (calls gather in the
+broker already, see recorder.py). A batch is bounded, and so is the queue: when it is full its
 owner stops reading, so that what is outstanding piles up at the sender, which counts it
 (`backlog`).
 

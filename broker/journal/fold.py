@@ -143,17 +143,65 @@ def advance(state: RunState | None, sequence: int, record: Record) -> RunState:
         changed = _reopen(state, sequence)
     elif state.status != "open":
         raise HistoryError(f"record {sequence}: run {state.run} has ended, {state.status}")
+    elif isinstance(record, Ended):
+        return _end(state, sequence, record)
     elif isinstance(record, Started):
         changed = _start(state, sequence, record)
     elif isinstance(record, AttemptLost):
         _check_token(state, sequence, record.token)
         changed = replace(state, begun=True, deaths=state.deaths + 1)
-    elif isinstance(record, TaskDone):
+    else:
         _check_token(state, sequence, record.token)
         changed = state if record.task else replace(state, ranges=_joined(state, sequence, record))
-    else:
-        changed = _end(state, sequence, record)
     return replace(changed, last=sequence, records=state.records + 1)
+
+
+def ended_at_once(sequence: int, accepted: Accepted, ended: Ended) -> RunState:
+    """Return the state of a run after its first two records: as by `advance`, in a third of a time.
+
+    So are all calls without a key recorded.
+
+    Args:
+        sequence: Number of the first; the other has the next one.
+        accepted: The first.
+        ended: The other.
+
+    Raises:
+        HistoryError: They can't be these.
+    """
+    run = accepted.run
+    if (
+        run != sequence
+        or ended.run != run
+        or ended.previous != run
+        or ended.token != run
+        or accepted.previous
+        or accepted.items is not None
+    ):
+        return advance(advance(None, sequence, accepted), sequence + 1, ended)
+    failure = ended.failure
+    return RunState(
+        run,
+        run + 1,
+        2,
+        ended.status,
+        accepted.node,
+        accepted.owner,
+        accepted.at_ns,
+        ended.at_ns,
+        accepted.durability,
+        accepted.key,
+        accepted.at_most_once,
+        accepted.attempts_max,
+        1,
+        run,
+        False,
+        0,
+        None,
+        (),
+        failure.code if failure else "",
+        ended.run_ns,
+    )
 
 
 def fold(records: Iterable[tuple[int, Record]]) -> dict[int, RunState]:
@@ -221,10 +269,12 @@ def _start(state: RunState, sequence: int, record: Started) -> RunState:
 def _end(state: RunState, sequence: int, record: Ended) -> RunState:
     if record.token or record.status == "done":
         _check_token(state, sequence, record.token)
-    if record.status == "done" and state.missing:
+    if record.status == "done" and state.items and state.missing:
         raise HistoryError(f"record {sequence}: items {state.missing} of run {state.run} are open")
     return replace(
         state,
+        last=sequence,
+        records=state.records + 1,
         status=record.status,
         ended_at_ns=record.at_ns,
         code=record.failure.code if record.failure else "",

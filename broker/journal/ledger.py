@@ -122,8 +122,7 @@ class Ledger:
         """
         with self._store.view() as view:
             posting = Posting(view, self.counts, self.open)
-            for record, buffers in entries:
-                posting.add(record, buffers)
+            posting.add_all(entries)
             changes = posting.finish()
         self._store.apply([*changes, _row(COUNTS_KEY, posting.counts)])
         self.counts = posting.counts

@@ -4,27 +4,28 @@ Mirror: tests/broker/journal/test_posting.py.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from msgspec import Raw
 from msgspec.structs import replace
 
 from ..wire.messages import NIL
 from .errors import HistoryError
-from .fold import RunState, advance
+from .fold import RunState, advance, ended_at_once
 from .reading import find_state, read_uses
-from .record import Accepted, Record, WithValue, encode_body, key_of, seal
+from .record import WITH_VALUE, Accepted, Ended, Record, WithValue, encode_body, key_of, seal
 from .rows import (
     APART_BYTES_MIN,
     Counts,
     Table,
     Uses,
     digest_of,
+    encode_row,
     key_hash,
     sealed_row,
-    sealed_state,
     table_of,
 )
-from .store import Change, Delete, Put, View
+from .store import Change, Delete, Put, Puts, View
 
 Buffers = Sequence[bytes]
 
@@ -32,40 +33,75 @@ Buffers = Sequence[bytes]
 class Posting:
     """The changes of one commit.
 
-    Contract: `add` all records, then `finish` once; after an error it is of no use.
+    Contract: `add_all` records, then `finish` once; after an error it is of no use.
     """
 
     def __init__(self, view: View, counts: Counts, open_runs: Mapping[int, RunState]) -> None:
         self._view = view
         self._open_runs = open_runs
         self.counts = counts  # as they will be, once finished
-        self.states: dict[int, RunState] = {}  # run -> what it will be, for those concerned
+        # run -> what it will be, for those concerned that are open now, or will be
+        self.states: dict[int, RunState] = {}
         self._kept: dict[int, RunState | None] = {}  # run -> what is kept of it now
-        self._records: list[Change] = []
+        self._next = counts.last + 1  # number of the next record
+        self._records: list[tuple[bytes, bytes]] = []  # rows of the log
         self._keys: dict[bytes, int] = {}  # hash of an idempotency key -> run
         # digest -> content and how many places of this batch name it
         self._values: dict[bytes, tuple[bytes | Raw, int]] = {}
         self._bytes = 0
+        self._calls: dict[int, RunState] = {}  # of runs that begin and end in this batch
 
-    def add(self, record: Record, buffers: Buffers) -> None:
-        """Add the next record, with the buffers of its value.
+    def add_all(self, entries: Sequence[tuple[Record, Buffers]]) -> None:
+        """Add the next records, each with the buffers of its value.
 
         Raises:
-            HistoryError: It does not follow from those before it.
+            HistoryError: One does not follow from those before it.
         """
-        sequence = self.counts.last + len(self._records) + 1
-        state = advance(self._state_of(record), sequence, record)
-        if isinstance(record, Accepted) and record.key is not None:
+        before: tuple[Accepted, Buffers] | None = None  # which a call may begin with
+        for record, buffers in entries:
+            if before is not None:
+                if type(record) is Ended and record.run == before[0].run:
+                    self._add_call(*before, record, buffers)
+                    before = None
+                    continue
+                self._add(*before)
+                before = None
+            if type(record) is Accepted and record.key is None:
+                before = record, buffers
+            else:
+                self._add(record, buffers)
+        if before is not None:
+            self._add(*before)
+
+    def _add_call(
+        self, accepted: Accepted, params: Buffers, ended: Ended, results: Buffers
+    ) -> None:
+        """Add the first two records of a run, which end it."""
+        self._calls[accepted.run] = ended_at_once(self._next, accepted, ended)
+        self._log(accepted, params)
+        self._log(ended, results)
+
+    def _add(self, record: Record, buffers: Buffers) -> None:
+        sequence, run = self._next, record.run
+        state = self.states.get(run) or self._state_before(record)
+        state = advance(state, sequence, record)
+        if type(record) is Accepted and record.key is not None:
             self._claim(key_hash(record.owner, record.key), record)
-        if isinstance(record, WithValue):
-            record = self._set_apart(record, sequence, buffers)
+        self._log(record, buffers)
+        self.states[run] = state
+
+    def _log(self, record: Record, buffers: Buffers) -> None:
+        """Add the row of the next record."""
+        sequence = self._next
+        if type(record) in WITH_VALUE:
+            record = self._set_apart(cast(WithValue, record), sequence, buffers)
         elif buffers:
             raise HistoryError(f"record {sequence} has no value and can't have buffers")
         key = key_of(sequence)
         sealed = seal(Table.LOG.place(key), encode_body(record))
-        self._records.append(Put(Table.LOG, key, sealed, append=True))
+        self._records.append((key, sealed))
         self._bytes += len(sealed)
-        self.states[record.run] = state
+        self._next = sequence + 1
 
     def finish(self) -> list[Change]:
         """Return all changes, and bring `counts` up to date.
@@ -73,16 +109,22 @@ class Posting:
         Raises:
             DamageError: What is to be changed is damaged.
         """
-        changes = self._records.copy()
-        opened = done = 0
+        rows: dict[Table, list[tuple[bytes, bytes]]] = {Table.OPEN: [], Table.DONE: []}
+        for run, state in self._calls.items():
+            key = key_of(run)
+            rows[Table.DONE].append((key, seal(Table.DONE.place(key), encode_row(state))))
+        moved: list[Change] = []
+        opened, done = 0, len(self._calls)
         for run, state in self.states.items():
-            kept, key = self._kept[run], key_of(run)
-            if kept is None or table_of(kept) is not table_of(state):
-                opened += (state.status == "open") - (kept is not None and kept.status == "open")
-                done += (state.status != "open") - (kept is not None and kept.status != "open")
+            kept, key, table = self._kept[run], key_of(run), table_of(state)
+            if kept is None or table_of(kept) is not table:
+                opened += (table is Table.OPEN) - (kept is not None and kept.status == "open")
+                done += (table is Table.DONE) - (kept is not None and kept.status != "open")
                 if kept is not None:
-                    changes.append(Delete(table_of(kept), key))
-            changes.append(Put(table_of(state), key, sealed_state(state)))
+                    moved.append(Delete(table_of(kept), key))
+            rows[table].append((key, seal(table.place(key), encode_row(state))))
+        changes: list[Change] = [Puts(Table.LOG, self._records, append=True), *moved]
+        changes += (Puts(table, of_table) for table, of_table in rows.items() if of_table)
         for hashed, run in self._keys.items():
             changes.append(Put(Table.KEYS, hashed, sealed_row(Table.KEYS, hashed, run)))
         counts = self.counts
@@ -99,10 +141,13 @@ class Posting:
         )
         return changes
 
-    def _state_of(self, record: Record) -> RunState | None:
+    def _state_before(self, record: Record) -> RunState | None:
+        """Return what is kept of a run that has had no record in this batch."""
         run = record.run
-        if run in self.states:
-            return self.states[run]
+        ended = self._calls.pop(run, None)  # it is reopened at once
+        if ended is not None:
+            self._kept[run] = None
+            return ended
         kept = self._open_runs.get(run)
         if kept is None and not isinstance(record, Accepted):
             kept = find_state(self._view, run)
@@ -123,7 +168,7 @@ class Posting:
             raise HistoryError(
                 f"record {sequence} has {len(buffers)} buffers, not {record.buffers}"
             )
-        if not buffers and len(bytes(record.value)) < APART_BYTES_MIN:
+        if not buffers and len(record.value) < APART_BYTES_MIN:
             return record
         digests = []
         for content in (record.value, *buffers):

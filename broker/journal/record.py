@@ -179,6 +179,8 @@ class Reopened(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
 
 Record = Accepted | Started | AttemptLost | TaskDone | Ended | Reopened
 WithValue = Accepted | TaskDone | Ended
+WITH_VALUE: Final = frozenset({Accepted, TaskDone, Ended})
+"""The same, to look a type up in: `isinstance` takes ten times as long."""
 
 encode_body = msgspec.msgpack.Encoder().encode
 decode_record: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)

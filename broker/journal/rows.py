@@ -35,9 +35,12 @@ class Table(Enum):
     VALUES = b"values"  # digest -> content
     USES = b"uses"  # digest -> how many places in records name it
 
+    def __init__(self, name_: bytes) -> None:
+        self._prefix = name_ + b":"
+
     def place(self, key: bytes) -> bytes:
         """Return what checksums of a row take in besides its content."""
-        return self.value + b":" + key
+        return self._prefix + key
 
 
 class Format(msgspec.Struct, frozen=True, array_like=True):

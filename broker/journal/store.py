@@ -41,7 +41,14 @@ class Put(NamedTuple):
     table: Table
     key: bytes
     sealed: bytes
-    append: bool = False  # behind all others of its table; quicker, and checked
+
+
+class Puts(NamedTuple):
+    """Many rows of one table, each its key and what is kept."""
+
+    table: Table
+    rows: list[tuple[bytes, bytes]]
+    append: bool = False  # behind all others of the table, in order; quicker, and checked
 
 
 class Delete(NamedTuple):
@@ -51,7 +58,7 @@ class Delete(NamedTuple):
     key: bytes
 
 
-Change = Put | Delete
+Change = Put | Puts | Delete
 
 
 class View:
@@ -223,9 +230,12 @@ class Store:
         with self._environment.begin(write=True) as transaction:
             for change in changes:
                 if isinstance(change, Put):
-                    table, key, sealed, append = change
-                    written = transaction.put(key, sealed, append=append, db=tables[table])
-                    assert written, f"{table} {key!r} is not behind the others"
+                    transaction.put(change.key, change.sealed, db=tables[change.table])
+                elif isinstance(change, Puts):
+                    table, rows, append = change
+                    with transaction.cursor(db=tables[table]) as cursor:
+                        _, added = cursor.putmulti(rows, append=append)
+                    assert added == len(rows), f"{table}: {len(rows)} rows, {added} were put"
                 else:
                     removed = transaction.delete(change.key, db=tables[change.table])
                     assert removed, f"{change.table} {change.key!r} is not there"

@@ -25,12 +25,13 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, cast, get_args
 
 from ..wire.channel import GONE, ControlChannel
 from ..wire.codec import DECODE_ERRORS
 from ..wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
 from ..wire.limits import MIB
+from ..wire.link import READ_BYTES_MAX
 from ..wire.logs import set_up_logs
 from ..wire.version import SERVER_NAME
 from .answers import answer
@@ -73,7 +74,7 @@ _GC_ALLOCATIONS: Final = 50_000  # surplus of new containers before the collecto
 _STOP_S: Final = 10.0  # to keep what was written, at the end, when there is no room for it
 
 _QUESTIONS: Final = get_args(Question)
-_RECORDS: Final = get_args(Record)
+_RECORDS: Final = frozenset(get_args(Record))
 
 
 class Writer:
@@ -234,15 +235,18 @@ class Writer:
             self._unread_bytes += size
             if messages:
                 each, self._unread_bytes = self._unread_bytes // len(messages), 0
+                now = time.monotonic()
                 for message, buffers in messages:
-                    self._take(message, buffers, each)
+                    self._take(message, buffers, each, now)
+            if size < READ_BYTES_MAX:  # more comes with the next turn
+                break
         return read
 
-    def _take(self, message: ToJournal, buffers: Buffers, size: int) -> None:
+    def _take(self, message: ToJournal, buffers: Buffers, size: int, now: float) -> None:
         if self._stream is None or not self._stream.alive:  # it was broken off just now
             return
-        if isinstance(message, _RECORDS) and self._welcomed:
-            self._queue.put((message, buffers), size, time.monotonic())
+        if type(message) in _RECORDS and self._welcomed:
+            self._queue.put((cast(Record, message), buffers), size, now)
         elif isinstance(message, Hurry) and self._welcomed:
             self._queue.hurry()
         elif isinstance(message, _QUESTIONS) and self._welcomed:

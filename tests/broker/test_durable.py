@@ -3,8 +3,10 @@
 from math import inf
 from typing import Any
 
+import msgspec
 import pytest
 from core_driver import JSON, PARAMS, PEER, VALUE, Driver, assigned, error_of
+from msgspec import Raw
 
 from pronghorn.broker import durable
 from pronghorn.broker.events import (
@@ -13,21 +15,25 @@ from pronghorn.broker.events import (
     Command,
     DrainBegun,
     Drained,
+    HurryJournal,
     JournalAnswered,
     JournalCommitted,
     JournalGone,
     JournalRefusing,
     JournalWelcomed,
     PeerGone,
+    Received,
     Send,
     TableKnown,
     WantJournal,
     WorkerGone,
-    WriteRecord,
+    WriteRecords,
 )
 from pronghorn.broker.journal.backlog import REFUSE
 from pronghorn.broker.journal.messages import FoundOpen
 from pronghorn.broker.journal.record import Accepted, Ended, Record, decode_record, sequence_of
+from pronghorn.broker.journal.rows import format_run_id
+from pronghorn.broker.recorder import GATHER_BYTES, GATHER_CALLS, GATHER_S
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.link import Done, Failed, RunCall, wrap_json
 from pronghorn.broker.wire.messages import (
@@ -59,8 +65,22 @@ def keep(driver: Driver, index: int) -> list[Command]:
 
 
 def records(commands: list[Command]) -> list[Record]:
-    written = [command for command in commands if isinstance(command, WriteRecord)]
-    return [decode_record.decode(command.frames[0]) for command in written]
+    written = [command.records for command in commands if isinstance(command, WriteRecords)]
+    return [decode_record.decode(frames[0]) for of_one in written for frames in of_one]
+
+
+def gathered(driver: Driver) -> list[Record]:
+    """Let the time pass in which calls gather that nobody waits for."""
+    assert driver.core.next_due() <= driver.now + GATHER_S
+    written = records(driver.tick(driver.now + GATHER_S))
+    assert driver.hurried  # for they have waited already
+    return written
+
+
+def split(commands: list[Command]) -> tuple[list[Command], list[Command]]:
+    """Split commands in those that write records, and others."""
+    written = [command for command in commands if isinstance(command, WriteRecords)]
+    return written, [command for command in commands if command not in written]
 
 
 def begun(driver: Driver, options: Options, id_: int = 1) -> RunCall:
@@ -112,9 +132,9 @@ def test_what_was_never_begun_is_told_at_once_and_truly(recording: Driver) -> No
     table = recording.core._life.catalog.table
     others = tuple(node for node in table.nodes if node.name != "m.add")
     commands = recording.do(TableKnown(NodeTable(others, "others"), 1))
-    error = error_of([command for command in commands if not isinstance(command, WriteRecord)])
+    error = error_of(commands)
     assert (error.code, error.details.outcome) == ("NOT_FOUND", "not_started")
-    assert [type(record) for record in records(commands)] == [Accepted, Ended]
+    assert [type(record) for record in gathered(recording)] == [Accepted, Ended]
     assert recording.do(JournalGone("no folder")) == []
 
 
@@ -165,7 +185,7 @@ def test_sync_is_answered_when_its_end_is_kept(recording: Driver) -> None:
     recording.now += 0.5
     commands = recording.work(Done(run.token, VALUE, 1234))
     accepted, ended = records(commands)
-    assert len(commands) == 2  # and no reply
+    assert len(commands) == 1  # and no reply
     assert recording.hurried
     assert isinstance(accepted, Accepted)
     assert (accepted.run, accepted.node, accepted.durability) == (START + 1, "m.add", "sync")
@@ -181,15 +201,88 @@ def test_sync_is_answered_when_its_end_is_kept(recording: Driver) -> None:
 
 def test_batched_is_answered_at_once(recording: Driver) -> None:
     run = begun(recording, BATCHED)
-    *written, reply = recording.work(Done(run.token, VALUE, 1))
-    assert (len(records(written)), reply) == (2, result())
+    assert recording.work(Done(run.token, VALUE, 1)) == [result()]
     assert not recording.hurried  # nobody waits
-    assert keep(recording, 2) == []
+    recording.now += GATHER_S / 2
+    run = begun(recording, BATCHED, 2)
+    assert recording.work(Done(run.token, VALUE, 1)) == [result(2)]
+    recording.now -= GATHER_S / 2
+    first, ended, second, _ = gathered(recording)
+    assert isinstance(first, Accepted)
+    assert isinstance(ended, Ended)
+    assert isinstance(second, Accepted)
+    assert (first.run, ended.previous, second.run) == (START + 1, START + 1, START + 3)
+    assert ended.at_ns == CLOCK_NS + 1000 * 10**9  # when it has ended, not when it was written
+    assert recording.core._recorder.gather_due == inf
+    assert keep(recording, 4) == []
+
+
+def test_only_so_many_calls_gather(recording: Driver) -> None:
+    written: list[Command] = []
+    for number in range(GATHER_CALLS):
+        assert not written
+        run = begun(recording, BATCHED, number)
+        written, replies = split(recording.work(Done(run.token, VALUE, 1)))
+        assert len(replies) == 1
+        assert recording.hurried == bool(written)
+        recording.acknowledge(number + 1)
+    assert len(records(written)) == 2 * GATHER_CALLS
+
+
+def test_only_so_many_bytes_gather(recording: Driver) -> None:
+    run = begun(recording, BATCHED)
+    large = Raw(msgspec.msgpack.encode(bytes(GATHER_BYTES)))
+    written, _ = split(recording.work(Done(run.token, large, 1)))
+    assert len(records(written)) == 2
+
+
+def test_what_has_gathered_is_written_before_what_ends_later(recording: Driver) -> None:
+    """So who is told that a later call is kept can rely on the earlier ones, too."""
+    run = begun(recording, BATCHED)
+    recording.work(Done(run.token, VALUE, 1))
+    run = begun(recording, SYNC, 2)
+    written = records(recording.work(Done(run.token, VALUE, 1)))
+    assert [record.run - START for record in written] == [1, 1, 3, 3]
+    assert keep(recording, 4) == [result(2)]
+    assert recording.core._recorder.gather_due == inf
+
+
+def test_what_has_gathered_is_written_before_the_journal_is_asked(recording: Driver) -> None:
+    run = begun(recording, BATCHED)
+    recording.work(Done(run.token, VALUE, 1))
+    params = Raw(msgspec.msgpack.encode([format_run_id(START + 1, bytes(16))]))
+    written, hurry, asked = recording.do_all(
+        Received(PEER, Call(2, "pronghorn.run.status", params), 10)
+    )
+    assert len(records([written])) == 2
+    assert isinstance(hurry, HurryJournal)
+    assert isinstance(asked, AskJournal)
+
+
+def test_what_has_gathered_goes_to_the_next_journal(recording: Driver) -> None:
+    run = begun(recording, BATCHED)
+    recording.work(Done(run.token, VALUE, 1))
+    recording.do(JournalGone())
+    assert records(open_journal(recording)) == []
+    assert len(gathered(recording)) == 2
+    run = begun(recording, BATCHED, 2)
+    recording.work(Done(run.token, VALUE, 1))
+    recording.do(JournalGone())
+    assert gathered(recording) == []  # it is held
+    assert len(records(open_journal(recording, acknowledged=START + 2))) == 2
+
+
+def test_at_the_end_it_is_told_what_is_unwritten(recording: Driver) -> None:
+    run = begun(recording, BATCHED)
+    recording.work(Done(run.token, VALUE, 1))
+    assert len(recording.core.unwritten()) == 2
+    assert len(recording.core.unwritten()) == 0
 
 
 def test_batched_waits_when_the_journal_is_behind(recording: Driver) -> None:
     run = begun(recording, BATCHED)
     recording.work(Done(run.token, VALUE, 1))
+    assert len(gathered(recording)) == 2
     recording.now += 0.2
     run = begun(recording, BATCHED, 2)
     assert len(records(recording.work(Done(run.token, VALUE, 1)))) == 2
@@ -209,26 +302,23 @@ def test_a_failure_is_recorded_and_waits_too(recording: Driver) -> None:
 
 def test_a_lost_worker_is_recorded_and_told_at_once(recording: Driver) -> None:
     begun(recording, SYNC)
-    commands = recording.do(WorkerGone(1, "signal 9 (SIGKILL)"))
-    _, ended = records(commands)
+    error = error_of(recording.do(WorkerGone(1, "signal 9 (SIGKILL)")))
+    assert error.details.outcome == "maybe_executed"
+    _, ended = gathered(recording)
     assert isinstance(ended, Ended)
     assert ended.failure is not None
     assert (ended.status, ended.failure.code) == ("failed", "WORKER_LOST")
-    (error,) = (one.message for one in commands if isinstance(one, Send))
-    assert isinstance(error, Error)
-    assert error.details.outcome == "maybe_executed"
     assert keep(recording, 2) == []
 
 
 def test_what_is_given_up_is_recorded_and_told_at_once(recording: Driver) -> None:
     begun(recording, SYNC)
-    commands = recording.say(Cancel(1))
-    accepted, ended = records(commands)
+    assert [type(command) for command in recording.say(Cancel(1))] == [Assign, Send]
+    accepted, ended = gathered(recording)
     assert isinstance(accepted, Accepted)
     assert accepted.value == PARAMS
     assert isinstance(ended, Ended)
     assert ended.status == "cancelled"
-    assert [type(c) for c in commands if not isinstance(c, WriteRecord)] == [Assign, Send]
 
 
 def test_the_time_may_be_up_while_the_record_is_not_kept(recording: Driver) -> None:
@@ -299,6 +389,7 @@ def test_a_full_journal_refuses_until_there_is_room(recording: Driver) -> None:
 def test_a_journal_far_behind_refuses(recording: Driver) -> None:
     run = begun(recording, BATCHED)
     recording.work(Done(run.token, VALUE, 1))
+    gathered(recording)
     recording.now += REFUSE.age_s
     error = error_of(recording.say(Call(2, "m.add", PARAMS, BATCHED)))
     assert (error.code, error.details.retryable) == ("RESOURCE_EXHAUSTED", True)
@@ -311,7 +402,7 @@ def test_another_writer_gets_what_the_one_before_has_not_kept(recording: Driver)
     run = begun(recording, SYNC, 2)  # calls go on
     assert recording.work(Done(run.token, VALUE, 1)) == []  # what is written arrives nowhere
     again = open_journal(recording, acknowledged=START + 1)
-    assert again[:1] == first[1:]
+    assert records(again)[0] == records(first)[1]
     assert [record.run for record in records(again)] == [START + 1, START + 3, START + 3]
     assert keep(recording, 4) == [result(1), result(2)]
 
@@ -341,4 +432,5 @@ def test_a_drain_waits_until_all_is_kept(recording: Driver) -> None:
     run = begun(recording, BATCHED)
     recording.work(Done(run.token, VALUE, 1))
     assert recording.do(DrainBegun()) == []
+    assert len(gathered(recording)) == 2
     assert keep(recording, 2) == [Drained()]

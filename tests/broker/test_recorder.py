@@ -3,7 +3,7 @@
 from msgspec import Raw
 from requests_of import request
 
-from pronghorn.broker.events import HurryJournal, JournalWelcomed, Send, WriteRecord
+from pronghorn.broker.events import HurryJournal, JournalWelcomed, Send, WriteRecords
 from pronghorn.broker.journal.record import Accepted, decode_record, sequence_of
 from pronghorn.broker.recorder import Recorder
 from pronghorn.broker.requests import Keep
@@ -23,12 +23,16 @@ def accepted_by(recorder: Recorder) -> Accepted:
     ended = request(keep=Keep("batched", NIL, (b"abc",)))
     recorder.end(ended, Result(1, NIL), (), REPLY)
     assert recorder.has_news
-    written, _, reply = recorder.settle(1.0)
-    assert reply is REPLY
+    assert recorder.settle(1.0) == [REPLY]
     assert ended.keep is None
-    assert isinstance(written, WriteRecord)
-    assert written.frames[1] == b"abc"
-    record = decode_record.decode(written.frames[0])
+    assert recorder.is_busy
+    recorder.write_gathered()
+    written, hurry = recorder.settle(1.0)
+    assert hurry == HurryJournal()
+    assert isinstance(written, WriteRecords)
+    (frame, buffer), _ = written.records
+    assert buffer == b"abc"
+    record = decode_record.decode(frame)
     assert isinstance(record, Accepted)
     return record
 
@@ -53,4 +57,4 @@ def test_a_notification_is_recorded_and_not_answered() -> None:
     recorder = welcomed()
     recorder.end(request(keep=Keep("sync", NIL, ())), Result(None, NIL), (), None)
     commands = recorder.settle(1.0)
-    assert [type(command) for command in commands] == [WriteRecord, WriteRecord, HurryJournal]
+    assert [type(command) for command in commands] == [WriteRecords, HurryJournal]

@@ -23,6 +23,7 @@ from pronghorn.broker.events import (
 )
 from pronghorn.broker.journal.record import Accepted, Ended
 from pronghorn.broker.journal.rows import format_run_id
+from pronghorn.broker.recorder import GATHER_S
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.link import CancelRun, Done, Failed
 from pronghorn.broker.wire.messages import Call, Cancel, Error, MapChunk, Options, Run
@@ -166,6 +167,7 @@ def test_a_node_may_have_a_durability_of_its_own(recording: DurableDriver) -> No
     commands = recording.say(Call(1, "add", PARAMS))
     token = recording.begun(commands)
     assert replies(recording.work(Done(token, VALUE, 1))) == {1: 3}
+    recording.tick(recording.now + GATHER_S)
     accepted, ended = (record for record, _ in recording.written)
     assert isinstance(accepted, Accepted)
     assert isinstance(ended, Ended)

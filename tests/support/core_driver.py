@@ -109,14 +109,19 @@ class Driver:
 
         That somebody waits for the journal is only noted, in `hurried`.
         """
+        commands = self.do_all(*events)
+        self.hurried = HurryJournal() in commands
+        if self.hurried:
+            commands.remove(HurryJournal())
+        return commands
+
+    def do_all(self, *events: Event) -> list[Command]:
+        """Take in a burst of events and return all that is to be done."""
         for event in events:
             self.core.handle(event, self.now)
             self.core.check_invariants()
         commands = self.core.settle(self.now)
         self.core.check_invariants()
-        self.hurried = HurryJournal() in commands
-        if self.hurried:
-            commands.remove(HurryJournal())
         return commands
 
     def say(

@@ -16,7 +16,7 @@ from pronghorn.broker.events import (
     JournalGone,
     JournalWelcomed,
     Send,
-    WriteRecord,
+    WriteRecords,
 )
 from pronghorn.broker.journal.record import Record, decode_record, sequence_of
 from pronghorn.broker.wire.link import Done
@@ -43,9 +43,9 @@ class DurableDriver(Driver):
     def do(self, *events: Event) -> list[Command]:
         left: list[Command] = []
         for command in super().do(*events):
-            if isinstance(command, WriteRecord):
-                record = decode_record.decode(command.frames[0])
-                self.written.append((record, tuple(map(bytes, command.frames[1:]))))
+            if isinstance(command, WriteRecords):
+                for frame, *buffers in command.records:
+                    self.written.append((decode_record.decode(frame), tuple(buffers)))
             elif isinstance(command, AskJournal):
                 self.asked.append(command.question)
             else:

@@ -13,7 +13,7 @@ from pronghorn.broker.journal.ledger import Ledger
 from pronghorn.broker.journal.posting import Posting
 from pronghorn.broker.journal.record import Reopened, Started, key_of
 from pronghorn.broker.journal.rows import APART_BYTES_MIN, Table
-from pronghorn.broker.journal.store import Change, Delete, Put, View
+from pronghorn.broker.journal.store import Change, Delete, Puts, View
 
 LARGE = value("x" * APART_BYTES_MIN)
 
@@ -37,29 +37,36 @@ def posting(books: Ledger, view: View) -> Posting:
 
 
 def rows(changes: list[Change]) -> list[tuple[str, str]]:
-    return [(type(change).__name__, change.table.name) for change in changes]
+    """Name each row that is changed, and how."""
+    named: list[tuple[str, str]] = []
+    for change in changes:
+        count = len(change.rows) if isinstance(change, Puts) else 1
+        how = "Delete" if isinstance(change, Delete) else "Put"
+        named += [(how, change.table.name)] * count
+    return named
 
 
 def test_a_call_that_ends_in_its_batch_is_never_open(posting: Posting) -> None:
-    posting.add(accepted(), ())
-    posting.add(ended(posting.states[FIRST]), ())
+    posting.add_all([(accepted(), ())])
+    posting.add_all([(ended(posting.states[FIRST]), ())])
     changes = posting.finish()
     assert rows(changes) == [("Put", "LOG"), ("Put", "LOG"), ("Put", "DONE")]
     counts = posting.counts
     assert (counts.last, counts.records, counts.open, counts.done) == (FIRST + 1, 2, 0, 1)
-    assert counts.bytes == sum(len(change.sealed) for change in changes[:2] if type(change) is Put)
+    assert isinstance(changes[0], Puts)
+    assert counts.bytes == sum(len(sealed) for _, sealed in changes[0].rows)
 
 
 def test_a_run_that_ends_later_moves_from_one_table_to_the_other(
     books: Ledger, posting: Posting
 ) -> None:
-    posting.add(accepted(), ())
+    posting.add_all([(accepted(), ())])
     assert rows(posting.finish()) == [("Put", "LOG"), ("Put", "OPEN")]
     assert posting.counts.open == 1
     books.commit([(accepted(), ())])
     with books._store.view() as view:
         later = Posting(view, books.counts, books.open)
-        later.add(ended(books.open[FIRST]), ())
+        later.add_all([(ended(books.open[FIRST]), ())])
         changes = later.finish()
     assert rows(changes) == [("Put", "LOG"), ("Delete", "OPEN"), ("Put", "DONE")]
     assert changes[1] == Delete(Table.OPEN, key_of(FIRST))
@@ -71,7 +78,7 @@ def test_a_run_that_is_reopened_moves_back(books: Ledger) -> None:
     books.commit([(ended(books.open[FIRST], "failed"), ())])
     with books._store.view() as view:
         later = Posting(view, books.counts, books.open)
-        later.add(Reopened(FIRST, FIRST + 1, NOW_NS), ())
+        later.add_all([(Reopened(FIRST, FIRST + 1, NOW_NS), ())])
         assert rows(later.finish()) == [("Put", "LOG"), ("Delete", "DONE"), ("Put", "OPEN")]
         assert (later.counts.open, later.counts.done) == (1, 0)
 
@@ -82,15 +89,15 @@ def test_records_of_ended_and_of_unknown_runs_are_refused(books: Ledger) -> None
     with books._store.view() as view:
         later = Posting(view, books.counts, books.open)
         with pytest.raises(HistoryError, match="has ended, done"):
-            later.add(Started(FIRST, FIRST + 1, 2, NOW_NS), ())
+            later.add_all([(Started(FIRST, FIRST + 1, 2, NOW_NS), ())])
         with pytest.raises(HistoryError, match="was never accepted"):
-            later.add(Started(FIRST + 50, FIRST + 1, 2, NOW_NS), ())
+            later.add_all([(Started(FIRST + 50, FIRST + 1, 2, NOW_NS), ())])
 
 
 def test_large_values_are_kept_once_and_small_ones_within_their_record(posting: Posting) -> None:
-    posting.add(accepted(value=LARGE), ())
-    posting.add(ended(posting.states[FIRST], value=LARGE), ())
-    posting.add(accepted(FIRST + 2, value=value("x" * 100)), ())
+    posting.add_all([(accepted(value=LARGE), ())])
+    posting.add_all([(ended(posting.states[FIRST], value=LARGE), ())])
+    posting.add_all([(accepted(FIRST + 2, value=value("x" * 100)), ())])
     changes = posting.finish()
     assert [table for _, table in rows(changes) if table in ("VALUES", "USES")] == [
         "VALUES",
@@ -98,20 +105,21 @@ def test_large_values_are_kept_once_and_small_ones_within_their_record(posting: 
     ]
     assert posting.counts.values == 1
     assert posting.counts.bytes < 2 * APART_BYTES_MIN
-    assert sum(len(change.sealed) < 300 for change in changes[:3] if type(change) is Put) == 3
+    assert isinstance(changes[0], Puts)
+    assert [len(sealed) < 300 for _, sealed in changes[0].rows] == [True] * 3
 
 
 def test_a_value_that_is_kept_already_is_only_counted(books: Ledger) -> None:
     books.commit([(accepted(value=LARGE), ())])
     with books._store.view() as view:
         later = Posting(view, books.counts, books.open)
-        later.add(accepted(FIRST + 1, value=LARGE), ())
+        later.add_all([(accepted(FIRST + 1, value=LARGE), ())])
         assert rows(later.finish()) == [("Put", "LOG"), ("Put", "OPEN"), ("Put", "USES")]
         assert later.counts.values == 1
 
 
 def test_buffers_are_kept_apart_with_their_value(posting: Posting) -> None:
-    posting.add(accepted(value=value(["a"]), buffers=2), (b"one", b"two"))
+    posting.add_all([(accepted(value=value(["a"]), buffers=2), (b"one", b"two"))])
     assert posting.finish()
     assert posting.counts.values == 3
 
@@ -119,18 +127,18 @@ def test_buffers_are_kept_apart_with_their_value(posting: Posting) -> None:
 @pytest.mark.parametrize("buffers", [0, 1, 3])
 def test_buffers_that_do_not_fit_are_refused(posting: Posting, buffers: int) -> None:
     with pytest.raises(HistoryError, match=f"has {buffers} buffers, not 2"):
-        posting.add(accepted(value=value(["a"]), buffers=2), (b"b",) * buffers)
+        posting.add_all([(accepted(value=value(["a"]), buffers=2), (b"b",) * buffers)])
 
 
 def test_a_sender_can_not_name_values_itself(posting: Posting) -> None:
     with pytest.raises(HistoryError, match="has 0 buffers"):
-        posting.add(accepted(apart=(b"d" * 32,)), ())
+        posting.add_all([(accepted(apart=(b"d" * 32,)), ())])
 
 
 def test_records_without_a_value_have_no_buffers(posting: Posting) -> None:
-    posting.add(accepted(), ())
+    posting.add_all([(accepted(), ())])
     state = posting.states[FIRST]
     record = Started(FIRST, FIRST, 1, NOW_NS)
     assert advance(state, FIRST + 1, record).begun
     with pytest.raises(HistoryError, match="can't have buffers"):
-        posting.add(record, (b"b",))
+        posting.add_all([(record, (b"b",))])

@@ -13,7 +13,7 @@ import pytest
 from pronghorn.broker.journal.errors import DamageError, LostStoreError, UnusableStoreError
 from pronghorn.broker.journal.place import DATA_NAME
 from pronghorn.broker.journal.rows import Table, sealed_row
-from pronghorn.broker.journal.store import MAP_BYTES, Delete, Put, Store, page_problems
+from pronghorn.broker.journal.store import MAP_BYTES, Delete, Put, Puts, Store, page_problems
 
 
 @pytest.fixture
@@ -23,8 +23,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def put(key: bytes, row: object = 0, *, append: bool = False) -> Put:
-    return Put(Table.LOG, key, sealed_row(Table.LOG, key, row), append)
+def put(key: bytes, row: object = 0) -> Put:
+    return Put(Table.LOG, key, sealed_row(Table.LOG, key, row))
+
+
+def puts(*keys: bytes, append: bool = False) -> Puts:
+    return Puts(Table.LOG, [(key, sealed_row(Table.LOG, key, 0)) for key in keys], append)
 
 
 def keys(store: Store, start: bytes = b"", *, backwards: bool = False) -> list[bytes]:
@@ -64,8 +68,13 @@ def test_changes_are_made_all_or_none(store: Store) -> None:
     with pytest.raises(AssertionError):
         store.apply([put(b"d"), Delete(Table.LOG, b"gone")])
     with pytest.raises(AssertionError):
-        store.apply([put(b"d"), put(b"a", append=True)])
+        store.apply([put(b"d"), puts(b"e", b"a", append=True)])
     assert keys(store) == [b"b", b"c"]
+
+
+def test_many_rows_are_put_in_any_order_or_behind_all_others(store: Store) -> None:
+    store.apply([puts(b"d", b"b"), puts(b"e", b"f", append=True), puts(b"b", b"a")])
+    assert keys(store) == [b"a", b"b", b"d", b"e", b"f"]
 
 
 def test_rows_are_checked_when_they_are_read(store: Store) -> None:

@@ -34,7 +34,7 @@ from pronghorn.broker.events import (
     WorkerRetired,
     WorkerSent,
     WorkerStarting,
-    WriteRecord,
+    WriteRecords,
 )
 from pronghorn.broker.ingress import Ingress
 from pronghorn.broker.wire.limits import KIB, Bounds, Limits
@@ -211,7 +211,7 @@ class FakeBroker:
                 self._world.agenda.after(0.0, self._world.on_journal_wanted, self)
             elif isinstance(command, HurryJournal):
                 self._world.journal.hurry()
-            elif isinstance(command, WriteRecord):
+            elif isinstance(command, WriteRecords):
                 self._world.journal.write(command)
             elif isinstance(command, AskJournal):
                 self._world.journal.ask(command)

@@ -13,7 +13,7 @@ from pronghorn.broker.events import (
     JournalGone,
     JournalRefusing,
     JournalWelcomed,
-    WriteRecord,
+    WriteRecords,
 )
 from pronghorn.broker.journal.messages import Question
 from pronghorn.broker.journal.record import (
@@ -82,11 +82,11 @@ class FakeJournal:
         else:
             self._open_soon()
 
-    def write(self, command: WriteRecord) -> None:
-        """Take in a record."""
+    def write(self, command: WriteRecords) -> None:
+        """Take in records."""
         if self._is_open:  # else it has just died, and the broker will write that again
-            record = decode_record.decode(command.frames[0])
-            self._written.append((record, tuple(command.frames[1:])))
+            for frame, *buffers in command.records:
+                self._written.append((decode_record.decode(frame), tuple(buffers)))
             self._world.agenda.after(self._dice.between(0.0, _LINGER_S), self._commit_soon)
 
     def hurry(self) -> None:
