@@ -61,7 +61,7 @@ from pronghorn.worker import node
 from pronghorn.worker.dispatch import DispatchTable
 from pronghorn.worker.flow.conductor import Conductor
 from pronghorn.worker.flow.context import Context
-from pronghorn.worker.flow.document import DefinitionError
+from pronghorn.worker.flow.document import DefinitionError, check_value
 from pronghorn.worker.flow.expressions import EvaluationError, ExpressionError, compile_template
 from pronghorn.worker.flow.measure import plain
 from pronghorn.worker.flow.nodegraph import from_node_graph
@@ -481,10 +481,14 @@ _EXAMPLES = Path(__file__).parents[3] / "scripts" / "examples"
 
 
 def _read_definition(data: bytes) -> object:
-    """A definition: checked, planned, and its first tasks rendered."""
-    workflow = validate(data)
-    conductor = Conductor(Plan(workflow))
-    return len(workflow.tasks), conductor.plan.digest[:0]
+    """A definition, checked and planned: as text, and as the value that JSON stands for."""
+    try:
+        value = msgspec.json.decode(data)
+    except DECODE_ERRORS:
+        value = None
+    if isinstance(value, dict):
+        Plan(validate(value))
+    return len(Plan(validate(data)).tasks)
 
 
 def _graphs() -> Iterator[bytes]:
@@ -507,6 +511,7 @@ def _read_graph(data: bytes) -> object:
         value = msgspec.json.decode(data)
     except DECODE_ERRORS:
         return "no JSON"
+    check_value(value)
     find_keys(value)
     to_expressions(value)
     if isinstance(value, dict):

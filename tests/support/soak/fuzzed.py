@@ -34,9 +34,17 @@ INPUT_BYTES_MAX = 4096
 SECONDS_MAX = 2.0  # of CPU time for one input; arcs that are counted make it twice as long
 MEMORY_BYTES_MAX = 512 << 20  # beyond what there was at the begin
 _HANGS_S = 30  # libFuzzer ends it then
-_DEEP = tuple(
-    (opening * INPUT_BYTES_MAX)[:INPUT_BYTES_MAX]
-    for opening in (b"\x91", b"\x81\xa1a", b"[", b'{"a":', b"(", b"a.", b"- ", b"not ")
+_DEEP = (
+    *(
+        (opening * INPUT_BYTES_MAX)[:INPUT_BYTES_MAX]
+        for opening in (b"\x91", b"\x81\xa1a", b"[", b'{"a":', b"(", b"a.", b"- ", b"not ")
+    ),
+    *(
+        opening * depth + b"1" + closing * depth
+        for depth in (90, 480, 680, 900)
+        for opening, closing in ((b"\x91", b""), (b"[", b"]"), (b'{"a":', b"}"), (b"(", b")"))
+        if depth * len(opening + closing) < INPUT_BYTES_MAX
+    ),
 )
 """Seeds of every target: what is nested is seldom found by chance."""
 
