@@ -129,5 +129,5 @@ def test_values_that_did_not_come_as_text_have_the_same_number() -> None:
         with pytest.raises(DefinitionError, match="more than 100000 values"):
             check_value(value)
     many.append(many)
-    with pytest.raises(DefinitionError, match="nested more than 64 deep|more than 100000"):
+    with pytest.raises(DefinitionError, match=r"nested more than 64 deep|more than 100000"):
         check_value(many)
