@@ -318,8 +318,9 @@ class ClientCore(Generic[Handle]):
             else:
                 self._hear(reply, ())
         elif isinstance(reply, Pong):
-            pending = self._pending.pop(reply.id, None) if type(reply.id) is int else None
-            if pending is not None:
+            pending = self._pending.get(reply.id)  # type: ignore[arg-type]  # as in `_complete`
+            if pending is not None and not pending[1]:  # a ping, which has no size
+                del self._pending[reply.id]  # type: ignore[arg-type]
                 completions.append(Completion(pending[0], reply, ()))
         elif isinstance(reply, Times):
             stopwatch = self._stopwatches.get(reply.id)  # type: ignore[arg-type]  # as in `_complete`

@@ -60,6 +60,8 @@ def parse_scenario(text: str, origin: str) -> Scenario:
     """
     try:
         scenario = msgspec.convert(tomllib.loads(text), Scenario, strict=True)
+    except RecursionError as error:
+        raise InvalidArgumentError(f"{origin}: it is nested too deeply") from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InvalidArgumentError(f"{origin}: {error}") from error
     if not scenario.call:

@@ -169,9 +169,9 @@ def written_entry(entry: Entry) -> str:
 def _parsed(text: str, kind: type[_Fields], source: str) -> _Fields:
     try:
         return msgspec.convert(tomllib.loads(text), kind)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError, msgspec.ValidationError) as error:
         # Not chained: a traceback may show the lines of the file, and with them a secret.
-        reason = "it is no TOML" if isinstance(error, tomllib.TOMLDecodeError) else str(error)
+        reason = str(error) if isinstance(error, msgspec.ValidationError) else "it is no TOML"
         raise InvalidArgumentError(f"{source}: {reason}") from None
 
 

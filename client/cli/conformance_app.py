@@ -13,6 +13,7 @@ CONFORMANCE_EXAMPLES = """\
 \b
 Examples:
   pronghorn conformance tcp://127.0.0.1:5555
+  pronghorn --key checker.key conformance tcp://host:5555
   pronghorn conformance --serve -- node walk.mjs
   pronghorn conformance --nodes > nodes.py
 """

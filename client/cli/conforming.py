@@ -10,11 +10,13 @@ from importlib.resources import files
 import msgspec
 
 from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails, InvalidArgumentError
+from pronghorn.broker.wire.keys import PrivateKey
 
 from ..conformance import frames, json, replayed
 from ..conformance.findings import Failure, Finding, run_checks
 from ..conformance.peers import broker_at
 from ..conformance.walking import StartError, walk
+from ..keys import key_for
 from .connecting import check_listening, endpoint_of
 from .output import is_terminal, write, write_table
 from .status import Status
@@ -26,16 +28,17 @@ def check_broker(endpoints: Sequence[str], name: str | None, *, as_json: bool) -
     """Check a broker from outside, and print what came of it.
 
     Raises:
-        InvalidArgumentError: Several are named.
+        InvalidArgumentError: Several are named, or the key can't be read.
         BrokerLostError: There is none.
         SystemExit: It does not do what PROTOCOL.md says.
     """
     if len(endpoints) > 1:
         raise InvalidArgumentError("give one endpoint; for the command of a client say --serve")
     endpoint = endpoint_of(endpoints[0] if endpoints else None, name)
+    key = key_for(endpoint)
     check_listening(endpoint)
     try:
-        found = list(_of_broker(endpoint))
+        found = list(_of_broker(endpoint, key))
     except Failure as failure:  # it answers nothing that could be looked at
         unknown = ErrorDetails(outcome="maybe_executed")
         raise BrokerLostError(f"{endpoint}: {failure}", unknown) from failure
@@ -63,8 +66,8 @@ def print_nodes() -> None:
     write((files("pronghorn.client.conformance") / "nodes.py").read_bytes())
 
 
-def _of_broker(endpoint: str) -> Iterator[Finding]:
-    with broker_at(endpoint) as broker:
+def _of_broker(endpoint: str, key: PrivateKey | None) -> Iterator[Finding]:
+    with broker_at(endpoint, key) as broker:
         for checks in (frames.CHECKS, json.CHECKS, replayed.CHECKS):
             for finding in run_checks(checks, broker, broker.served):
                 broker.hang_up()  # each check begins with connections of its own

@@ -306,7 +306,10 @@ def _acks(broker: Broker) -> None:
 
 def _malformed(peer: Peer) -> int:
     """Ask for the broker's count, which others may move as well."""
-    counters: dict[str, int] = peer.ask([CALL, "stats", "pronghorn.stats"])[2]["counters"]
+    reply = peer.ask([CALL, "stats", "pronghorn.stats"])
+    if reply[:3] == [ERROR, "stats", "PERMISSION_DENIED"]:
+        raise Skip("the key may not read statistics, and this needs them")
+    counters: dict[str, int] = reply[2]["counters"]
     return counters["malformed"]
 
 

@@ -15,6 +15,8 @@ import msgspec
 import zmq
 from msgspec.msgpack import decode, encode
 
+from pronghorn.broker.wire.keys import PrivateKey
+
 from .findings import Failure, shown
 
 PATIENCE_S = 5.0
@@ -183,8 +185,9 @@ class StreamWire:
 class Broker:
     """A broker to look at, the connections to it, and the nodes of nodes.py that it has."""
 
-    def __init__(self, context: Any, endpoint: str) -> None:
+    def __init__(self, context: Any, endpoint: str, key: PrivateKey | None = None) -> None:
         self._context = context
+        self._key: dict[int, bytes] = {} if key is None else _options_of(key)
         self._wires: list[ZmqWire | StreamWire] = []
         self.endpoint = endpoint
         self.served: frozenset[str] = frozenset()
@@ -212,21 +215,25 @@ class Broker:
 
     def _zmq(self, kind: int, options: dict[str, Any]) -> ZmqWire:
         by_number = {getattr(zmq, name): value for name, value in options.items()}
-        wire = ZmqWire(self._context, kind, self.endpoint, by_number)
+        wire = ZmqWire(self._context, kind, self.endpoint, self._key | by_number)
         self._wires.append(wire)
         return wire
 
 
 @contextmanager
-def broker_at(endpoint: str) -> Iterator[Broker]:
+def broker_at(endpoint: str, key: PrivateKey | None = None) -> Iterator[Broker]:
     """Look at a broker for the time of a block: ask it for its limits and its nodes.
+
+    Args:
+        endpoint: Where it is.
+        key: What all connections show, at a broker that wants a key.
 
     Raises:
         Failure: It does not answer.
     """
     with zmq.Context() as context:
         context.setsockopt(zmq.MAX_SOCKETS, 4096)
-        broker = Broker(context, endpoint)
+        broker = Broker(context, endpoint, key)
         try:
             peer = broker.dealer()
             welcome = peer.ask(b"")
@@ -259,3 +266,11 @@ def decoded(frame: bytes) -> list[Any]:
     if not isinstance(message, list) or not message:
         raise Failure(f"{shown(message)} is no array")
     return message
+
+
+def _options_of(key: PrivateKey) -> dict[int, bytes]:
+    return {
+        zmq.CURVE_PUBLICKEY: key.public.encode(),
+        zmq.CURVE_SECRETKEY: key.secret.encode(),
+        zmq.CURVE_SERVERKEY: key.server.encode(),
+    }

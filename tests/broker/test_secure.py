@@ -32,6 +32,7 @@ LIMITS = Limits(request_bytes=64 * KIB, result_bytes=64 * KIB, grant_bytes=64 * 
 PREFIX = b"secure--"
 NAMES = ("shop.add", "x.add")
 PATIENCE_S = 10.0
+REFUSED_WITHIN_S = 1.0
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00CURVE".ljust(55, b"\0")  # of ZMTP 3.0
 LONG_COMMAND = b"\x06" + (200_000).to_bytes(8, "big")  # so many bytes are to follow
@@ -303,6 +304,43 @@ def test_a_stolen_routing_id_has_the_rights_of_the_key_that_shows_it(
     denied = door.next(Denied)
     assert denied.peer != peer
     assert door.frontend.by_name[denied.peer].entry.name == "bob"
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["wrong key", "revoked", "revoked before", "another node", "right withdrawn", "chosen id"],
+)
+def test_all_that_is_refused_is_refused_and_audited_within_a_second(
+    how: str, door: Door, sockets: RawSockets, keys: Keys, ada: PrivateKey, audited: Audited
+) -> None:
+    key, options, reason = ada, {}, "key has no right"
+    if how in ("revoked", "right withdrawn"):  # on a connection that is open
+        open_ = dealer(sockets, door.endpoint, ada)
+        open_.send(call("shop.add"))
+        peer = door.next(Received).peer
+    begun = monotonic()
+    if how == "wrong key":
+        key, reason = new_key(keys.server.public), "its key is not"
+    elif how.startswith("revoked"):
+        keys.folder.remove("ada")
+        reason = "its key was revoked" if how == "revoked" else "its key is not"
+    elif how == "right withdrawn":
+        keys.set_rights("ada", nodes=("x.*",))
+        door.until(
+            lambda: door.frontend.by_name[peer].permit.rights.nodes == ("x.*",), REFUSED_WITHIN_S
+        )
+    elif how == "chosen id":
+        options, reason = {"ROUTING_ID": b"mine"}, CHOSEN_ROUTING_ID
+    if how == "revoked":
+        door.until(lambda: door.gone == [peer], REFUSED_WITHIN_S)
+    elif how == "right withdrawn":
+        open_.send(call("shop.add"))
+    else:
+        name = "x.add" if how == "another node" else "shop.add"
+        dealer(sockets, door.endpoint, key, **options).send(call(name))
+    door.until(lambda: any(reason in line["reason"] for line in audited()), REFUSED_WITHIN_S)
+    assert monotonic() - begun < REFUSED_WITHIN_S
+    assert not any(isinstance(event, Received) for event in door.events)
 
 
 def test_a_client_that_has_gone_is_missed(door: Door, sockets: RawSockets, ada: PrivateKey) -> None:

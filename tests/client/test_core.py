@@ -185,6 +185,12 @@ def test_a_ping_needs_no_grant(core: Driver) -> None:
     ]
 
 
+def test_a_pong_ends_no_call(welcomed: Driver) -> None:
+    welcomed.open("a")
+    assert welcomed.hear(Pong(1, "e1")) == []
+    assert [one.handle for one in welcomed.hear(Result(1, VALUE))] == ["a"]
+
+
 def test_what_is_not_for_us_is_passed_over(welcomed: Driver) -> None:
     assert welcomed.hear(Result("text", VALUE), Result(77, VALUE), Event(1, 0, "e", VALUE)) == []
 

@@ -8,7 +8,7 @@ Mirror: tests/worker/flow/test_document.py.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
@@ -126,6 +126,28 @@ def read_document(text: str | bytes) -> Document:
         raise DefinitionError([Problem(f"not YAML: {what}", "", *place)]) from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise DefinitionError([Problem(f"not YAML: {error}")]) from error
+
+
+def check_value(value: Any) -> None:
+    """Check the size of a definition that did not come as text, or whose anchors lie within others.
+
+    Raises:
+        DefinitionError: It is nested too deeply, or has too many values.
+    """
+    level, nodes = [value], 1
+    for _ in range(DEFINITION_DEPTH_MAX):
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, Mapping):
+                below += each.values()
+            elif isinstance(each, list | tuple):
+                below += each
+            if nodes + len(below) > DEFINITION_NODES_MAX:
+                raise DefinitionError([Problem(f"more than {DEFINITION_NODES_MAX} values")])
+        level = below
+        nodes += len(level)
+    if any(isinstance(each, Mapping | list | tuple) for each in level):
+        raise DefinitionError([Problem(f"values are nested more than {DEFINITION_DEPTH_MAX} deep")])
 
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from .document import DefinitionError, Problem
+from .document import DefinitionError, Problem, check_value
 from .limits import DEFINITION_NODES_MAX, TASKS_MAX
 from .model import COMMANDS
 from .placeholders import find_keys, to_expressions
@@ -50,6 +50,7 @@ def from_node_graph(graph: Mapping[str, Any]) -> dict[str, Any]:
 
 class _Import:
     def __init__(self, graph: Mapping[str, Any]) -> None:
+        check_value(graph)
         self._problems: list[Problem] = []
         self._nodes = self._list(graph, "nodes", TASKS_MAX)
         self._edges = self._list(graph, "edges", DEFINITION_NODES_MAX)
@@ -62,7 +63,7 @@ class _Import:
         tasks = {
             self._names[node["id"]]: self._task(index, node)
             for index, node in enumerate(self._nodes)
-            if node.get("id") in self._names
+            if self._name_of(node.get("id")) is not None
         }
         for index, edge in enumerate(self._edges):
             self._lead(tasks, index, edge)
@@ -102,6 +103,10 @@ class _Import:
             name += "_"
         self._names[identity] = name
 
+    def _name_of(self, identity: Any) -> str | None:
+        """Find the task of a node, for what may be no id at all."""
+        return self._names.get(identity) if isinstance(identity, str) else None
+
     def _task(self, index: int, node: Mapping[str, Any]) -> dict[str, Any]:
         data = node.get("data") or {}
         if not isinstance(data, dict):
@@ -121,7 +126,7 @@ class _Import:
         """Take an edge in: a transition of its source, maybe a parameter of its target."""
         ends = []
         for end in ("source", "target"):
-            name = self._names.get(edge.get(end, ""))
+            name = self._name_of(edge.get(end))
             if name is None:
                 self._refuse(f"edges[{index}].{end}", f"there is no node {edge.get(end)!r}")
             else:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, get_args
 
-from .document import DefinitionError, Document, Path, Problem, dotted, read_document
+from .document import DefinitionError, Document, Path, Problem, check_value, dotted, read_document
 from .expressions import ExpressionError, compile_template, is_expression
 from .graph import find_graph_problems
 from .limits import DELAY_MAX_S, TASKS_MAX
@@ -64,6 +64,7 @@ def validate(
         document = Document(definition, {})
     if document.value is None and document.problems:  # it could not be read to its end
         raise DefinitionError(document.problems)
+    check_value(document.value)
     checker = _Checker(document, actions)
     workflow = checker.workflow(document.value)
     problems = [*document.problems, *checker.problems]

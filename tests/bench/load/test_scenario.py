@@ -33,6 +33,7 @@ def test_says_what_to_call() -> None:
     [
         ("rate = ", "s.toml"),
         ("rate = 5", "no .*call"),
+        ("rate = " + "[" * 5_000, "nested too deeply"),
         ("speed = 5", "speed"),
         ('[[call]]\nnode = "a"\nwieght = 2', "wieght"),
         ('rate = "fast"\n[[call]]\nnode = "a"', r"\$\.rate"),

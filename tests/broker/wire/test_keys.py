@@ -45,6 +45,7 @@ def test_a_secret_is_in_no_representation() -> None:
     ("text", "reason"),
     [
         (f'secret = "{SECRET}', "no TOML"),
+        ("public = " + "[" * 5_000, "no TOML"),
         (f'secret = "{SECRET}"', "required field `public`"),
         (f'public = "{PUBLIC}"\nsecret = "{SECRET}x"', "secret is no key"),
         (f'public = "{SECRET[:-1]}"\nsecret = "{SECRET}"', "public is no key"),

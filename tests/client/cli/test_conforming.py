@@ -1,11 +1,15 @@
 """Mirror of client/cli/conforming.py."""
 
 import json
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from commands import Commands
+from key_folders import Keys
 
 from pronghorn.client.conformance import nodes
+from pronghorn.client.launch import ProcessTree
 
 
 @pytest.mark.slow
@@ -16,6 +20,32 @@ def test_a_broker_is_checked(served: Commands) -> None:
     assert "it does not serve" in done.output
     told = json.loads(served("conformance", "--json").output)
     assert told["passed"] + told["skipped"] == len(told["findings"])
+
+
+@pytest.mark.slow
+def test_a_broker_that_wants_a_key_is_checked(commands: Commands, tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys")
+    tree = ProcessTree(
+        [Path(str(nodes.__file__))],
+        workers=2,
+        folder=tmp_path / "tree",
+        endpoints=["tcp://127.0.0.1:0"],
+        keys=keys.folder.path,
+    )
+    with closing(tree):
+        endpoint = tree.ready.endpoints[1]
+        skipped = []
+        for name, reads in (("checker", True), ("caller", False)):
+            key = str(keys.file(name, reads=reads))
+            done = commands("--key", key, "conformance", endpoint, "--json")
+            told = json.loads(done.output)
+            assert (done.status, told["failed"]) == (0, 0), done.output
+            skipped.append({one["name"] for one in told["findings"] if one["verdict"] == "skipped"})
+        assert skipped[1] - skipped[0] == {"acks are counted", "JSON: nodes of Pronghorn's own"}
+        assert skipped[0] == {"streams carry frames without ZeroMQ"}
+        done = commands("--key", str(keys.folder.path / "none.key"), "conformance", endpoint)
+        assert done.status == 2
+        assert "none.key" in done.errors
 
 
 @pytest.mark.slow

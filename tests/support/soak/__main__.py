@@ -8,6 +8,7 @@
     scripts/soak journal [--kills N] [--seed N]
     scripts/soak durable [--kills N] [--seed N]
     scripts/soak hostile [--frames N] [--seed N] [--only ATTACK] [--json]
+    scripts/soak fuzz [--minutes N] [--seed N] [--only DECODER] [--json]
 
 Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 all promises
 were kept; 1 one was broken, or a figure missed what it must reach; 2 wrong usage.
@@ -22,7 +23,7 @@ from random import Random
 import msgspec
 from rich.console import Console
 
-from . import durable, hostile, journals, overload, recycling, sim
+from . import durable, fuzz, hostile, journals, overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
 from .report import findings_table
@@ -74,9 +75,15 @@ def main() -> int:
         help="this attack alone, with its share; may be given several times",
     )
 
-    for parser_ in (simulated, faults, power, killed, runs, attacked):
+    fuzzed = kinds.add_parser("fuzz", help="inputs that reach ever more of what decodes")
+    fuzzed.add_argument("--minutes", type=float, default=fuzz.MINUTES, help="in all")
+    fuzzed.add_argument(
+        "--only", action="append", help="this decoder alone; may be given several times"
+    )
+
+    for parser_ in (simulated, faults, power, killed, runs, attacked, fuzzed):
         parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
-    for parser_ in (faults, loads, recycled, attacked):
+    for parser_ in (faults, loads, recycled, attacked, fuzzed):
         parser_.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # cleaned up
@@ -91,6 +98,8 @@ def main() -> int:
         return journals.soak_power(arguments.states, seed)
     if arguments.soak == "hostile":
         return hostile.soak(arguments.frames, seed, arguments.only or (), as_json=arguments.json)
+    if arguments.soak == "fuzz":
+        return fuzz.soak(arguments.minutes, seed, arguments.only or (), as_json=arguments.json)
     if arguments.soak == "journal":
         return journals.soak_kills(arguments.kills, seed)
     if arguments.soak == "durable":

@@ -29,7 +29,7 @@ _PATIENCE_MS = 20_000
 _LATE_S = 0.001  # what was missed of the pace is not made up for beyond this
 _HELD = 200  # connections that are open at a time without a handshake
 
-_VALID = [
+REQUESTS = [
     encode(message)
     for message in (
         [33, 0, "attacker", None],
@@ -71,7 +71,7 @@ _OF_BROKERS = [
         [33, 5],
     )
 ]
-_JSON = [
+JSON_REQUESTS = [
     b'{"jsonrpc":"2.0","id":1,"method":"add","params":{"a":1,"b":2}}',
     b'{"jsonrpc":"2.0","id":"x","method":"add","params":[1,2],"timeout_ms":250}',
     b'[{"jsonrpc":"2.0","id":1,"method":"pronghorn.ping"},{"jsonrpc":"2.0","method":"add"}]',
@@ -133,12 +133,12 @@ class Attack(NamedTuple):
 
 
 def truncated(random: Random) -> bytes:
-    frame = random.choice(_VALID)
+    frame = random.choice(REQUESTS)
     return frame[: random.randrange(1, len(frame))]
 
 
 def damaged(random: Random) -> bytes:
-    frame = bytearray(random.choice(_VALID))
+    frame = bytearray(random.choice(REQUESTS))
     for _ in range(random.randrange(1, 4)):
         frame[random.randrange(len(frame))] = random.randrange(256)
     return bytes(frame)
@@ -163,7 +163,7 @@ def nested_json(random: Random) -> bytes:
 
 
 def broken_json(random: Random) -> bytes:
-    frame = bytearray(random.choice(_JSON))
+    frame = bytearray(random.choice(JSON_REQUESTS))
     for _ in range(random.randrange(3)):
         frame[random.randrange(1, len(frame))] = random.choice(b'{}[],:"\\\0\xff19eE+-.tfn')
     return bytes(frame[: random.randrange(1, len(frame) + 1)])
@@ -184,7 +184,7 @@ def oversized(random: Random) -> bytes:
 
 def replayed(random: Random) -> bytes:
     """Say again what was said, whatever has become of it: ids are always the same."""
-    return _VALID[random.randrange(len(_VALID) - 1)] if random.random() < 0.97 else _VALID[-1]
+    return REQUESTS[random.randrange(len(REQUESTS) - 1)] if random.random() < 0.97 else REQUESTS[-1]
 
 
 def of_others(random: Random) -> bytes:
@@ -294,7 +294,7 @@ def stolen(target: Target, random: Random, pace: Pace) -> None:
     """Connect with the routing id of another, and with such as ROUTER gives, and send calls."""
     while pace.left > 0:
         name = VICTIM if random.random() < 0.7 else b"\0" + random.randbytes(4)
-        frames = [random.choice(_VALID) for _ in range(min(pace.left, 20))]
+        frames = [random.choice(REQUESTS) for _ in range(min(pace.left, 20))]
         pace.spend(len(frames))
         with _connected(_zmq_address(target, random)) as sock:
             _write(sock, _GREETING + _ready(name))

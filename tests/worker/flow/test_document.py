@@ -4,8 +4,14 @@ from typing import Any
 
 import pytest
 
-from pronghorn.worker.flow.document import DefinitionError, Mark, dotted, read_document
-from pronghorn.worker.flow.limits import DEFINITION_BYTES_MAX
+from pronghorn.worker.flow.document import (
+    DefinitionError,
+    Mark,
+    check_value,
+    dotted,
+    read_document,
+)
+from pronghorn.worker.flow.limits import DEFINITION_BYTES_MAX, DEFINITION_NODES_MAX
 
 
 def problems_of(text: str | bytes) -> list[str]:
@@ -102,3 +108,26 @@ def test_many_problems_are_cut_and_counted() -> None:
     error = DefinitionError(read_document("\n".join(["a: 1"] * 150)).problems)
     assert len(error.problems) == 100
     assert str(error).endswith("and 49 more")
+
+
+@pytest.mark.parametrize("levels", [64, 65, 900])
+def test_values_that_did_not_come_as_text_have_the_same_depth(levels: int) -> None:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value} if levels % 2 else [value]
+    if levels == 64:
+        check_value(value)
+        return
+    with pytest.raises(DefinitionError, match="nested more than 64 deep"):
+        check_value(value)
+
+
+def test_values_that_did_not_come_as_text_have_the_same_number() -> None:
+    check_value([0] * (DEFINITION_NODES_MAX - 1))
+    many: list[Any] = [0] * 1_000
+    for value in ([0] * DEFINITION_NODES_MAX, [many] * 1_000, [[many] * 100] * 1_000):
+        with pytest.raises(DefinitionError, match="more than 100000 values"):
+            check_value(value)
+    many.append(many)
+    with pytest.raises(DefinitionError, match=r"nested more than 64 deep|more than 100000"):
+        check_value(many)

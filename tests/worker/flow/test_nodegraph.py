@@ -10,9 +10,13 @@ from pronghorn.worker.flow.rehearsal import rehearse
 from pronghorn.worker.flow.validation import validate
 
 
-def edge(source: str, target: str, out: str | None = None, to: str | None = None) -> dict[str, Any]:
+def edge(source: Any, target: Any, out: str | None = None, to: str | None = None) -> dict[str, Any]:
     return {"source": source, "target": target, "sourceHandle": out, "targetHandle": to}
 
+
+DEEP: Any = {}
+for _ in range(900):
+    DEEP = {"a": DEEP}
 
 GRAPH = {
     "name": "shop",
@@ -97,6 +101,11 @@ def test_names_are_made_usable_and_kept_apart() -> None:
         ({"nodes": [], "edges": 3}, ["edges"]),
         ({"nodes": [3], "edges": []}, ["nodes"]),
         ({"nodes": [{"type": "t"}], "edges": []}, ["nodes[0].id"]),
+        (
+            {"nodes": [{"id": {}, "type": "t"}], "edges": [edge({}, [])]},
+            ["nodes[0].id", "edges[0].source", "edges[0].target"],
+        ),
+        ({"nodes": [{"id": "a", "type": "t", "data": DEEP}], "edges": []}, [""]),
         (
             {"nodes": [{"id": "a", "type": "t"}, {"id": "a", "type": "t"}], "edges": []},
             ["nodes[1].id"],

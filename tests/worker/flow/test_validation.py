@@ -198,3 +198,21 @@ def test_expressions_within_values_are_checked() -> None:
     with pytest.raises(DefinitionError) as caught:
         validate(definition)
     assert {each.path for each in caught.value.problems} == {"tasks.a.input.x[0].y", "vars.v[0]"}
+
+
+def test_anchors_within_anchors_are_no_deeper_than_other_values() -> None:
+    """Each is short and flat by itself; what they stand for would be 1,000 deep."""
+    lines = ["input: [{x: &a0 [1]}]", "tasks: {a: {action: core.noop}}", "vars:"]
+    opening, closing = "[" * 50, "]" * 50
+    for number in range(1, 21):
+        lines.append(f"  - v{number}: &a{number} {opening}*a{number - 1}{closing}")
+    with pytest.raises(DefinitionError, match="nested more than 64 deep"):
+        validate("\n".join(lines))
+
+
+def test_definitions_in_python_are_as_deep_as_others() -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(DefinitionError, match="nested more than 64 deep"):
+        validate({"vars": [{"x": deep}], "tasks": {"a": {"action": "core.noop"}}})

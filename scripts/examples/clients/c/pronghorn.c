@@ -1,6 +1,7 @@
 #include "pronghorn.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
@@ -100,7 +101,32 @@ static int send_hello(pronghorn *client)
     return send_packed(client, &packed, 0);
 }
 
-pronghorn *pronghorn_open(void *zmq_context, const char *endpoint)
+int pronghorn_read_key(const char *path, pronghorn_key *key)
+{
+    char line[256];
+    FILE *file = fopen(path, "r");
+    if (file == NULL) return -1;
+    memset(key, 0, sizeof *key);
+    while (fgets(line, sizeof line, file) != NULL) {
+        sscanf(line, "public = \"%40[^\"]", key->public_key);
+        sscanf(line, "secret = \"%40[^\"]", key->secret_key);
+        sscanf(line, "server = \"%40[^\"]", key->server_key);
+    }
+    fclose(file);
+    if (*key->public_key && *key->secret_key && *key->server_key) return 0;
+    errno = EINVAL;
+    return -1;
+}
+
+/* What can't be set makes the connection one that the broker refuses. */
+static void show_key(void *socket, const pronghorn_key *key)
+{
+    zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, key->public_key, sizeof key->public_key);
+    zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, key->secret_key, sizeof key->secret_key);
+    zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, key->server_key, sizeof key->server_key);
+}
+
+pronghorn *pronghorn_open(void *zmq_context, const char *endpoint, const pronghorn_key *key)
 {
     static const int one = 1, linger_ms = 200;
     pronghorn *client = calloc(1, sizeof *client);
@@ -111,6 +137,7 @@ pronghorn *pronghorn_open(void *zmq_context, const char *endpoint)
         zmq_setsockopt(client->socket, ZMQ_IMMEDIATE, &one, sizeof one);
         zmq_setsockopt(client->socket, ZMQ_PROBE_ROUTER, &one, sizeof one);
         zmq_setsockopt(client->socket, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
+        if (key != NULL) show_key(client->socket, key);
         if (zmq_connect(client->socket, endpoint) == 0 && send_hello(client) == 0) return client;
         zmq_close(client->socket);
     }

@@ -1,6 +1,6 @@
 /* A client of Pronghorn in C: msgpack over a DEALER socket, written from PROTOCOL.md alone.
  *
- *     pronghorn *client = pronghorn_open(context, endpoint);
+ *     pronghorn *client = pronghorn_open(context, endpoint, NULL);
  *     int64_t id = pronghorn_begin(client, "add", params.data, params.size, NULL);
  *     pronghorn_event event;
  *     pronghorn_next(client, id, &event);           // a result, an error, or a part
@@ -36,8 +36,18 @@ typedef struct {
     void *memory;          /* what holds all this until pronghorn_release */
 } pronghorn_event;
 
-/* Connects to an endpoint, in a context of libzmq's; NULL if it can't be one. */
-pronghorn *pronghorn_open(void *zmq_context, const char *endpoint);
+/* Keys in Z85, with the zero at their ends. */
+typedef struct {
+    char public_key[41], secret_key[41]; /* our own pair */
+    char server_key[41];                 /* the broker's */
+} pronghorn_key;
+
+/* Reads a file of `pronghorn keys new`. 0, or -1 with errno. */
+int pronghorn_read_key(const char *path, pronghorn_key *key);
+
+/* Connects to an endpoint, in a context of libzmq's; NULL if it can't be one. The key is for a
+ * broker that wants one, else NULL. */
+pronghorn *pronghorn_open(void *zmq_context, const char *endpoint, const pronghorn_key *key);
 
 /* Says goodbye, which cancels what is open. */
 void pronghorn_close(pronghorn *client);

@@ -1,4 +1,4 @@
-/* Takes the walk that README.md describes: walk ENDPOINT */
+/* Takes the walk that README.md describes: walk ENDPOINT. PRONGHORN_KEY may name a key file. */
 #include "pronghorn.h"
 
 #include <inttypes.h>
@@ -65,7 +65,10 @@ int main(int argc, char **argv)
     check(argc == 2, "usage: walk ENDPOINT");
     setvbuf(stdout, NULL, _IOLBF, 0);
     void *context = zmq_ctx_new();
-    pronghorn *client = pronghorn_open(context, argv[1]);
+    const char *path = getenv("PRONGHORN_KEY");
+    pronghorn_key key;
+    if (path != NULL) check(pronghorn_read_key(path, &key) == 0, path);
+    pronghorn *client = pronghorn_open(context, argv[1], path != NULL ? &key : NULL);
     check(client != NULL, "connect");
 
     add(client, "call");

@@ -4,12 +4,15 @@
 //   using (var client = new Pronghorn.Client(endpoint)) {
 //       object sum = await client.Call("add", new { a = 1, b = 2 }, timeoutMs: 1000, cancel: token);
 //   }
+//   new Pronghorn.Client("tcp://host:5555", Pronghorn.Key.Read("shop-front.key"));
 
 using System;
 using System.Collections.Concurrent;
 using System.Collections.Generic;
+using System.IO;
 using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.RegularExpressions;
 using System.Threading;
 using System.Threading.Tasks;
 using System.Web.Script.Serialization;
@@ -41,6 +44,33 @@ namespace Pronghorn
         }
     }
 
+    /// Keys in Z85: our own pair, and the broker's public one.
+    public sealed class Key
+    {
+        public readonly string Public, Secret, Server;
+
+        public Key(string @public, string secret, string server)
+        {
+            Public = @public;
+            Secret = secret;
+            Server = server;
+        }
+
+        /// Reads a file of `pronghorn keys new`.
+        public static Key Read(string path)
+        {
+            string text = File.ReadAllText(path);
+            return new Key(Find(text, "public"), Find(text, "secret"), Find(text, "server"));
+        }
+
+        private static string Find(string text, string name)
+        {
+            Match found = Regex.Match(text, "^" + name + " = \"(.*)\"$", RegexOptions.Multiline);
+            if (!found.Success) throw new FormatException("there is no key named " + name);
+            return found.Groups[1].Value;
+        }
+    }
+
     /// One connection, for any number of calls of any threads at once.
     public sealed class Client : IDisposable
     {
@@ -56,7 +86,7 @@ namespace Pronghorn
         private bool connected; // whether the first welcome to a probe has come
         private bool closed;
 
-        public Client(string endpoint)
+        public Client(string endpoint, Key key = null)
         {
             context = Zmq.zmq_ctx_new();
             handingOver = Zmq.Socket(context, Zmq.PAIR);
@@ -67,6 +97,12 @@ namespace Pronghorn
             Zmq.Set(broker, Zmq.IMMEDIATE, 1);
             Zmq.Set(broker, Zmq.PROBE_ROUTER, 1);
             Zmq.Set(broker, Zmq.LINGER, 200);
+            if (key != null)
+            {
+                Zmq.Set(broker, Zmq.CURVE_PUBLICKEY, key.Public);
+                Zmq.Set(broker, Zmq.CURVE_SECRETKEY, key.Secret);
+                Zmq.Set(broker, Zmq.CURVE_SERVERKEY, key.Server);
+            }
             Zmq.Check(Zmq.zmq_connect(broker, endpoint));
             thread = new Thread(() => Run(handed, broker)) { IsBackground = true };
             thread.Start();
@@ -199,6 +235,7 @@ namespace Pronghorn
 
         public const int PAIR = 0, DEALER = 5;
         public const int LINGER = 17, IMMEDIATE = 39, PROBE_ROUTER = 51;
+        public const int CURVE_PUBLICKEY = 48, CURVE_SECRETKEY = 49, CURVE_SERVERKEY = 50;
         public const int DONTWAIT = 1;
         public const short POLLIN = 1;
 
@@ -231,6 +268,8 @@ namespace Pronghorn
         [DllImport(Library, SetLastError = true)]
         private static extern int zmq_setsockopt(IntPtr socket, int option, ref int value, UIntPtr size);
         [DllImport(Library, SetLastError = true)]
+        private static extern int zmq_setsockopt(IntPtr socket, int option, byte[] value, UIntPtr size);
+        [DllImport(Library, SetLastError = true)]
         private static extern int zmq_send(IntPtr socket, byte[] data, UIntPtr size, int flags);
         [DllImport(Library)] private static extern int zmq_msg_init(ref Message message);
         [DllImport(Library)] private static extern int zmq_msg_close(ref Message message);
@@ -258,6 +297,12 @@ namespace Pronghorn
         public static void Set(IntPtr socket, int option, int value)
         {
             Check(zmq_setsockopt(socket, option, ref value, new UIntPtr(sizeof(int))));
+        }
+
+        public static void Set(IntPtr socket, int option, string value)
+        {
+            byte[] text = Encoding.ASCII.GetBytes(value + "\0");
+            Check(zmq_setsockopt(socket, option, text, new UIntPtr((uint)text.Length)));
         }
 
         public static void Send(IntPtr socket, byte[] frame, int flags)

@@ -1,4 +1,4 @@
-// Takes the walk that README.md describes: mono Walk.exe ENDPOINT
+// Takes the walk that README.md describes: mono Walk.exe ENDPOINT. PRONGHORN_KEY may name a key file.
 
 using System;
 using System.Collections;
@@ -11,7 +11,9 @@ public static class Walk
 {
     public static int Main(string[] arguments)
     {
-        using (var client = new Client(arguments[0])) Take(client).Wait();
+        string path = Environment.GetEnvironmentVariable("PRONGHORN_KEY");
+        Key key = path != null ? Key.Read(path) : null;
+        using (var client = new Client(arguments[0], key)) Take(client).Wait();
         return 0;
     }
 

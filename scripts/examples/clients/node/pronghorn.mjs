@@ -4,6 +4,9 @@
 //   await client.call("add", { a: 1, b: 2 }, { timeoutMs: 1000, signal });
 //   for await (const part of client.stream("rows", { table: "orders" })) { ... }
 //   client.close();
+//   new Client("tcp://host:5555", readKey("shop-front.key"));
+
+import { readFileSync } from "node:fs";
 
 import { decode, Encoder } from "@msgpack/msgpack";
 import { Dealer } from "zeromq";
@@ -23,6 +26,12 @@ export class PronghornError extends Error {
   }
 }
 
+/** Reads a file of `pronghorn keys new`: the keys `public`, `secret` and `server`. */
+export function readKey(path) {
+  const lines = readFileSync(path, "utf8").matchAll(/^(\w+) = "(.*)"$/gm);
+  return Object.fromEntries([...lines].map(([, name, key]) => [name, key]));
+}
+
 export class Client {
   #socket = new Dealer({ immediate: true, probeRouter: true, linger: 200 });
   #encoder = new Encoder({ useBigInt64: false });
@@ -37,7 +46,12 @@ export class Client {
   #ackAt = Infinity; // acknowledge when there are so many
   #ackEvery = Infinity;
 
-  constructor(endpoint = process.env.PRONGHORN_ENDPOINT) {
+  constructor(endpoint = process.env.PRONGHORN_ENDPOINT, key = null) {
+    if (key) {
+      this.#socket.curvePublicKey = key.public;
+      this.#socket.curveSecretKey = key.secret;
+      this.#socket.curveServerKey = key.server;
+    }
     this.#socket.connect(endpoint);
     this.#send([HELLO, 0, "node-example/1.0"]);
     this.#receiveAll();

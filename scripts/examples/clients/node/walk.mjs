@@ -1,8 +1,9 @@
-// Takes the walk that README.md describes: node walk.mjs ENDPOINT
+// Takes the walk that README.md describes: node walk.mjs ENDPOINT. PRONGHORN_KEY may name a key file.
 
-import { Client } from "./pronghorn.mjs";
+import { Client, readKey } from "./pronghorn.mjs";
 
-const client = new Client(process.argv[2]);
+const key = process.env.PRONGHORN_KEY;
+const client = new Client(process.argv[2], key ? readKey(key) : null);
 const failed = (promise) => promise.then(() => { throw new Error("did not fail"); }, (error) => error);
 
 console.log("call", await client.call("add", { a: 1, b: 2 }));

@@ -2,11 +2,13 @@
 
     client = JsonClient(endpoint)
     client.call("add", a=1, b=2)
+    JsonClient("tcp://host:5555", read_key("shop-front.key"))
 
 One call at a time, no handshake, and no way to notice a lost broker but time.
 """
 
 import json
+import tomllib
 from typing import Any
 
 import zmq
@@ -25,16 +27,26 @@ class PronghornError(Exception):
         self.details = details
 
 
-class JsonClient:
-    """One connection, to be used by one thread."""
+def read_key(path: str) -> dict[str, str]:
+    """Read a file of `pronghorn keys new`: the keys `public`, `secret` and `server`."""
+    with open(path, "rb") as file:
+        return tomllib.load(file)
 
-    def __init__(self, endpoint: str) -> None:
+
+class JsonClient:
+    """One connection, to be used by one thread; with a key where the broker wants one."""
+
+    def __init__(self, endpoint: str, key: dict[str, str] | None = None) -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.REQ)
         # With these a request can be sent though the one before has no reply; that is dropped then.
         self._socket.setsockopt(zmq.REQ_RELAXED, 1)
         self._socket.setsockopt(zmq.REQ_CORRELATE, 1)
         self._socket.setsockopt(zmq.LINGER, 0)
+        if key is not None:
+            self._socket.curve_publickey = key["public"].encode()
+            self._socket.curve_secretkey = key["secret"].encode()
+            self._socket.curve_serverkey = key["server"].encode()
         self._socket.connect(endpoint)
         self._last_id = 0
 

@@ -1,9 +1,13 @@
-"""Takes the walk that README.md describes: python walk.py ENDPOINT."""
+"""Takes the walk that README.md describes: python walk.py ENDPOINT.
 
+PRONGHORN_KEY may name a key file.
+"""
+
+import os
 import sys
 from typing import Any
 
-from json_req import JsonClient, PronghornError
+from json_req import JsonClient, PronghornError, read_key
 
 
 def failed(client: JsonClient, node: str, *args: Any, **options: Any) -> PronghornError:
@@ -15,7 +19,8 @@ def failed(client: JsonClient, node: str, *args: Any, **options: Any) -> Prongho
 
 
 def main(endpoint: str) -> None:
-    with JsonClient(endpoint) as client:
+    key = os.environ.get("PRONGHORN_KEY")
+    with JsonClient(endpoint, read_key(key) if key else None) as client:
         print("call", client.call("add", a=1, b=2))
         parts = client.call("count", n=200)
         print(f"stream {len(parts)} parts, sum {sum(parts)}")
