@@ -78,6 +78,8 @@ def _guarded(figure: str, usual: float) -> Budget:
 
 
 _BYTECODES = "bytecodes per call in client, broker and worker"
+_BYTECODES_BATCHED = "the same of a call that is recorded, batched"
+_BYTECODES_RUN = "the same of a run of 20 tasks, its host included"
 
 BUDGETS: dict[str, Budget] = {
     "rtt.sync": _most("sync client p50 / C proxy", 1.5, 1.2),
@@ -192,10 +194,19 @@ BUDGETS: dict[str, Budget] = {
         figure="beyond it the run says that it is invalid", unit="", must=1, at_most=False
     ),
     "load.memory": _most("memory growth of a run at 2,000/s, per hour", 8, 1, "MiB"),
+    "recording.call": _most("a recorded call p50 / one that is not", 1.2, 1.05),
+    "recording.rate": _least("10,000 recorded calls/s / not recorded", 0.8, 0.95),
+    "recording.cpu": _most("CPU of all processes per recorded call / not recorded", 1.25, 1.05),
     "guard.bytecodes": Budget(figure=_BYTECODES, unit="", must=3_700),
     "guard.bytecodes_elsewhere": _printed(_BYTECODES, ""),
+    "guard.bytecodes_batched": Budget(figure=_BYTECODES_BATCHED, unit="", must=5_500),
+    "guard.bytecodes_batched_elsewhere": _printed(_BYTECODES_BATCHED, ""),
+    "guard.bytecodes_run": Budget(figure=_BYTECODES_RUN, unit="", must=49_000),
+    "guard.bytecodes_run_elsewhere": _printed(_BYTECODES_RUN, ""),
     "guard.sync": _guarded("sync client p50 / C proxy", 1.6),
     "guard.async": _guarded("async client p50 / C proxy", 1.75),
     "guard.calls": _guarded("CPU per call, many at once / Pool.apply_async", 1.0),
+    "guard.batched": _guarded("CPU of a batched call / of a plain call", 2.4),
+    "guard.run": _guarded("CPU of a run of 20 tasks / of a plain call", 10.8),
     "guard.instructions": _printed("instructions per call / C proxy and worker"),
 }

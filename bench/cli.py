@@ -41,6 +41,7 @@ from .scenarios import (
     load,
     maps,
     peers,
+    recording,
     rtt,
     scale,
     start,
@@ -68,6 +69,7 @@ SCENARIOS: dict[str, Callable[[Options], Report]] = {
     "clients": clients.measure,
     "keys": keys.measure,
     "load": load.measure,
+    "recording": recording.measure,
 }
 
 

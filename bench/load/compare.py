@@ -16,7 +16,7 @@ import msgspec
 from pronghorn.broker.wire.errors import InvalidArgumentError
 
 from .histogram import Histogram
-from .record import PERCENTS, Record, is_shown
+from .record import PERCENTS, Record, called, is_shown
 
 BLOCKS_MIN: Final = 10
 BLOCKS_MAX: Final = 60
@@ -103,7 +103,7 @@ def unlikeness(a: Record, b: Record) -> list[str]:
         "clients": lambda record: record.plan.clients,
         "protocol": lambda record: record.target.partition(" ")[0],
         "calls": lambda record: [
-            f"{kind.node} x{kind.weight:g} params {kind.digest}" for kind in record.kinds
+            f"{called(kind)} x{kind.weight:g} params {kind.digest}" for kind in record.kinds
         ],
     }
     for what, of in same.items():

@@ -26,7 +26,7 @@ import zmq
 from pronghorn.broker.wire.errors import PronghornError
 
 from ..children import die_with_parent
-from .histogram import Histogram
+from .histogram import Recorder
 from .lanes import FrameLane, Lane, PronghornLane, Sent
 from .mix import PlannedCall, calls
 from .orders import Begin, Done, Failed, Order, Progress, Ready, receive, send
@@ -60,7 +60,7 @@ class Generator:
         self._order = order
         self._plan = plan
         self._loop = asyncio.get_running_loop()
-        self._nodes = [kind.node for kind in order.kinds]
+        self._nodes = [kind.called for kind in order.kinds]
         self._calls = _calls_of(order)
         self._next = next(self._calls, None)
         self._timer = Timer()
@@ -68,7 +68,7 @@ class Generator:
         self._begin_ns = 0  # when the plan begins; set by `run`
         self._end_ns = 0  # when it ends
         self._tally = Tally(plan, len(order.kinds))
-        self._recent = Histogram()  # since progress was told
+        self._recent = Recorder()  # latencies since progress was told
         self._number = 0  # of the call that was sent last, for its lane
         self._open = self._answered = self._errors = 0
         self._is_full = False  # whether a call was not sent because of OPEN_MAX
@@ -132,6 +132,7 @@ class Generator:
         order, plan = self._order, self._plan
         lanes = range(order.process, plan.clients, plan.processes)
         if order.protocol == "pronghorn":
+            workflows = {index for index, kind in enumerate(order.kinds) if kind.workflow}
             return [
                 PronghornLane(
                     order.endpoint,
@@ -139,6 +140,7 @@ class Generator:
                     self._on_answer,
                     self._on_event,
                     plan.durability,
+                    workflows,
                 )
                 for _ in lanes
             ]
@@ -271,11 +273,9 @@ class Generator:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS_S)
-            self._tally.pack_before(monotonic_ns() - self._begin_ns)
             if select.select([], [_OUTPUT], [], 0)[1]:  # else nobody reads, and we don't wait
-                told = Progress(self._number, self._answered, self._errors, packed(self._recent))
-                self._recent = Histogram()
-                send(_OUTPUT, told)
+                recent = packed(self._recent.take())
+                send(_OUTPUT, Progress(self._number, self._answered, self._errors, recent))
 
 
 def _calls_of(order: Order) -> Iterator[PlannedCall]:

@@ -1,17 +1,22 @@
 """Durations counted exactly as HdrHistogram counts them, to three significant digits.
 
 Each power of two is cut into 1,024 buckets, so that a value read from one is at most 1/1024 off.
-Only buckets that hold something take memory. The index of a bucket is HdrHistogram's, and `encode`
-writes its V2 format (compressed, base64), which its tools and its log format ``.hlog`` read.
+The index of a bucket is HdrHistogram's, and `encode` writes its V2 format (compressed, base64),
+which its tools and its log format ``.hlog`` read.
 
-Histograms are merged by adding counts: exact, whoever has counted. Pure.
+A `Recorder` counts while a run is on: it has all its buckets from the beginning, so that it takes
+as much memory after an hour as before the first call. A `Histogram` is what was counted, with only
+the buckets that hold something. They are merged by adding counts: exact, whoever has counted. Pure.
+
 Mirror: tests/bench/load/test_histogram.py.
 """
 
 import base64
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from math import ceil
 from typing import Final, Self
 
@@ -20,10 +25,55 @@ _BITS: Final = 10  # of the buckets of one power of two
 VALUE_MAX_NS: Final = 2**42
 """A longer duration, above 73 minutes, is counted as this."""
 
+_BUCKETS: Final = ((VALUE_MAX_NS.bit_length() - _BITS) << _BITS) + 1
+_COUNT_BYTES: Final = 4  # a process has to make 49,000 calls a second for a day to overflow them
+
 _COOKIE, _COMPRESSED_COOKIE = 0x1C849313, 0x1C849314
 _HEADER = struct.Struct(">iiiiqqd")  # cookie, bytes, offset, digits, lowest, highest, ratio
 _ENVELOPE = struct.Struct(">ii")
 _ENCODED_BYTES_MAX = 1 << 20  # of what is decompressed: every bucket there is takes less
+
+
+class Recorder:
+    """Counts durations in ns as they come."""
+
+    __slots__ = ("_buckets", "_max_ns", "_sum_ns")
+
+    def __init__(self) -> None:
+        self._buckets = array("I", bytes(_BUCKETS * _COUNT_BYTES))
+        self._sum_ns = 0
+        self._max_ns = 0
+
+    def record(self, value_ns: int) -> None:
+        """Count one duration; below 0 is 0."""
+        value_ns = min(max(value_ns, 0), VALUE_MAX_NS)
+        shift = value_ns.bit_length() - _BITS - 1
+        self._buckets[value_ns if shift <= 0 else (shift << _BITS) + (value_ns >> shift)] += 1
+        self._sum_ns += value_ns
+        if value_ns > self._max_ns:
+            self._max_ns = value_ns
+
+    def histogram(self) -> "Histogram":
+        """Return what was counted so far."""
+        found = Histogram()
+        content = self._buckets.tobytes()
+        first = (len(content) - len(content.lstrip(b"\0"))) // _COUNT_BYTES  # bucket in use
+        end = len(content.rstrip(b"\0")) // _COUNT_BYTES + 1
+        counts = self._buckets[first:end]
+        found.counts = dict(
+            zip(compress(range(first, end), counts), filter(None, counts), strict=True)
+        )
+        found.count = sum(found.counts.values())
+        found.sum_ns, found.max_ns = self._sum_ns, self._max_ns
+        return found
+
+    def take(self) -> "Histogram":
+        """Return what was counted, and begin anew."""
+        found = self.histogram()
+        for index in found.counts:
+            self._buckets[index] = 0
+        self._sum_ns = self._max_ns = 0
+        return found
 
 
 class Histogram:
@@ -36,17 +86,6 @@ class Histogram:
         self.count = 0  # all of them
         self.sum_ns = 0
         self.max_ns = 0  # exact
-
-    def record(self, value_ns: int) -> None:
-        """Count one duration; below 0 is 0."""
-        value_ns = min(max(value_ns, 0), VALUE_MAX_NS)
-        shift = value_ns.bit_length() - _BITS - 1
-        index = value_ns if shift <= 0 else (shift << _BITS) + (value_ns >> shift)
-        self.counts[index] = self.counts.get(index, 0) + 1
-        self.count += 1
-        self.sum_ns += value_ns
-        if value_ns > self.max_ns:
-            self.max_ns = value_ns
 
     def add(self, other: "Histogram") -> None:
         """Count all that another has counted."""

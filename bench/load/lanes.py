@@ -6,18 +6,21 @@ Mirror: tests/bench/load/test_lanes.py.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple, Protocol, cast
 
+import msgspec
 import zmq
 
 from pronghorn.broker.wire.errors import (
     BrokerLostError,
+    CancelledError,
     ErrorDetails,
     InvalidArgumentError,
+    NodeError,
     PronghornError,
 )
-from pronghorn.broker.wire.messages import Durability, Error, MapResult
+from pronghorn.broker.wire.messages import Durability, Error, MapResult, Result
 from pronghorn.broker.wire.version import CLIENT_NAME
 from pronghorn.client.aioconnection import AsyncConnection
 from pronghorn.client.completions import Completion
@@ -38,6 +41,14 @@ class Sent(NamedTuple):
     sent_ns: int
     kind: int
 
+
+class _Ended(msgspec.Struct):
+    """Of the report of a run what counts here."""
+
+    status: str
+
+
+_ended = msgspec.msgpack.Decoder(_Ended).decode
 
 Deliver = Callable[[Sent, str | None], None]
 """Called with each call's one end and the code of its error, if it is one."""
@@ -80,11 +91,23 @@ class PronghornLane:
         deliver: Deliver,
         on_event: Callable[[str], None],
         durability: Durability | None = None,
+        workflows: Container[int] = (),
     ) -> None:
+        """Prepare a connection.
+
+        Args:
+            endpoint: Of the broker.
+            timeout_s: What each call is given.
+            deliver: See `Deliver`.
+            on_event: Called with what happens to the connection.
+            durability: What is promised of the results; `None`: what the node says.
+            workflows: The kinds whose calls are runs, which may fail and yet have a result.
+        """
         self._timeout_ms = timeout_s * 1000
         self._extras = None if durability is None else Extras(durability=durability)
         self._forward: Deliver | None = deliver  # None once it is closed
         self._on_event = on_event
+        self._workflows = workflows
         self._lost = asyncio.Event()
         self._open: dict[int, Sent] = {}  # by identity of the handle; answered ones are not in it
         self._sockets = Sockets(endpoint, key_for(endpoint))
@@ -160,6 +183,8 @@ class PronghornLane:
         code = reply.code if type(reply) is Error else None
         if type(reply) is MapResult and reply.failures:
             code = reply.failures[0].code
+        if type(reply) is Result and completion.handle.kind in self._workflows:
+            code = _code_of_run(reply)
         if code == BrokerLostError.code:
             self._lost.set()
         self._end(completion.handle, code)
@@ -168,6 +193,14 @@ class PronghornLane:
         del self._open[id(call)]
         if self._forward is not None:
             self._forward(call, code)
+
+
+def _code_of_run(reply: Result) -> str | None:
+    """Give the code of the error that a client raises of such a run, if it does."""
+    status = _ended(reply.value).status
+    if status == "succeeded":
+        return None
+    return CancelledError.code if status == "canceled" else NodeError.code
 
 
 class FrameLane:

@@ -1,4 +1,6 @@
-"""What is called: nodes with weights, and the parameter sets that their calls cycle through. Pure.
+"""What is called: nodes and workflows with weights, and the parameter sets of their calls. Pure.
+
+A workflow is called by the built-in node that runs one to its end; its input is a parameter set.
 
 All parameter sets are made and encoded before the run. Those that a generator makes
 (``{"$int": [1, 100]}``) are `GENERATED` sets drawn from the seed; a call costs the same either way.
@@ -16,6 +18,7 @@ import msgspec
 
 from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.flows import RUN
 from pronghorn.broker.wire.values import encode_params
 
 from .plan import Plan, choices
@@ -41,20 +44,27 @@ class PlannedCall(NamedTuple):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """Calls of one node, or frames to one plain service.
+    """Calls of one node, runs of one workflow, or frames to one plain service.
 
     Attributes:
-        node: Its name; what the results call it.
+        node: Name of the node or workflow; what the results call it.
         weight: Its share of the calls, in proportion to the other weights.
         bodies: Encoded parameter sets, or frames, in the order in which they are sent; of a trace
             some of them.
         trace: Digest of the trace that the calls are of, "" if they are not.
+        workflow: Whether each call runs a workflow.
     """
 
     node: str
     weight: float
     bodies: tuple[bytes, ...]
     trace: str = ""
+    workflow: bool = False
+
+    @property
+    def called(self) -> str:
+        """Name of the node that is called."""
+        return RUN if self.workflow else self.node
 
     def digest(self) -> str:
         """Return what tells whether two runs have sent the same."""
@@ -64,8 +74,21 @@ class Kind(msgspec.Struct, frozen=True):
         return digest.hexdigest()[:16]
 
 
-def make_kind(node: str, weight: float, given: Sequence[Params], seed: int) -> Kind:
-    """Make the calls of one node; parameter sets with generators in them are drawn.
+def make_kind(
+    node: str,
+    weight: float,
+    given: Sequence[Params],
+    seed: int,
+    run: Mapping[str, Any] | None = None,
+) -> Kind:
+    """Make the calls of one node or workflow; parameter sets with generators in them are drawn.
+
+    Args:
+        node: Name of the node or workflow.
+        weight: See `Kind`.
+        given: Parameter sets; of a workflow its input, by name.
+        seed: What is drawn follows from.
+        run: Of a workflow what each of its runs is ordered with, but for the input.
 
     Raises:
         InvalidArgumentError: The weight is none, there is no set or too many, or one can't be
@@ -80,14 +103,14 @@ def make_kind(node: str, weight: float, given: Sequence[Params], seed: int) -> K
     size = 0
     for number, params in enumerate(given, start=1):
         for drawn in _drawn(params, random, GENERATED) if _generates(params) else (params,):
-            body = _encoded(node, number, drawn)
+            body = _encoded(node, number, drawn if run is None else _order(node, drawn, run))
             bodies.append(body)
             size += len(body)
             if len(bodies) > SETS_MAX or size > SETS_BYTES_MAX:
                 raise InvalidArgumentError(
                     f"{node}: more than {SETS_MAX:,} parameter sets or {SETS_BYTES_MAX:,} bytes"
                 )
-    return Kind(node, weight, tuple(bodies))
+    return Kind(node, weight, tuple(bodies), workflow=run is not None)
 
 
 def calls(plan: Plan, kinds: Sequence[Kind], process: int) -> Iterator[PlannedCall]:
@@ -101,6 +124,12 @@ def calls(plan: Plan, kinds: Sequence[Kind], process: int) -> Iterator[PlannedCa
         if number % plan.processes == process:
             bodies = kinds[kind].bodies
             yield PlannedCall(at_ns, kind, bodies[cursor % len(bodies)])
+
+
+def _order(name: str, inputs: Params, run: Mapping[str, Any]) -> Params:
+    if not isinstance(inputs, Mapping):
+        raise InvalidArgumentError(f"{name}: give the input of a workflow by name, as an object")
+    return {**run, "inputs": inputs}
 
 
 def _encoded(node: str, number: int, params: Params) -> bytes:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from .charts import heat_map, percentile_chart, throughput_chart
-from .record import Record
+from .record import Record, called
 from .wording import (
     CLOSED,
     OPEN,
+    RUNS,
     Row,
     broker_rows,
     count_rows,
@@ -77,6 +78,7 @@ td{white-space:nowrap}
 th{font-weight:500;color:var(--soft)}
 td:first-child,th:first-child{text-align:left}td:last-child,th:last-child{padding-right:0}
 tr:first-child>*{border-top:0}
+.named td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:9em}
 .facts td{white-space:normal;overflow-wrap:anywhere;text-align:left;color:var(--ink)}
 .facts td:first-child{color:var(--soft);white-space:nowrap}
 .none{padding:24px 0;text-align:center}
@@ -84,6 +86,11 @@ tr:first-child>*{border-top:0}
 .x span,.y span{font-size:11px}table{font-size:12px}td,th{padding-right:6px}
 figure,section{padding:12px}
 td:first-child,td:last-child{white-space:normal;overflow-wrap:anywhere}
+.named tr{display:grid;grid-template-columns:repeat(var(--columns),1fr);padding:4px 0;
+border-top:1px solid var(--rule)}.named tr:first-child,.named tr>*{border-top:0}
+.named tr>*{padding:1px 0 1px 6px}
+.named tr>:first-child{grid-column:1/-1;padding-left:0}
+.named th,.named td:last-child{white-space:normal;overflow-wrap:normal}
 .tiles{grid-template-columns:1fr 1fr}.tile b{font-size:20px}}
 """
 _HEAT = "".join(
@@ -99,7 +106,7 @@ def page(record: Record, failed: Sequence[str] = ()) -> str:
         record: Of it.
         failed: The conditions that make it a failure.
     """
-    nodes = ", ".join(kind.node for kind in record.kinds)
+    nodes = ", ".join(map(called, record.kinds))
     title = f"{nodes}: {load_of(record.plan)}"
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -125,6 +132,8 @@ def page(record: Record, failed: Sequence[str] = ()) -> str:
 def _subtitle(record: Record) -> str:
     loop = OPEN if record.is_open else CLOSED
     said = f"{record.target}. {loop[0].upper()}{loop[1:]}."
+    if any(kind.workflow for kind in record.kinds):
+        said += f" {RUNS[0].upper()}{RUNS[1:]}."
     return f"{said} {rate(record.plan.rate)} {shape_of(record.plan)}." if record.is_open else said
 
 
@@ -168,12 +177,12 @@ def _tables(record: Record) -> list[str]:
     tables = [
         _table("Percentiles", percentile_rows(record)),
         _table("Calls", [("", "Calls"), *count_rows(record)]),
-        _table("By node", kind_rows(record)),
+        _table("By node", kind_rows(record), named=True),
     ]
     if record.errors:
         tables.append(_table("Errors", [("Code", "Calls"), *error_rows(record)]))
     if record.broker:
-        tables.append(_table("As the broker sees it", broker_rows(record)))
+        tables.append(_table("As the broker sees it", broker_rows(record), named=True))
     if record.knee is not None:
         tables.append(_table(f"Search for the knee, {record.knee.condition}", knee_rows(record)))
     tables.append(_table("Generator processes", generator_rows(record)))
@@ -181,10 +190,15 @@ def _tables(record: Record) -> list[str]:
     return tables
 
 
-def _table(title: str, rows: Sequence[Row]) -> str:
+def _table(title: str, rows: Sequence[Row], *, named: bool = False) -> str:
+    """Make a table; `named`: its rows begin with names, long ones perhaps.
+
+    On a narrow page these have a line of their own.
+    """
     first, *others = rows
     body = _row(first, "th") + "".join(_row(row, "td") for row in others)
-    table = f'<div class="scroll"><table>{body}</table></div>'
+    looks = f' class="named" style="--columns:{len(first) - 1}"' if named else ""
+    table = f'<div class="scroll"><table{looks}>{body}</table></div>'
     return f"<section><h2>{escape(title)}</h2>{table}</section>"
 
 

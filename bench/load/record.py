@@ -5,7 +5,7 @@ Mirror: tests/bench/load/test_record.py.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, Self
 
 import msgspec
@@ -17,7 +17,7 @@ from pronghorn.broker.wire.statistics import Durations, Statistics
 from .histogram import Histogram
 from .mix import Kind
 from .plan import Plan
-from .tally import WAITED, Tally
+from .tally import WAITED, Totals
 
 FORMAT = "pronghorn-load/1"
 
@@ -71,9 +71,13 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KindRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the calls of one node; `digest` tells whether others sent the same."""
+    """What became of the calls of one node, or the runs of one workflow.
+
+    `digest` tells whether others sent the same.
+    """
 
     node: str
+    workflow: bool = False
     weight: float
     parameter_sets: int
     digest: str
@@ -159,6 +163,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.loop == "open"
 
 
+def called(kind: KindRecord) -> str:
+    """Say what was called, for people."""
+    return f"workflow {kind.node}" if kind.workflow else kind.node
+
+
 def beyond(percent: float, count: int) -> int:
     """Tell how many of so many calls lie beyond a percentile."""
     return int(round(count * (100 - percent) / 100, 6))
@@ -172,7 +181,7 @@ def is_shown(percent: float, count: int) -> bool:
 def make_record(
     plan: Plan,
     kinds: Sequence[Kind],
-    tally: Tally,
+    totals: Totals,
     *,
     target: str,
     generators: Sequence[GeneratorRecord],
@@ -185,7 +194,7 @@ def make_record(
     Args:
         plan: What was planned.
         kinds: What was called.
-        tally: What all processes have counted together.
+        totals: What all processes have counted together.
         target: Kind and place of the service.
         generators: What the processes have taken.
         broker: What the broker has counted.
@@ -194,14 +203,14 @@ def make_record(
     """
     latency = Histogram()
     errors: Counter[str] = Counter()
-    for each, failed in zip(tally.latency, tally.errors, strict=True):
+    for each, failed in zip(totals.latency, totals.errors, strict=True):
         latency.add(each)
         errors.update(failed)
     results = [
-        _results(each, failed) for each, failed in zip(tally.latency, tally.errors, strict=True)
+        _results(each, failed) for each, failed in zip(totals.latency, totals.errors, strict=True)
     ]
-    problems = [*troubles, *_problems(plan, tally, generators)]
-    planned = tally.sent + tally.unsent
+    problems = [*troubles, *_problems(plan, totals, generators)]
+    planned = totals.counts["sent"] + totals.counts["unsent"]
     return Record(
         loop="open" if plan.closed is None else "closed",
         target=target,
@@ -210,36 +219,37 @@ def make_record(
         problems=tuple(problems),
         counts={
             "planned": planned,
-            "sent": tally.sent,
+            "sent": totals.counts["sent"],
             "results": sum(results),
             "errors": errors.total(),
-            "unsent": tally.unsent,
-            "late": tally.late,
-            "held_back": tally.held_back,
-            "drained": tally.drained,
-            "warmup": tally.warmup_calls,
+            "unsent": totals.counts["unsent"],
+            "late": totals.counts["late"],
+            "held_back": totals.counts["held_back"],
+            "drained": totals.counts["drained"],
+            "warmup": totals.counts["warmup_calls"],
         },
         offered_per_s=planned / plan.duration_s if plan.closed is None else None,
         achieved_per_s=sum(results[:-1]) / plan.duration_s,
         errors=dict(errors),
         latency=Latencies.of(latency),
-        service=Latencies.of(tally.service),
-        lag=Latencies.of(tally.lag),
+        service=Latencies.of(totals.service),
+        lag=Latencies.of(totals.lag),
         kinds=tuple(
             KindRecord(
                 node=kind.node,
+                workflow=kind.workflow,
                 weight=kind.weight,
                 parameter_sets=len(kind.bodies),
                 digest=kind.digest(),
-                latency=Latencies.of(tally.kinds[index]),
-                errors=dict(tally.kind_errors[index]),
+                latency=Latencies.of(totals.kinds[index]),
+                errors=dict(totals.kind_errors[index]),
             )
             for index, kind in enumerate(kinds)
         ),
-        intervals=_intervals(plan, tally, results),
+        intervals=_intervals(plan, totals, results),
         generators=tuple(generators),
         broker=tuple(broker),
-        events=tuple(tally.events),
+        events=tuple(totals.events),
         environment=environment,
     )
 
@@ -263,7 +273,7 @@ def read_record(content: bytes, origin: str) -> Record:
     return record
 
 
-def broker_view(before: Statistics, after: Statistics, nodes: Sequence[str]) -> list[BrokerNode]:
+def broker_view(before: Statistics, after: Statistics, nodes: Collection[str]) -> list[BrokerNode]:
     """Tell what a broker has counted of nodes between two snapshots; nothing if it is another."""
     if before.epoch != after.epoch:
         return []
@@ -290,7 +300,7 @@ def broker_view(before: Statistics, after: Statistics, nodes: Sequence[str]) -> 
     return found
 
 
-def _problems(plan: Plan, tally: Tally, generators: Sequence[GeneratorRecord]) -> list[str]:
+def _problems(plan: Plan, totals: Totals, generators: Sequence[GeneratorRecord]) -> list[str]:
     """Say why the figures are not the server's, if they are not."""
     problems: list[str] = []
     cpu = max((each.cpu for each in generators), default=0.0)
@@ -298,13 +308,13 @@ def _problems(plan: Plan, tally: Tally, generators: Sequence[GeneratorRecord]) -
         problems.append(f"generator saturated: {cpu:.0%} of a core; use more --processes")
     if plan.closed is not None:
         return problems
-    (lag_ns,) = tally.lag.percentiles([99])
+    (lag_ns,) = totals.lag.percentiles([99])
     if lag_ns > LAG_MAX_NS:
         problems.append(
             f"generator saturated: 1 % of the calls left more than {lag_ns / 1e6:.1f} ms late; "
             f"it has taken {cpu:.0%} of a core"
         )
-    if any(UNSENT_BY_ITSELF in what for _, what in tally.events):
+    if any(UNSENT_BY_ITSELF in what for _, what in totals.events):
         problems.append(f"generator saturated: it {UNSENT_BY_ITSELF}")
     return problems
 
@@ -314,8 +324,8 @@ def _results(latency: Histogram, errors: Counter[str]) -> int:
     return latency.count - sum(count for code, count in errors.items() if code in WAITED)
 
 
-def _intervals(plan: Plan, tally: Tally, results: Sequence[int]) -> tuple[Interval, ...]:
-    last = len(tally.latency) - 1
+def _intervals(plan: Plan, totals: Totals, results: Sequence[int]) -> tuple[Interval, ...]:
+    last = len(totals.latency) - 1
     return tuple(
         Interval(
             at_s=round(min(index * plan.interval_s, plan.duration_s), 6),
@@ -325,9 +335,9 @@ def _intervals(plan: Plan, tally: Tally, results: Sequence[int]) -> tuple[Interv
                 else 0.0,
                 6,
             ),
-            answered=results[index] + tally.errors[index].total(),
-            errors=dict(tally.errors[index]),
-            latency=tally.latency[index].encode(),
+            answered=results[index] + totals.errors[index].total(),
+            errors=dict(totals.errors[index]),
+            latency=totals.latency[index].encode(),
         )
         for index in range(last + 1)
     )

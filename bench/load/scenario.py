@@ -14,6 +14,10 @@
     node = "lookup"
     params_file = "keys.jsonl"     # beside the scenario; one JSON object or array a line
 
+    [[call]]
+    workflow = "deploy.yaml"       # beside it too, or the name of one that is served
+    params = { version = 3 }       # its input
+
 Mirror: tests/bench/load/test_scenario.py.
 """
 
@@ -28,12 +32,13 @@ from .plan import Profile
 
 
 class CallEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ``[[call]]``."""
+    """One ``[[call]]``: of a node or of a workflow."""
 
-    node: str
+    node: str | None = None
     weight: float = 1.0
     params: dict[str, Any] | list[Any] | None = None
     params_file: str | None = None
+    workflow: str | None = None
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,6 +72,8 @@ def parse_scenario(text: str, origin: str) -> Scenario:
     if not scenario.call:
         raise InvalidArgumentError(f"{origin}: there is no [[call]]")
     for number, entry in enumerate(scenario.call, start=1):
+        if (entry.node is None) == (entry.workflow is None):
+            raise InvalidArgumentError(f"{origin}: call {number}: give a node or a workflow")
         if entry.params is not None and entry.params_file is not None:
             raise InvalidArgumentError(
                 f"{origin}: call {number} has params and params_file: give one of them"

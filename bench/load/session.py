@@ -25,6 +25,7 @@ from pronghorn.broker.wire.errors import (
     error_from_wire,
 )
 from pronghorn.broker.wire.statistics import Statistics
+from pronghorn.client.flows import output_of, read_report
 from pronghorn.client.sync import Client
 
 from ..children import python_command, stop
@@ -46,7 +47,7 @@ from .orders import (
 )
 from .plan import Plan
 from .record import BrokerNode, GeneratorRecord, Record, broker_view, make_record
-from .tally import Tally, unpacked
+from .tally import Totals, unpacked
 
 CHECKED_MAX: Final = 100
 """Parameter sets of a node that are tried before a run, spread over all there are."""
@@ -106,7 +107,7 @@ def check(job: Job) -> list[str]:
         for kind in job.kinds:
             for number in range(0, len(kind.bodies), -(-len(kind.bodies) // CHECKED_MAX) or 1):
                 try:
-                    _call(caller, kind.node, kind.bodies[number])
+                    _call(caller, kind, kind.bodies[number])
                 except (
                     InvalidArgumentError,
                     NotFoundError,
@@ -214,10 +215,7 @@ class _Run:
     def record(self) -> Record:
         """Put together what all have counted."""
         plan, kinds = self._job.plan, self._job.kinds
-        tally = Tally(plan, len(kinds))
         done = [each for each in self._done if each is not None]
-        for each in done:
-            tally.add(each.tally)
         troubles = []
         if len(done) < len(self._processes):
             lost = len(self._processes) - len(done)
@@ -227,7 +225,7 @@ class _Run:
         return make_record(
             plan,
             kinds,
-            tally,
+            Totals(plan, len(kinds), [each.tally for each in done]),
             target=f"{self._job.protocol} {self._job.endpoint}",
             generators=[GeneratorRecord(each.pid, each.cpu, each.memory_bytes) for each in done],
             broker=self._broker(),
@@ -303,15 +301,17 @@ class _Run:
         after = None if self._before is None else self._statistics()
         if self._before is None or after is None:
             return []
-        return broker_view(self._before, after, [kind.node for kind in self._job.kinds])
+        return broker_view(self._before, after, {kind.called for kind in self._job.kinds})
 
 
-def _call(client: Client, node: str, body: bytes) -> None:
+def _call(client: Client, kind: Kind, body: bytes) -> None:
     params = msgspec.msgpack.decode(body)
-    if isinstance(params, dict):
-        client.call(node, params=params)
-    else:
-        client.call(node, *(params or ()))
+    if not isinstance(params, dict):
+        client.call(kind.called, *(params or ()))
+        return
+    result = client.call(kind.called, params=params)
+    if kind.workflow:
+        output_of(read_report(result), kind.node)  # raises if the run has failed
 
 
 @contextmanager

@@ -8,11 +8,12 @@ Mirror: tests/bench/load/test_tally.py.
 
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
-from .histogram import Histogram
+from .histogram import Histogram, Recorder
 from .plan import Plan
 
 LATE_NS: Final = 1_000_000
@@ -25,39 +26,42 @@ loses its slowest calls would look quick. Those of others don't: a quick refusal
 
 
 class Tally:
-    """The counts of one process; an interval more than planned holds what is answered later."""
+    """The counts of one process; an interval more than planned holds what is answered later.
+
+    Takes the same memory all along, but for some KB of each interval that is over.
+    """
 
     def __init__(self, plan: Plan, kinds: int) -> None:
         self._warmup_ns = round(plan.warmup_s * 1e9)
         self._interval_ns = round(plan.interval_s * 1e9)
-        intervals = plan.intervals
-        self.latency = [Histogram() for _ in range(intervals + 1)]  # by when the answer came
-        # Of intervals that are over, by their index: what was in `latency` until `pack_before`.
-        self._over: dict[int, bytes] = {}
-        self.service = Histogram()
-        self.lag = Histogram()
-        self.kinds = [Histogram() for _ in range(kinds)]  # latencies by kind
-        self.errors: list[Counter[str]] = [Counter() for _ in range(intervals + 1)]
-        self.kind_errors: list[Counter[str]] = [Counter() for _ in range(kinds)]
-        self.warmup_calls = self.sent = self.late = self.unsent = self.held_back = 0
-        self.drained = 0  # answered after the plan's end
-        self.events: list[tuple[float, str]] = []  # seconds after the warm-up; EVENTS_MAX at most
+        self._last = plan.intervals  # index of the drain
+        self._latency = Recorder()  # of the interval that is on, by when the answer came
+        self._interval = 0  # its index
+        self._over: dict[int, bytes] = {}  # index -> latencies of an interval that is over
+        self._service = Recorder()
+        self._lag = Recorder()
+        self._kinds = [Recorder() for _ in range(kinds)]  # latencies by kind
+        self._errors: list[dict[str, int]] = [{} for _ in range(plan.intervals + 1)]
+        self._kind_errors: list[dict[str, int]] = [{} for _ in range(kinds)]
+        self._counts = dict.fromkeys(COUNTS, 0)
+        self._events: list[tuple[float, str]] = []  # seconds after the warm-up
 
     def on_sent(self, planned_ns: int, sent_ns: int, *, held_back: bool) -> None:
         """Count a call that was handed to its connection."""
+        counts = self._counts
         if planned_ns < self._warmup_ns:
-            self.warmup_calls += 1
+            counts["warmup_calls"] += 1
             return
-        self.sent += 1
-        self.held_back += held_back
+        counts["sent"] += 1
+        counts["held_back"] += held_back
         lag_ns = sent_ns - planned_ns
-        self.lag.record(lag_ns)
-        self.late += lag_ns > LATE_NS
+        self._lag.record(lag_ns)
+        counts["late"] += lag_ns > LATE_NS
 
     def on_unsent(self, planned_ns: int) -> None:
         """Count a call that could not be sent at all."""
         if planned_ns >= self._warmup_ns:
-            self.unsent += 1
+            self._counts["unsent"] += 1
 
     def on_answered(
         self, planned_ns: int, sent_ns: int, now_ns: int, kind: int, code: str | None
@@ -73,57 +77,74 @@ class Tally:
         """
         if planned_ns < self._warmup_ns:
             return
-        last = len(self.latency) - 1
-        interval = min((now_ns - self._warmup_ns) // self._interval_ns, last)
-        self.drained += interval == last
+        interval = min((now_ns - self._warmup_ns) // self._interval_ns, self._last)
+        if interval != self._interval:
+            self._turn_to(interval)
+        self._counts["drained"] += interval == self._last
         if code is not None:
-            self.errors[interval][code] += 1
-            self.kind_errors[kind][code] += 1
+            for errors in (self._errors[interval], self._kind_errors[kind]):
+                errors[code] = errors.get(code, 0) + 1
             if code not in WAITED:
                 return
-        self.latency[interval].record(now_ns - planned_ns)
-        self.kinds[kind].record(now_ns - planned_ns)
-        self.service.record(now_ns - sent_ns)
+        self._latency.record(now_ns - planned_ns)
+        self._kinds[kind].record(now_ns - planned_ns)
+        self._service.record(now_ns - sent_ns)
 
     def on_event(self, at_ns: int, what: str) -> None:
         """Note what has happened to the run itself."""
-        if len(self.events) < EVENTS_MAX:
-            self.events.append((round((at_ns - self._warmup_ns) / 1e9, 3), what))
-
-    def pack_before(self, now_ns: int) -> None:
-        """Pack the intervals that are over, into which no more answers come.
-
-        Each takes some KB so, and a hundred times that as it was; a run of hours has 240 of them.
-        """
-        reached = min((now_ns - self._warmup_ns) // self._interval_ns, len(self.latency) - 1)
-        for index in range(reached):
-            if self.latency[index].count and index not in self._over:
-                self._over[index] = zlib.compress(_pack(packed(self.latency[index])))
-                self.latency[index] = Histogram()
+        if len(self._events) < EVENTS_MAX:
+            self._events.append((round((at_ns - self._warmup_ns) / 1e9, 3), what))
 
     def values(self) -> "TallyValues":
         """Return all of it as it travels."""
+        self._turn_to(self._interval)
+        nothing = packed(Histogram())
         return TallyValues(
-            latency=[packed(self._whole(index)) for index in range(len(self.latency))],
-            service=packed(self.service),
-            lag=packed(self.lag),
-            kinds=[packed(each) for each in self.kinds],
-            errors=[dict(each) for each in self.errors],
-            kind_errors=[dict(each) for each in self.kind_errors],
-            counts={name: getattr(self, name) for name in COUNTS},
-            events=self.events,
+            latency=[
+                _unpack(zlib.decompress(self._over[index])) if index in self._over else nothing
+                for index in range(self._last + 1)
+            ],
+            service=packed(self._service.histogram()),
+            lag=packed(self._lag.histogram()),
+            kinds=[packed(each.histogram()) for each in self._kinds],
+            errors=self._errors,
+            kind_errors=self._kind_errors,
+            counts=self._counts,
+            events=self._events,
         )
 
-    def _whole(self, index: int) -> Histogram:
-        """Return an interval's latencies, those that are packed included."""
-        if index not in self._over:
-            return self.latency[index]
-        whole = unpacked(_unpack(zlib.decompress(self._over[index])))
-        whole.add(self.latency[index])
-        return whole
+    def _turn_to(self, interval: int) -> None:
+        """Put away the latencies of the interval that was on, and count those of another."""
+        found = self._latency.take()
+        before = self._over.get(self._interval)
+        if before is not None:
+            found.add(unpacked(_unpack(zlib.decompress(before))))
+        if found.count:
+            self._over[self._interval] = zlib.compress(_pack(packed(found)))
+        self._interval = interval
 
-    def add(self, values: "TallyValues") -> None:
-        """Add what another process has counted of the same plan."""
+
+class Totals:
+    """What the processes of a run have counted, put together; lists are by interval or kind.
+
+    Attributes:
+        counts: By the names of `COUNTS`.
+        events: Seconds after the warm-up, and what happened; `EVENTS_MAX` at most.
+    """
+
+    def __init__(self, plan: Plan, kinds: int, parts: Iterable["TallyValues"] = ()) -> None:
+        self.latency = [Histogram() for _ in range(plan.intervals + 1)]
+        self.service = Histogram()
+        self.lag = Histogram()
+        self.kinds = [Histogram() for _ in range(kinds)]
+        self.errors: list[Counter[str]] = [Counter() for _ in self.latency]
+        self.kind_errors: list[Counter[str]] = [Counter() for _ in self.kinds]
+        self.counts = Counter(dict.fromkeys(COUNTS, 0))
+        self.events: list[tuple[float, str]] = []
+        for part in parts:
+            self._add(part)
+
+    def _add(self, values: "TallyValues") -> None:
         for mine, theirs in zip(self.latency, values.latency, strict=True):
             mine.add(unpacked(theirs))
         for mine, theirs in zip(self.kinds, values.kinds, strict=True):
@@ -134,8 +155,7 @@ class Tally:
             count.update(other)
         for count, other in zip(self.kind_errors, values.kind_errors, strict=True):
             count.update(other)
-        for name, more in values.counts.items():
-            setattr(self, name, getattr(self, name) + more)
+        self.counts.update(values.counts)
         self.events = sorted([*self.events, *values.events])[:EVENTS_MAX]
 
 

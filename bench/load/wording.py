@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .compare import Difference
 from .plan import SPIKE, STEPS, Plan
-from .record import Record
+from .record import Record, called
 
 Row = tuple[str, ...]
 
@@ -16,6 +16,10 @@ OPEN = "open loop: latency runs from the planned time of each call"
 CLOSED = (
     "closed loop: a call is sent when another ends, so a slow server is asked less; it says "
     "nothing of latency under a given load"
+)
+
+RUNS = (
+    "a call of a workflow is a run of it, from its order to its report; one that fails is an error"
 )
 
 
@@ -118,7 +122,7 @@ def kind_rows(record: Record) -> list[Row]:
         percentiles = (duration(latency.at(50)), duration(latency.at(99)))
         rows.append(
             (
-                kind.node,
+                called(kind),
                 f"{kind.weight:g}",
                 f"{latency.count:,}",
                 *percentiles,
@@ -170,6 +174,8 @@ def headline(record: Record) -> list[str]:
     """Say in some lines what was done and what came of it."""
     lines = [f"{load_of(record.plan)}, {record.target.partition(' ')[2]}"]
     lines.append(OPEN if record.is_open else CLOSED)
+    if any(kind.workflow for kind in record.kinds):
+        lines.append(RUNS)
     if record.is_open:
         lines.append(f"offered {rate(record.offered_per_s)}, {_achieved(record)}")
     else:

@@ -27,11 +27,11 @@ from ..tree import Tree
 NODES = Path(__file__).parent.parent / "nodes.py"  # as a file: modules below pronghorn. are its own
 
 
-def open_pool(workers: int) -> Pool:
+def open_pool(workers: int, *, data: str | None = None, hosts: int | None = None) -> Pool:
     """Start a pool that serves our nodes on the cores that this process may use."""
     allowed = sorted(os.sched_getaffinity(0))
     pinned = len(allowed) < (os.cpu_count() or 1)
-    return Pool(NODES, workers=workers, cpus=allowed if pinned else ())
+    return Pool(NODES, workers=workers, cpus=allowed if pinned else (), data=data, hosts=hosts)
 
 
 def parameters(payload_bytes: int, spin_ns: int) -> tuple[str, dict[str, Any], object]:
@@ -61,7 +61,7 @@ def async_round_trip(
 ) -> Iterator[Measure]:
     """``await AsyncClient.call`` on uvloop, one after the other."""
     node, arguments, expected = parameters(payload_bytes, spin_ns)
-    with open_pool(workers) as pool, AsyncRunner(pool) as runner:
+    with open_pool(workers) as pool, AsyncRunner(pool.async_client) as runner:
         call = runner.client.call
         yield _with_costs(
             lambda calls: runner.run(
@@ -73,26 +73,31 @@ def async_round_trip(
 @contextlib.contextmanager
 def async_burst(workers: int = 2, spin_ns: int = 0) -> Iterator[Measure]:
     """All calls at once: ``asyncio.gather`` over ``AsyncClient.call`` on uvloop."""
-    with open_pool(workers) as pool, AsyncRunner(pool) as runner:
-        call = runner.client.call
-        tree = Tree.of_this_process()
+    with open_pool(workers) as pool, AsyncRunner(pool.async_client) as runner:
+        yield all_at_once(runner, spin_ns)
 
-        async def gather(calls: int) -> Measurement:
-            stop_clock = tree.cpu_us_per_call(calls)
-            cpu_before = family_cpu_ns()
-            begin = perf_counter_ns()
-            if spin_ns:
-                waiting = [call("add_after", a=i, b=1, spin_ns=spin_ns) for i in range(calls)]
-            else:
-                waiting = [call("add", a=index, b=1) for index in range(calls)]
-            results = await asyncio.gather(*waiting)
-            elapsed = perf_counter_ns() - begin
-            cpu = family_cpu_ns() - cpu_before
-            costs = {ALL_CPU: cpu / calls / 1000} | stop_clock() | tree.memory_mib()
-            check(results, list(range(1, calls + 1)))
-            return Measurement(calls=calls, elapsed_ns=elapsed, extra=costs)
 
-        yield lambda calls: runner.run(gather(calls))
+def all_at_once(runner: "AsyncRunner", spin_ns: int = 0) -> Measure:
+    """Make all calls at once, and tell what they cost in the processes of this one's pool."""
+    call = runner.client.call
+    tree = Tree.of_this_process()
+
+    async def gather(calls: int) -> Measurement:
+        stop_clock = tree.cpu_us_per_call(calls)
+        cpu_before = family_cpu_ns()
+        begin = perf_counter_ns()
+        if spin_ns:
+            waiting = [call("add_after", a=i, b=1, spin_ns=spin_ns) for i in range(calls)]
+        else:
+            waiting = [call("add", a=index, b=1) for index in range(calls)]
+        results = await asyncio.gather(*waiting)
+        elapsed = perf_counter_ns() - begin
+        cpu = family_cpu_ns() - cpu_before
+        costs = {ALL_CPU: cpu / calls / 1000} | stop_clock() | tree.memory_mib()
+        check(results, list(range(1, calls + 1)))
+        return Measurement(calls=calls, elapsed_ns=elapsed, extra=costs)
+
+    return lambda calls: runner.run(gather(calls))
 
 
 @contextlib.contextmanager
@@ -116,7 +121,7 @@ def kept_outstanding(
     node: str, arguments: dict[str, Any], expected: object, count: int, workers: int
 ) -> Iterator[Measure]:
     """`count` callers on one `AsyncClient`, each with one call outstanding: a closed loop."""
-    with open_pool(workers) as pool, AsyncRunner(pool) as runner:
+    with open_pool(workers) as pool, AsyncRunner(pool.async_client) as runner:
         client = runner.client
         yield closed_loop(runner, lambda: client.call(node, **arguments), expected, count)
 
@@ -154,8 +159,8 @@ def _with_costs(measure: Measure) -> Measure:
 class AsyncRunner:
     """One uvloop and one `AsyncClient` on it, kept between measurements."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, connect: Callable[[], AsyncClient]) -> None:
+        self._make = connect
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.client: AsyncClient
 
@@ -175,4 +180,4 @@ class AsyncRunner:
         return self._runner.run(measuring)
 
     async def _connect(self) -> AsyncClient:
-        return await self._pool.async_client().__aenter__()
+        return await self._make().__aenter__()

@@ -1,8 +1,9 @@
-"""What is done for a call, counted: it is the same on a quiet machine and on a busy one.
+"""What is done for a call, counted: it is hardly different on a quiet machine and on a busy one.
 
 Instructions per call in the server's processes, and in those of the floor: a client's cost is left
 out, and the kernel's. Compared with the floor without a budget, for it depends on processor, Python
-and libzmq. And bytecodes per call in all processes, which depend on Python's version alone.
+and libzmq. Bytecodes per call in all processes, which depend on Python's version alone. And the CPU
+time of all processes, which other load on the machine does not change by much.
 
 Mirror: tests/bench/subjects/test_counted.py.
 """
@@ -10,12 +11,16 @@ Mirror: tests/bench/subjects/test_counted.py.
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
 
 from .. import bytecodes as tracing
-from ..figures import Measurement
+from ..figures import ALL_CPU, Measurement
 from ..floors import zeromq
 from ..instructions import EVENT, counting
-from ..processes import descendants
+from ..processes import descendants, family_cpu_ns
+from ..subject import resolve
 from ..timing import Measure
 from ..tree import Tree
 from .calls import sync_round_trip
@@ -39,9 +44,14 @@ def floor(event: str = EVENT) -> Iterator[Measure]:
 
 
 @contextlib.contextmanager
-def bytecodes() -> Iterator[Measure]:
-    """Count in client, broker and worker; the latencies are those of traced calls."""
-    with tracing.traced_children() as folder, sync_round_trip(workers=1) as measure:
+def bytecodes(factory: str, **options: Any) -> Iterator[Measure]:
+    """Count in client, broker and workers what a call of another subject runs.
+
+    Args:
+        factory: That of a subject of ours; its calls are made in this thread.
+        **options: Of that factory.
+    """
+    with tracing.traced_children() as folder, resolve(factory)(**options) as measure:
         tree = Tree.of_this_process()
         roles = {"broker": tree.pids["broker"], "worker": tree.pids["worker"]}
 
@@ -51,6 +61,25 @@ def bytecodes() -> Iterator[Measure]:
             each = {role: count / calls for role, count in counts.items()}
             extra = each | {EXTRA: sum(each.values())}
             return Measurement(calls=calls, elapsed_ns=done.elapsed_ns, extra=extra)
+
+        yield measure_and_count
+
+
+@contextlib.contextmanager
+def cpu_time(factory: str, **options: Any) -> Iterator[Measure]:
+    """Add to what another subject of ours measures the CPU time of all its processes.
+
+    Args:
+        factory: That of the subject.
+        **options: Of that factory.
+    """
+    with resolve(factory)(**options) as measure:
+
+        def measure_and_count(calls: int) -> Measurement:
+            before = family_cpu_ns()
+            done = measure(calls)
+            cpu_us = (family_cpu_ns() - before) / calls / 1000
+            return msgspec.structs.replace(done, extra=done.extra | {ALL_CPU: cpu_us})
 
         yield measure_and_count
 

@@ -13,23 +13,24 @@ from pronghorn.client import Pool
 from ..children import running
 from ..figures import Measurement
 from ..timing import Measure, time_each
-from .calls import NODES, AsyncRunner, closed_loop
+from .calls import AsyncRunner, closed_loop, open_pool, parameters
 
 CROWD = 1_000  # calls that are kept open beside those that are measured
 
 
 @contextlib.contextmanager
-def recorded(level: Durability) -> Iterator[Measure]:
+def recorded(level: Durability, workers: int = 2, spin_ns: int = 0) -> Iterator[Measure]:
     """``Client.call`` at a durability, one after the other."""
-    with _pool() as pool, pool.client() as plain:
-        client = plain.within(durability=level)
-        yield lambda calls: time_each(lambda: client.call("add", a=1, b=2), 3, calls)
+    node, arguments, expected = parameters(0, spin_ns)
+    with _pool(workers) as pool, pool.client() as plain:
+        call = plain.within(durability=level).call
+        yield lambda calls: time_each(lambda: call(node, **arguments), expected, calls)
 
 
 @contextlib.contextmanager
 def many_recorded(level: Durability, count: int) -> Iterator[Measure]:
     """Keep so many calls of one `AsyncClient` open at a durability."""
-    with _pool() as pool, AsyncRunner(pool) as runner:
+    with _pool() as pool, AsyncRunner(pool.async_client) as runner:
         client = runner.client.within(durability=level)
         yield closed_loop(runner, lambda: client.call("add", a=1, b=2), 3, count)
 
@@ -48,9 +49,9 @@ def beside(level: Durability) -> Iterator[Measure]:
 
 
 @contextlib.contextmanager
-def _pool() -> Iterator[Pool]:
+def _pool(workers: int = 2) -> Iterator[Pool]:
     with (
         tempfile.TemporaryDirectory(prefix="pronghorn-bench-") as folder,
-        Pool(NODES, workers=2, data=folder) as pool,
+        open_pool(workers, data=folder) as pool,
     ):
         yield pool

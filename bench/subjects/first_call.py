@@ -28,6 +28,7 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 SOCKET_NAME = "bench.sock"
 
+NODES_NAME = "nodes.py"
 NODES_FILE = '''\
 from pronghorn.worker import node
 
@@ -53,7 +54,7 @@ def serve_to_first_call(workers: int = 2, *, client_waits: bool = False) -> Iter
     def once() -> int:
         with tempfile.TemporaryDirectory(prefix="pronghorn-bench-") as name:
             folder = Path(name)
-            (folder / "nodes.py").write_text(NODES_FILE)
+            (folder / NODES_NAME).write_text(NODES_FILE)
             return first_call(folder, workers)
 
     yield lambda calls: _repeated(once, calls)
@@ -80,7 +81,7 @@ def _with_late_client(folder: Path, workers: int) -> int:
     endpoint = f"ipc://{folder / SOCKET_NAME}"
     with watching(folder) as watch:
         begin = perf_counter_ns()
-        with _serving(folder, endpoint, workers) as server:
+        with serving(folder / NODES_NAME, folder, endpoint, workers) as server:
             watch.wait_for(SOCKET_NAME, maker=server, timeout_s=START_TIMEOUT_S)
             with Client(endpoint) as client:
                 check(client.call("add", a=1, b=2), 3)
@@ -91,7 +92,7 @@ def _with_waiting_client(folder: Path, workers: int) -> int:
     endpoint = f"ipc://{folder / SOCKET_NAME}"
     begin = perf_counter_ns()
     with (
-        _serving(folder, endpoint, workers),
+        serving(folder / NODES_NAME, folder, endpoint, workers),
         Client(endpoint, connect_timeout_s=START_TIMEOUT_S) as client,
     ):
         check(client.call("add", a=1, b=2), 3)
@@ -99,10 +100,18 @@ def _with_waiting_client(folder: Path, workers: int) -> int:
 
 
 @contextlib.contextmanager
-def _serving(folder: Path, endpoint: str, workers: int) -> Iterator[int]:
-    """Run a server, give its pid."""
-    command = [str(console_script()), "serve", str(folder / "nodes.py")]
-    command += ["--workers", str(workers), "--bind", endpoint]
+def serving(nodes: Path, folder: Path, endpoint: str, workers: int, *more: str) -> Iterator[int]:
+    """Run ``pronghorn serve``, give its pid.
+
+    Args:
+        nodes: File of the nodes.
+        folder: For its runtime files.
+        endpoint: Where it listens too.
+        workers: How many.
+        *more: Further arguments.
+    """
+    command = [str(console_script()), "serve", str(nodes)]
+    command += ["--workers", str(workers), "--bind", endpoint, *more]
     server = subprocess.Popen(
         command,
         env=os.environ | {"XDG_RUNTIME_DIR": str(folder)},

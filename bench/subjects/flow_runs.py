@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pronghorn.client.pool import Pool
 from pronghorn.client.sync import Client
 
 from ..figures import Measurement
 from ..processes import descendants, peak_bytes
 from ..timing import Measure, check, time_each
-from .calls import NODES
+from .calls import open_pool
 
 WORKERS = 2
 PEAK = "peak memory of all processes, bytes"
@@ -28,8 +27,11 @@ _REPEATS = 5  # times of which the quickest counts, for a slope
 MIXED_TASKS = 20
 
 
-def mixed() -> dict[str, Any]:
-    """Define 20 trivial tasks with templates, in two branches that meet in the last."""
+def mixed(spin_ns: int = 0) -> dict[str, Any]:
+    """Define 20 trivial tasks with templates, in two branches that meet in the last.
+
+    With `spin_ns` one of them has its worker busy for so long.
+    """
     tasks: dict[str, Any] = {}
     branches = ("a", "b")
     length = (MIXED_TASKS - 2) // 2
@@ -38,6 +40,9 @@ def mixed() -> dict[str, Any]:
             then = f"{branch}{number + 1}" if number + 1 < length else "meet"
             tasks[f"{branch}{number}"] = _step(branch, number, then)
     tasks["first"] = {"next": [{"publish": [{"a": 0}, {"b": ""}], "do": ["a0", "b0"]}]}
+    if spin_ns:
+        busy = {"action": "add_after", "input": {"a": 0, "b": 0, "spin_ns": spin_ns}}
+        tasks["first"] |= busy
     tasks["meet"] = {
         "join": "all",
         "action": "concat",
@@ -83,19 +88,19 @@ def items_on(place: str | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def pool() -> Iterator[Client]:
-    """Serve the nodes with two workers and a run host."""
-    with Pool(NODES, workers=WORKERS, hosts=1) as made:
+def pool(workers: int = WORKERS) -> Iterator[Client]:
+    """Serve the nodes with workers and a run host."""
+    with open_pool(workers, hosts=1) as made:
         yield made.client()
 
 
 @contextlib.contextmanager
-def run_of_20() -> Iterator[Measure]:
+def run_of_20(workers: int = WORKERS, spin_ns: int = 0) -> Iterator[Measure]:
     """Measure whole runs of 20 tasks in two branches."""
     length = (MIXED_TASKS - 2) // 2
     expected = {"text": "n-" * length + f"{sum(range(length))} of n"}
-    definition = mixed()
-    with pool() as client:
+    definition = mixed(spin_ns)
+    with pool(workers) as client:
         _settle(lambda: client.run(definition, name="n"))
         yield lambda calls: time_each(lambda: client.run(definition, name="n"), expected, calls)
 

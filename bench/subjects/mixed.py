@@ -30,7 +30,7 @@ assert SLOW_EVERY * PLANNED_INTERVAL_S > SLOW_S, "one slow call must end before 
 @contextlib.contextmanager
 def paced(workers: int = 2) -> Iterator[Measure]:
     """Planned send times; every thousandth call is slow."""
-    with open_pool(workers) as pool, AsyncRunner(pool) as runner:
+    with open_pool(workers) as pool, AsyncRunner(pool.async_client) as runner:
         call = runner.client.call
 
         async def one(slow_s: float, planned: float) -> float:
@@ -56,7 +56,7 @@ def paced(workers: int = 2) -> Iterator[Measure]:
 @contextlib.contextmanager
 def kept_full(workers: int = 2) -> Iterator[Measure]:
     """Callers without a pause, until a slow call for each thousand calls asked for has ended."""
-    with open_pool(workers) as pool, AsyncRunner(pool) as runner:
+    with open_pool(workers) as pool, AsyncRunner(pool.async_client) as runner:
         call = runner.client.call
 
         async def until_slow_ones_ended(calls: int) -> Measurement:

@@ -63,7 +63,7 @@ def run_workflow(
         RunFailedError: It has failed.
         CancelledError: It was cancelled.
     """
-    found, name = _workflow(workflow)
+    found, name = find_workflow(workflow)
     inputs = _inputs(words)
     tree = RunTree(name)
     if not modules:
@@ -81,13 +81,21 @@ def run_workflow(
     output_of(report, name)
 
 
-def _workflow(text: str) -> tuple[WorkflowLike, str]:
-    """Find out what is to be run, and what it is called."""
-    path = Path(text)
+def find_workflow(text: str, folder: Path = Path()) -> tuple[WorkflowLike, str]:
+    """Find out what is to be run, and what it is called.
+
+    Args:
+        text: The file of a definition, or the name of a workflow that is served.
+        folder: What the path of a file is relative to.
+
+    Raises:
+        InvalidArgumentError: There is no such file.
+    """
     if not text.endswith(WORKFLOW_SUFFIXES) and "/" not in text:
         return text, text
+    path = folder / text
     if not path.is_file():
-        raise InvalidArgumentError(f"there is no file {text}")
+        raise InvalidArgumentError(f"there is no file {path}")
     return path, path.stem
 
 

@@ -18,6 +18,7 @@ Examples:
   pronghorn load add --params '{"a": 1, "b": {"$int": [1, 100]}}' --rate 2000 --out run
   pronghorn load add --params '[1, 2]' --rate 500 --fail-if 'p99>5ms' --fail-if 'errors>0'
   pronghorn load add --params '[1, 2]' --find-knee 'p99<5ms' --duration 3
+  pronghorn load --workflow deploy.yaml --params '{"version": 3}' --rate 20
   pronghorn load --scenario shop.toml --rate 500 --profile poisson
   pronghorn load --endpoint tcp://127.0.0.1:5555 --frame hello --rate 100
   pronghorn load --replay calls.trace --speed 2
@@ -69,6 +70,14 @@ def load(
     params_file: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Lines of them, sent in turn; - is standard input."),
+    ] = None,
+    workflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME | FILE",
+            help="Run a workflow instead: one that is served, or the file of a definition. "
+            "Parameters are its input.",
+        ),
     ] = None,
     scenario: Annotated[
         str | None,
@@ -170,6 +179,7 @@ def load(
         options = LoadOptions(
             params=params,
             params_file=params_file,
+            workflow=workflow,
             scenario=scenario,
             rate=rate,
             duration_s=duration,

@@ -40,8 +40,10 @@ from pronghorn.bench.load.wording import (
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.messages import Durability
 
+from ..flows import run_params
 from .arguments import FILE_MARK, check_node, parse_params, read_file
 from .connecting import check_listening, endpoint_of
+from .flows import find_workflow
 from .output import aligned, is_terminal, warn, write
 from .status import Status
 
@@ -56,6 +58,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     params: str | None = None
     params_file: str | None = None
+    workflow: str | None = None
     scenario: str | None = None
     rate: float | None = None
     duration_s: float | None = None
@@ -121,7 +124,7 @@ def _job(node: str | None, options: LoadOptions, scenario: Scenario, *, searchin
         plan = _plan(options, scenario, searching=searching)
         kinds, trace, instead = _kinds(node, options, scenario, plan.seed), None, None
     else:
-        if node is not None or options.frame is not None or searching:
+        if (node, options.workflow, options.frame) != (None, None, None) or searching:
             raise InvalidArgumentError("--replay has its calls and times from the trace alone")
         trace, instead = _place(options.replay), _instead(options, scenario)
         found = survey(pieces_of(trace), options.replay, instead)
@@ -157,10 +160,10 @@ def _instead(options: LoadOptions, scenario: Scenario) -> dict[str, tuple[bytes,
         return None
     seed = options.seed or scenario.seed or 1
     folder = Path(options.scenario).expanduser().parent
-    return {
-        entry.node: make_kind(entry.node, 1.0, _sets_of(entry, folder), seed).bodies
-        for entry in scenario.call
-    }
+    made = [_kind_of(entry, folder, seed) for entry in scenario.call]
+    if any(kind.workflow for kind in made):
+        raise InvalidArgumentError("--replay makes the calls of nodes: its scenario has a workflow")
+    return {kind.node: kind.bodies for kind in made}
 
 
 def _replay_plan(options: LoadOptions, scenario: Scenario, trace: Trace) -> Plan:
@@ -219,29 +222,42 @@ def _kinds(
 ) -> tuple[Kind, ...]:
     """Make what is to be called, of one of the ways to say it."""
     params_given = options.params is not None or options.params_file is not None
-    ways = (node is not None, options.scenario is not None, options.frame is not None)
-    if sum(ways) != 1:
+    ways = (node, options.workflow, options.scenario, options.frame)
+    if len(ways) - ways.count(None) != 1:
         raise InvalidArgumentError(
-            "give a NODE, or --scenario FILE.toml, or --frame TEXT, or --replay FILE"
+            "give a NODE, or --workflow NAME or FILE, or --scenario FILE.toml, or --frame TEXT, or "
+            "--replay FILE"
         )
-    if params_given and node is None:
-        raise InvalidArgumentError("--params and --params-file are for a NODE")
+    if params_given and node is None and options.workflow is None:
+        raise InvalidArgumentError("--params and --params-file are for a NODE or a --workflow")
     if options.params is not None and options.params_file is not None:
         raise InvalidArgumentError("give --params or --params-file, not both")
     if options.frame is not None:
         return (Kind("frame", 1.0, (_frame(options.frame),)),)
-    if node is None:
-        assert options.scenario is not None
+    if options.scenario is not None:
         folder = Path(options.scenario).expanduser().parent
-        return tuple(
-            make_kind(check_node(entry.node), entry.weight, _sets_of(entry, folder), seed)
-            for entry in scenario.call
-        )
+        return tuple(_kind_of(entry, folder, seed) for entry in scenario.call)
     if options.params_file is not None:
         sets = _lines(options.params_file)
     else:
         sets = [{} if options.params is None else parse_params(options.params, "--params")]
+    if options.workflow is not None:
+        return (_runs_of(options.workflow, Path(), 1.0, sets, seed),)
+    assert node is not None
     return (make_kind(check_node(node), 1.0, sets, seed),)
+
+
+def _kind_of(entry: CallEntry, folder: Path, seed: int) -> Kind:
+    sets = _sets_of(entry, folder)
+    if entry.workflow is not None:
+        return _runs_of(entry.workflow, folder, entry.weight, sets, seed)
+    assert entry.node is not None
+    return make_kind(check_node(entry.node), entry.weight, sets, seed)
+
+
+def _runs_of(text: str, folder: Path, weight: float, sets: Sequence[Params], seed: int) -> Kind:
+    workflow, name = find_workflow(text, folder)
+    return make_kind(name, weight, sets, seed, run_params(workflow, {}, {}, "terminal"))
 
 
 def _frame(text: str) -> bytes:

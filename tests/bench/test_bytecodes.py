@@ -80,7 +80,11 @@ def test_the_environment_is_as_it_was() -> None:
 
 @pytest.mark.slow
 def test_a_call_runs_code_in_all_processes() -> None:
-    subject = Subject(name="traced", factory="subjects.counted:bytecodes")
+    subject = Subject(
+        name="traced",
+        factory="subjects.counted:bytecodes",
+        options={"factory": "subjects.calls:sync_round_trip", "workers": 1},
+    )
     with started(subject) as running:
         first, second = (running.measure(50).extra for _ in range(2))
     assert first.keys() == {"client", "broker", "worker", EXTRA}

@@ -7,7 +7,7 @@ from random import Random
 from pronghorn.bench.load.mix import make_kind
 from pronghorn.bench.load.plan import Plan
 from pronghorn.bench.load.record import GeneratorRecord, Record, make_record
-from pronghorn.bench.load.tally import Tally
+from pronghorn.bench.load.tally import Tally, Totals
 
 MS = 1_000_000
 
@@ -26,7 +26,7 @@ def record_of(
     return make_record(
         plan,
         [make_kind("add", 1, [{"a": 1, "b": 2}], 1)],
-        tally,
+        Totals(plan, 1, [tally.values()]),
         target="pronghorn ipc:///somewhere",
         generators=[GeneratorRecord(1, cpu, 50_000_000)],
         broker=[],

@@ -1,10 +1,11 @@
 """Durations counted as HdrHistogram counts them."""
 
+from collections import Counter
 from random import Random
 
 import pytest
 
-from pronghorn.bench.load.histogram import VALUE_MAX_NS, Histogram, largest_of
+from pronghorn.bench.load.histogram import VALUE_MAX_NS, Histogram, Recorder, largest_of
 
 # Made by hdrhistogram 0.10.8 (Python): HdrHistogram(1, 2**40, 3), the values below, encode().
 GOLDEN = "HISTFAAAADd4nJNpmSzMwMAgyQABzFCaEYyAwP4DRICJiZXpMD/TagEmpv44lpOaN1halzEyPVdhAgDGygks"
@@ -13,11 +14,11 @@ VALUES |= {10**9: 1, 5 * 10**9: 1, 777_777: 300}
 
 
 def made(values: dict[int, int]) -> Histogram:
-    histogram = Histogram()
+    recorder = Recorder()
     for value, times in values.items():
         for _ in range(times):
-            histogram.record(value)
-    return histogram
+            recorder.record(value)
+    return recorder.histogram()
 
 
 def test_reference_implementation_encodes_the_same_counts() -> None:
@@ -53,21 +54,18 @@ def test_bucket_is_at_most_a_thousandth_wide(value: int) -> None:
 def test_merging_is_exact_whoever_has_counted() -> None:
     random = Random(2)
     values = [int(random.expovariate(1e-6)) for _ in range(4000)]
-    whole, parts = Histogram(), [Histogram() for _ in range(3)]
+    parts = [Recorder() for _ in range(3)]
     for number, value in enumerate(values):
-        whole.record(value)
         parts[number % 3].record(value)
     merged = Histogram()
     for part in parts:
-        merged.add(part)
-    assert merged.counts == whole.counts
+        merged.add(part.histogram())
+    assert merged.counts == made(Counter(values)).counts
     assert (merged.count, merged.sum_ns, merged.max_ns) == (4000, sum(values), max(values))
 
 
 def test_percentiles_are_those_of_the_sorted_values() -> None:
-    histogram = Histogram()
-    for value in range(1, 100_001):
-        histogram.record(value * 1000)
+    histogram = made(dict.fromkeys(range(1000, 100_000_001, 1000), 1))
     assert histogram.percentiles([50, 99, 99.99, 100]) == pytest.approx(
         [50_000_000, 99_000_000, 99_990_000, 100_000_000], rel=1e-3
     )
@@ -82,3 +80,15 @@ def test_longest_and_negative_durations_are_counted_at_the_ends() -> None:
     histogram = made({VALUE_MAX_NS * 4: 1, -5: 2})
     assert histogram.max_ns == VALUE_MAX_NS
     assert histogram.counts[0] == 2
+
+
+def test_taking_what_was_counted_leaves_nothing() -> None:
+    recorder = Recorder()
+    assert recorder.take().counts == {}
+    for value in (0, 5, 5, VALUE_MAX_NS):
+        recorder.record(value)
+    taken = recorder.take()
+    assert taken.counts == made({0: 1, 5: 2, VALUE_MAX_NS: 1}).counts
+    assert (taken.count, taken.sum_ns, taken.max_ns) == (4, 10 + VALUE_MAX_NS, VALUE_MAX_NS)
+    empty = recorder.take()
+    assert (empty.counts, empty.count, empty.sum_ns, empty.max_ns) == ({}, 0, 0, 0)

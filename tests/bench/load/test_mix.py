@@ -82,3 +82,12 @@ def test_weight_must_be_above_0(weight: float) -> None:
 def test_no_parameter_set_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="no parameter set"):
         make_kind("a", 1, [], 1)
+
+
+def test_runs_of_a_workflow_are_calls_of_the_node_that_makes_them() -> None:
+    order = {"workflow": "deploy", "level": "terminal", "inputs": {}}
+    kind = make_kind("deploy", 1, [{"version": {"$count": 7}}], 1, order)
+    assert (kind.node, kind.called, kind.workflow) == ("deploy", "pronghorn.run", True)
+    assert decoded(kind.bodies[:2]) == [{**order, "inputs": {"version": 7 + n}} for n in range(2)]
+    with pytest.raises(InvalidArgumentError, match="by name"):
+        make_kind("deploy", 1, [[3]], 1, order)

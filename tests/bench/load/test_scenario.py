@@ -36,6 +36,8 @@ def test_says_what_to_call() -> None:
         ("rate = " + "[" * 5_000, "nested too deeply"),
         ("speed = 5", "speed"),
         ('[[call]]\nnode = "a"\nwieght = 2', "wieght"),
+        ('[[call]]\nnode = "a"\nworkflow = "b"', "a node or a workflow"),
+        ("[[call]]\nparams = {}", "a node or a workflow"),
         ('rate = "fast"\n[[call]]\nnode = "a"', r"\$\.rate"),
         ('[[call]]\nnode = "a"\nparams = {}\nparams_file = "x"', "give one"),
     ],

@@ -13,6 +13,7 @@ from pronghorn.bench.load.wording import (
     duration,
     event_lines,
     headline,
+    kind_rows,
     knee_rows,
     load_of,
     percentile_rows,
@@ -51,6 +52,15 @@ def test_open_and_closed_loops_are_labelled() -> None:
     assert "offered" not in "".join(headline(closed))
     assert percentile_rows(closed)[0] == ("", "Latency", "Beyond")
     assert "sent more than 1 ms late" not in dict(count_rows(closed))
+
+
+def test_runs_of_workflows_are_said_to_be_ones() -> None:
+    record = imagined()
+    assert not any("workflow" in line for line in headline(record))
+    kinds = [msgspec.structs.replace(each, node="deploy", workflow=True) for each in record.kinds]
+    runs = msgspec.structs.replace(record, kinds=tuple(kinds))
+    assert headline(runs)[2].startswith("a call of a workflow is a run of it")
+    assert kind_rows(runs)[1][0] == "workflow deploy"
 
 
 def test_percentiles_have_their_counts() -> None:

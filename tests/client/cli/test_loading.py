@@ -73,6 +73,63 @@ def test_mix_of_a_scenario_is_called(served: Commands) -> None:
     assert kinds[1]["parameter_sets"] == 2
 
 
+FLOW = """
+name: sums
+input: [a, {b: 1}]
+tasks:
+  one: {action: add, input: {a: "{{ a }}", b: "{{ b }}"},
+        next: [{when: "{{ succeeded() }}", publish: [{c: "{{ result() }}"}]}]}
+output: [{c: "{{ c }}"}]
+"""
+
+
+def test_workflows_that_are_handed_over_are_run(served: Commands) -> None:
+    (served.folder / "sums.yaml").write_text(FLOW)
+    runs = ("load", "--workflow", "sums.yaml", *SHORT, "--rate", "50")
+    done = served(*runs, "--params", '{"a": {"$int": [1, 9]}}', "--out", "runs")
+    assert done.status == 0
+    assert "a call of a workflow is a run of it" in done.output
+    record = json.loads((served.folder / "runs" / "record.json").read_text())
+    (kind,) = record["kinds"]
+    assert (kind["node"], kind["workflow"], kind["parameter_sets"]) == ("sums", True, 1000)
+    assert record["counts"]["results"] == record["latency"]["count"] == 15
+    assert [node["node"] for node in record["broker"]] == ["pronghorn.run"]
+    assert "workflow sums" in (served.folder / "runs" / "report.html").read_text()
+
+
+def test_runs_that_fail_are_errors(served: Commands) -> None:
+    (served.folder / "sums.yaml").write_text(FLOW)
+    runs = ("load", "--workflow", "sums.yaml", *SHORT, "--rate", "50")
+    done = served(*runs, "--params", '{"a": "x"}', "--json", "--fail-if", "errors>0")
+    assert done.status == 1
+    assert "sums, parameter set 1, fails: " in done.errors
+    assert json.loads(done.output)["errors"] == {"NODE_ERROR": 15}
+    (served.folder / "wrong.yaml").write_text("tasks: {one: {actoin: add}}")
+    wrong = served("load", "--workflow", "wrong.yaml", *SHORT, "--rate", "50")
+    assert (wrong.status, wrong.output) == (2, "")
+    assert "actoin" in wrong.errors
+    by_position = served(*runs, "--params", "[1]")
+    assert "by name" in by_position.errors
+    assert served("load", "--workflow", "nix.yaml", "--rate", "1").status == 2
+    assert served("load", "add", "--workflow", "sums.yaml", "--rate", "1").status == 2
+
+
+def test_served_workflows_and_nodes_make_a_mix(commands: Commands) -> None:
+    (commands.folder / "sums.yaml").write_text(FLOW)
+    (commands.folder / "mix.toml").write_text(
+        "rate = 60\nduration = 0.5\nwarmup = 0\n"
+        '[[call]]\nnode = "add"\nparams = [1, 2]\nweight = 2\n'
+        '[[call]]\nworkflow = "sums"\nparams = { a = 1 }\n'
+        '[[call]]\nworkflow = "sums.yaml"\nparams = { a = 1 }\n'
+    )
+    with commands.serving("nodes.py", "sums.yaml", "--workers", "1"):
+        done = commands("load", "--scenario", "mix.toml", "--json")
+    record = json.loads(done.output)
+    assert [kind["workflow"] for kind in record["kinds"]] == [False, True, True]
+    assert record["counts"]["results"] == 30
+    assert all(kind["latency"]["count"] for kind in record["kinds"])
+
+
 def test_progress_is_shown_on_a_terminal(served: Commands) -> None:
     shown = served.on_terminal(*ADD, "--rate", "100", "--duration", "1", stdout=False)
     assert "sent" in shown
