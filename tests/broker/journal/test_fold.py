@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 from journal_records import FIRST, Story, accepted, chains, ended, told, value
+from msgspec.structs import replace
 
 from pronghorn.broker.journal.errors import HistoryError
 from pronghorn.broker.journal.fold import (
@@ -12,6 +13,7 @@ from pronghorn.broker.journal.fold import (
     Resume,
     RunState,
     advance,
+    ended_at_once,
     fold,
     recover,
 )
@@ -45,6 +47,42 @@ def test_a_run_that_fails_has_the_code_of_its_failure(story: Story) -> None:
     run = story.accept()
     story.end(run, "failed")
     assert story.states[run].code == "WORKER_LOST"
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "cancelled"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"durability": "batched", "attempts_max": 1}, {"items": 0}, {"key": "order-17"}]
+)
+def test_two_records_that_begin_and_end_a_run_lead_to_the_same_at_once(
+    status: str, fields: dict[str, object]
+) -> None:
+    first = accepted(**fields)
+    opened = advance(None, FIRST, first)
+    for token in (FIRST, 0) if status != "done" else (FIRST,):
+        last = replace(ended(opened, status, run_ns=7), token=token)
+        assert ended_at_once(FIRST, first, last) == advance(opened, FIRST + 1, last)
+
+
+@pytest.mark.parametrize(
+    ("run", "wrong"),
+    [
+        (FIRST + 1, {}),
+        (FIRST, {"run": FIRST + 1}),
+        (FIRST, {"previous": FIRST + 1}),
+        (FIRST, {"token": FIRST + 1}),
+    ],
+)
+def test_two_records_that_do_not_fit_are_refused_at_once(run: int, wrong: dict[str, int]) -> None:
+    last = replace(ended(advance(None, FIRST, accepted())), **wrong)
+    with pytest.raises(HistoryError):
+        ended_at_once(FIRST, accepted(run), last)
+
+
+def test_items_that_are_missing_are_noticed_at_once() -> None:
+    first = accepted(items=2)
+    last = ended(advance(None, FIRST, first))
+    with pytest.raises(HistoryError, match="are open"):
+        ended_at_once(FIRST, first, last)
 
 
 def test_a_run_that_was_never_accepted_is_refused() -> None:

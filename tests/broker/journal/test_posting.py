@@ -47,8 +47,7 @@ def rows(changes: list[Change]) -> list[tuple[str, str]]:
 
 
 def test_a_call_that_ends_in_its_batch_is_never_open(posting: Posting) -> None:
-    posting.add_all([(accepted(), ())])
-    posting.add_all([(ended(posting.states[FIRST]), ())])
+    posting.add_all([(accepted(), ()), (ended(advance(None, FIRST, accepted())), ())])
     changes = posting.finish()
     assert rows(changes) == [("Put", "LOG"), ("Put", "LOG"), ("Put", "DONE")]
     counts = posting.counts
@@ -71,6 +70,14 @@ def test_a_run_that_ends_later_moves_from_one_table_to_the_other(
     assert rows(changes) == [("Put", "LOG"), ("Delete", "OPEN"), ("Put", "DONE")]
     assert changes[1] == Delete(Table.OPEN, key_of(FIRST))
     assert (later.counts.open, later.counts.done) == (0, 1)
+
+
+def test_a_run_may_be_reopened_in_the_batch_that_has_ended_it(posting: Posting) -> None:
+    failed = ended(advance(None, FIRST, accepted()), "failed")
+    reopened = Reopened(FIRST, FIRST + 1, NOW_NS)
+    posting.add_all([(accepted(), ()), (failed, ()), (reopened, ())])
+    assert rows(posting.finish()) == [("Put", "LOG")] * 3 + [("Put", "OPEN")]
+    assert (posting.counts.open, posting.counts.done) == (1, 0)
 
 
 def test_a_run_that_is_reopened_moves_back(books: Ledger) -> None:

@@ -43,6 +43,7 @@ from pronghorn.client import (
     Client,
     InterruptedRunError,
     InvalidArgumentError,
+    JournalError,
     NodeError,
     Pool,
     PronghornError,
@@ -288,11 +289,26 @@ def _await_ends(service: _Service, told: dict[str, Told], found: Findings) -> No
         for token, one in told.items():
             for run_id in one.run_ids:
                 try:
-                    one.results.add(client.attach(run_id).result(_ENDS_S))
+                    one.results.add(_result(client, run_id))
                 except _ENDINGS as error:
                     one.ends.add(type(error).__name__)
                 except PronghornError as error:
                     found.violations.append(f"{token}, {one.kind}: {run_id}: {error!r}")
+
+
+def _result(client: Client, run_id: str) -> Any:
+    """Wait for the result of a run; the journal may have been killed while it was being started.
+
+    Then it is tried again after some seconds, and cannot be asked until then.
+    """
+    deadline = monotonic() + _ENDS_S
+    while True:
+        try:
+            return client.attach(run_id).result(_ENDS_S)
+        except JournalError:
+            if monotonic() > deadline:
+                raise
+            sleep(0.1)
 
 
 def _judge(
