@@ -173,10 +173,16 @@ BUDGETS: dict[str, Budget] = {
     "journal.offered_p50": _printed("10,000 records/s: offer to acknowledgement, p50", "ms"),
     "journal.offered_p99": _most("10,000 records/s: offer to acknowledgement, p99", 10, 4, "ms"),
     "journal.commits": _most("commits per run, 1,000 in flight", 0.1, 0.01, ""),
+    "journal.together": Budget(
+        figure="commits of 100 ends that come together", unit="", must=4, aim=1, every_round=True
+    ),
+    "journal.first": _printed("an end kept, 99 right behind it, p50 / one record alone"),
     "journal.bytes": _printed("bytes on disk per small run", "bytes"),
     "journal.start": _most("journal open, 100,000 ended and 10,000 open runs", 2, 0.5, "s"),
     "durable.batched": _most("batched call p50 / none", 1.3, 1.1),
     "durable.sync": _most("sync call p50 / none and a bare LMDB commit", 1.4, 1.1),
+    "durable.keyed": _most("the same with a key / none and two commits", 1.4, 1.1),
+    "durable.dbos": _most("sync run, started and waited for, p50 / DBOS on SQLite", 0.2, 0.1),
     "durable.rate": _least("batched calls/s, 1,000 in flight / none", 0.5, 0.8),
     "durable.shared": _least("sync calls/s, 64 in flight / one", 6, 12),
     "durable.beside": _most("none call p50 beside 1,000 batched / beside 1,000 none", 1.5, 1.1),

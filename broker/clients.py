@@ -27,12 +27,11 @@ from .parts import Parts
 from .requests import Key, Node, Request, Session, runs_alone
 from .sessions import Sessions
 from .tracing import Tracing
-from .verdicts import full_details, in_quarantine, is_ending, memory_refusal, refusal
+from .verdicts import full_details, in_quarantine, is_ending, memory_refusal, not_mapped, refusal
 from .wire.administration import ORDERS
 from .wire.codec import DECODE_ERRORS
 from .wire.errors import (
     CancelledError,
-    ErrorDetails,
     InvalidArgumentError,
     PronghornError,
     UnimplementedError,
@@ -215,7 +214,7 @@ class Clients:
         silent, due, flow, tracing, records = False, None, None, None, False
         chunk = type(message) is MapChunk
         if chunk and node.streams:
-            self._refuse(session.peer, id_, _not_mapped(node), origin)
+            self._refuse(session.peer, id_, not_mapped(node), origin)
             return
         if (
             options is not None
@@ -441,8 +440,3 @@ class Clients:
                 quiet = msgspec.structs.replace(request.origin, silent=True)
                 request.origin = None if gone else quiet
             self._life.give_up(request, CancelledError, "the client is gone", now)
-
-
-def _not_mapped(node: Node) -> InvalidArgumentError:
-    details = ErrorDetails(outcome="not_started", node=node.name)
-    return InvalidArgumentError(f"{node.name}: a streaming node can be called, not mapped", details)

@@ -36,7 +36,8 @@ from .lifecycle import Lifecycle
 from .requests import Keep, Key, Node, Request, Session, answered_here
 from .run_calls import Asks, RunCalls
 from .runs import Wanted
-from .verdicts import in_quarantine, is_ending, journal_overload, refusal
+from .verdicts import in_quarantine, is_ending, journal_overload, not_mapped, refusal
+from .wire.codec import array_length, is_array
 from .wire.errors import (
     ErrorDetails,
     InvalidArgumentError,
@@ -47,7 +48,7 @@ from .wire.errors import (
 from .wire.limits import Bounds, Limits
 from .wire.link import CODEC_JSON, CODEC_MSGPACK, wrap_json
 from .wire.messages import NO_OPTIONS, Call, MapChunk, Options, Run
-from .wire.runs import KEY_BYTES_MAX, RUN_CALLS, START, decode_of_run, decode_start
+from .wire.runs import ITEMS_MAX, KEY_BYTES_MAX, RUN_CALLS, START, decode_of_run, decode_start
 from .wire.table import BUILTIN_PREFIX
 
 WAITING_MAX: Final = 10_000
@@ -266,8 +267,10 @@ class Durable:
                 raise JournalError(f"the journal can't be asked: {self._reason}", details)
             return decode_of_run(message.node, message.params, as_json=as_json)
         options = message.options or NO_OPTIONS
+        items = None
         if isinstance(message, Run):
             name, params, buffers = message.node, message.params, event.buffers
+            items = _items_of(message, event) if options.items else None
         else:
             start = decode_start(message.params, as_json=as_json)
             name, params, buffers = start.node, start.params, ()
@@ -283,6 +286,8 @@ class Durable:
             raise is_ending(name)
         if node.refused_until and now < node.refused_until:
             raise in_quarantine(node, now)
+        if items is not None and node.streams:
+            raise not_mapped(node)
         durability = options.durability or node.durability or "sync"
         if durability == "none":
             why = "a run that is started is recorded: its durability is batched or sync"
@@ -292,7 +297,7 @@ class Durable:
         if error is not None:
             raise error
         wanted = _wanted(node, session, options, durability, params, codec)
-        return msgspec.structs.replace(wanted, buffers=buffers)
+        return msgspec.structs.replace(wanted, buffers=buffers, items=items)
 
 
 def asks_for_record(node: Node, options: Options) -> bool:
@@ -326,10 +331,27 @@ def _not_started(node: Node) -> ErrorDetails:
     return ErrorDetails(outcome="not_started", node=node.name)
 
 
+def _items_of(message: Run, event: Received) -> int:
+    """Return of how many items a map is.
+
+    Raises:
+        InvalidArgumentError: It can't be one.
+    """
+    count = array_length(message.params)
+    details = ErrorDetails(outcome="not_started", node=message.node, limit=ITEMS_MAX)
+    if event.buffers or not is_array(message.params):
+        why = "the params of a map are an array of those of its items, without buffers"
+        raise InvalidArgumentError(f"{message.node}: {why}", details)
+    if count > ITEMS_MAX:
+        why = f"a recorded map has at most {ITEMS_MAX:,} items, this one has {count:,}"
+        raise InvalidArgumentError(f"{message.node}: {why}", details)
+    return count
+
+
 def _unserved(options: Options, *, chunk: bool) -> str:
     """Say what of a durable request can't be had; "" if nothing."""
     if chunk:
-        return "only calls are recorded, not maps: map without durability"
+        return "chunks are not recorded: start a map that is, or map without durability"
     if options.stream is not None:
         return "calls whose parts are taken are not recorded: call it, or stream without durability"
     if options.key is not None and options.events:

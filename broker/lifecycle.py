@@ -29,10 +29,11 @@ import msgspec
 from .catalog import Catalog
 from .deadlines import Deadlines
 from .events import Assign, Command, Kill, Look, Send
+from .journal.rows import format_run_id
 from .placement import Placement, Worker, WorkerState
 from .queue import ReadyQueue, Room
 from .recorder import Recorder
-from .requests import Flow, Key, Request, Session, runs_alone
+from .requests import Flow, Key, Request, Run, Session, runs_alone
 from .retries import retry_delay_s
 from .routes import Routes
 from .sessions import Sessions
@@ -56,6 +57,7 @@ from .wire.link import (
     NestedFailed,
     RunCall,
     RunChunk,
+    RunContext,
     RunHere,
     RunStream,
     Stop,
@@ -426,6 +428,8 @@ class Lifecycle:
         params, origin, due = request.params, request.origin, request.due
         if request.tracing is not None:
             self._trace(request.tracing, request.token, worker, now)
+        if request.keep is not None and request.keep.run is not None:
+            self._tell_run(request.keep.run, request.token, worker)
         left_ms = None if due is None else max(0.0, (due - now) * 1000)
         message: RunCall | RunChunk
         if request.chunk:
@@ -454,6 +458,11 @@ class Lifecycle:
         tracing.given(now)
         if tracing.traceparent is not None:
             self.tell(worker, TraceContext(token, tracing.traceparent))
+
+    def _tell_run(self, run: Run, token: int, worker: Worker) -> None:
+        """Tell a worker of which run the request is an attempt that it is given."""
+        id_ = format_run_id(run.number, run.accepted.secret)
+        self.tell(worker, RunContext(token, id_, run.state.attempt, run.state.token))
 
     def _assign_at_once(self, request: Request, now: float) -> bool:
         """Give a request to a worker that is free for it; `False` when there is none.

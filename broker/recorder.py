@@ -68,7 +68,7 @@ class Recorder:
         # Of the seed that ids are made with; none before the first welcome.
         self._secrets = blake2b(digest_size=_SECRET_BYTES)
         self._clock_ns = 0  # nanoseconds since 1970 at the zero of the monotonic clock
-        self._ended: list[tuple[Request, Result | Error, Sequence[bytes]]] = []  # to be recorded
+        self._ended: list[tuple[Request, Ending, Sequence[bytes]]] = []  # to be recorded
         self.absent = ""  # why there is no journal; "": there is one, or another is being started
         # What is done when an attempt of a run has ended; set by who has the runs.
         self.on_run_ended: Callable[[Request, Ending, Sequence[bytes], float], None]
@@ -102,24 +102,14 @@ class Recorder:
     ) -> None:
         """Take note that a durable request has ended; `settle` sends its reply, or holds it."""
         assert request.keep is not None
-        assert not isinstance(message, MapResult), "chunks are not recorded"
         request.keep.reply = reply
         self._ended.append((request, message, buffers))
         self.has_news = True
 
     def settle(self, now: float) -> list[Command]:
         """Record what has ended, and return what is to be done."""
-        ended, self._ended = self._ended, []
-        is_open = self.standing(now, len(ended)) is Standing.OPEN and self._backlog is not None
-        for request, message, buffers in ended:
-            keep = request.keep
-            assert keep is not None
-            if keep.run is not None:
-                self.on_run_ended(request, message, buffers, now)
-            elif is_open and keep.durability == "batched":
-                self._gather(request, keep, message, buffers, now)
-            else:
-                self._record(request, keep, message, buffers, now)
+        while self._ended:  # the end of a chunk of a map may be that of others
+            self._take_ended(now)
         if len(self._gathered) >= GATHER_CALLS or self._gathered_bytes >= GATHER_BYTES:
             self.write_gathered()
         commands = self.take_written()
@@ -127,6 +117,21 @@ class Recorder:
         self._commands.clear()
         self.has_news = False
         return commands
+
+    def _take_ended(self, now: float) -> None:
+        ended, self._ended = self._ended, []
+        is_open = self.standing(now, len(ended)) is Standing.OPEN and self._backlog is not None
+        for request, message, buffers in ended:
+            keep = request.keep
+            assert keep is not None
+            if keep.run is not None:
+                self.on_run_ended(request, message, buffers, now)
+                continue
+            assert not isinstance(message, MapResult), "chunks are recorded as parts of runs only"
+            if is_open and keep.durability == "batched":
+                self._gather(request, keep, message, buffers, now)
+            else:
+                self._record(request, keep, message, buffers, now)
 
     def write_gathered(self) -> None:
         """Write the records of calls that were answered already."""
@@ -221,6 +226,11 @@ class Recorder:
             self._written.append(frames)
             self.has_news = True
         return self._backlog.append(frames, now)
+
+    def is_kept(self, sequence: int) -> bool:
+        """Whether a record is kept, of this epoch or an earlier one."""
+        assert self._backlog is not None
+        return sequence <= self._backlog.acknowledged
 
     def await_step(self, run: Run, sequence: int) -> bool:
         """Have a step given out when a record is kept; `False`: it is already.

@@ -21,13 +21,17 @@ from .journal.fold import RunState
 from .journal.record import Accepted, Ended, KeptDurability
 from .quarantine import Record
 from .queue import RoomKey
+from .ranges import Cut, Ranges
 from .retries import RetryBudget
 from .statistics import NodeCounts
 from .tracing import Tracing
+from .wire.errors import PronghornError
 from .wire.limits import PRIORITY_DEFAULT
-from .wire.messages import Call, Options, RequestId
+from .wire.messages import NO_OPTIONS, Call, Options, RequestId
 from .wire.messages import Run as RunMessage
 from .wire.table import RetryPolicy
+
+_decode_options = msgspec.msgpack.Decoder(Options | None).decode
 
 Key = RequestId | tuple[int]
 """What a session knows an open request by: its id, or a number where it has no usable id."""
@@ -127,6 +131,12 @@ class Run:
     awaits: int = 0  # number of the record that must be kept before the attempt begins; 0: none
     was_read: bool = False  # whether its params were read from the journal
     is_cancelled: bool = False  # whether no other attempt is to follow the one that has just ended
+    # Of a map: what is left of it, once it has begun; chunks under way, by the keys of their
+    # requests; why nothing more of it is begun; and how long its node has run in this attempt.
+    ranges: Ranges | None = None
+    cuts: dict[Key, tuple[Request, Cut]] = field(default_factory=dict)
+    failure: PronghornError | None = None
+    run_ns: int = 0
     # Tickets of requests that wait: for its acceptance, for its result, for its end, for more
     # events; some have ended meanwhile.
     starters: list[int] = field(default_factory=list)
@@ -138,6 +148,16 @@ class Run:
     def number(self) -> int:
         """The run's number, by which the journal knows it."""
         return self.accepted.run
+
+    @property
+    def is_map(self) -> bool:
+        """Whether its node is run for each of many items."""
+        return self.accepted.items is not None
+
+    @property
+    def options(self) -> Options:
+        """Those that it was accepted with."""
+        return _decode_options(self.accepted.options) or NO_OPTIONS
 
 
 @dataclass(slots=True, eq=False)

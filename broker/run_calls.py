@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from .events import JournalAnswered
 from .inquiries import Inquiries, Steps
@@ -33,6 +34,7 @@ from .journal.messages import (
 from .journal.record import Accepted, Ended, generation_of
 from .journal.rows import parse_run_id
 from .lifecycle import Lifecycle
+from .map_results import EVENTS_MAX, MapResults
 from .recorder import Ending, Step, not_kept
 from .requests import Request, Run
 from .run_replies import event_of, info_of, reply_value
@@ -50,10 +52,11 @@ from .wire.errors import (
     error_from_wire,
 )
 from .wire.limits import Bounds
-from .wire.link import CODEC_JSON
+from .wire.link import CODEC_JSON, CODEC_MSGPACK
 from .wire.messages import Result
 from .wire.runs import (
     AskEvents,
+    AskItems,
     AskResult,
     AskStatus,
     CancelRun,
@@ -61,13 +64,13 @@ from .wire.runs import (
     RetryRun,
     RunEvents,
     RunInfo,
+    RunItems,
     decode_of_run,
 )
 
 TAKEN_UP_AT_ONCE: Final = 250
 """Open runs of one answer of the journal: some milliseconds in which the broker serves nobody."""
 
-EVENTS_MAX: Final = 1000  # of one answer
 _TICKETS_LOOKED_AT: Final = 64  # each time so many wait for a run, those go that do no more
 
 Asks = Wanted | OfRun
@@ -83,6 +86,7 @@ class RunCalls:
         self._recorder = life.recorder
         self._inquiries = Inquiries()
         self.runs = Runs(life, self._inquiries)
+        self._results = MapResults(self.runs.by_number.__contains__)
         self._has_taken_up = False  # whether all runs that were open are here
         self._is_taking_up = False
         self._held: list[tuple[int, Asks]] = []  # until then: tickets, and what they ask
@@ -226,6 +230,11 @@ class RunCalls:
                     self._inquiries.begin(self._read_events(ticket, asks, run.number), now)
                 else:
                     _wait(run.watchers, ticket, self._asked)
+            case AskItems():
+                if run.is_accepted:
+                    self._inquiries.begin(self._read_items(ticket, asks, run.state), now)
+                else:
+                    _wait(run.watchers, ticket, self._asked)
             case RetryRun():
                 if run.end is None:
                     self._fail(ticket, InvalidArgumentError(f"run {asks.id} is open"))
@@ -255,6 +264,8 @@ class RunCalls:
                     yield from self._read_result(ticket, state)
                 case AskEvents():
                     yield from self._read_events(ticket, asks, number)
+                case AskItems():
+                    yield from self._read_items(ticket, asks, state)
                 case RetryRun():
                     yield from self._reopen(ticket, asks, state)
         except PronghornError as error:
@@ -266,10 +277,12 @@ class RunCalls:
         assert isinstance(found, FoundEvents)
         ended = found.events[-1][1]
         assert isinstance(ended, Ended)
-        if ended.apart:
+        if state.items is not None and ended.failure is None:
+            ended = replace(ended, value=(yield from self._results.whole(state)))
+        elif ended.apart:
             value, buffers = yield ReadValue(0, state.run, 0)
             assert isinstance(value, FoundValue)
-            ended = msgspec.structs.replace(ended, value=value.value)
+            ended = replace(ended, value=value.value)
         self._tell_end(ticket, ended, buffers, state.node)
 
     def _read_events(self, ticket: int, asks: AskEvents, number: int) -> Steps:
@@ -286,6 +299,32 @@ class RunCalls:
             return
         events = tuple(event_of(sequence, record) for sequence, record in found.events)
         self._tell(ticket, RunEvents(events, run is None and len(events) < EVENTS_MAX))
+
+    def _read_items(self, ticket: int, asks: AskItems, state: RunState) -> Steps:
+        """Give results of a map's items, or have them given when there are some."""
+        if state.items is None:
+            self._fail(ticket, InvalidArgumentError(f"run {asks.id} is a call, and has no items"))
+            return
+        try:
+            parts, ended = yield from self._results.parts(state.run, max(0, asks.from_seq))
+            run = self.runs.by_number.get(state.run)
+            if run is not None and asks.wait and not parts and not self._is_ending:
+                _wait(run.watchers, ticket, self._asked)
+                return
+            if self._is_json(ticket):
+                parts = tuple(
+                    replace(part, values=_as_json(part.values, state.node)) for part in parts
+                )
+        except PronghornError as error:
+            self._fail(ticket, error)
+            return
+        self._tell(ticket, RunItems(parts, state.items, ended))
+
+    def _is_json(self, ticket: int) -> bool:
+        """Whether who waits with a ticket, if anybody, speaks JSON."""
+        request = self._asked.get(ticket)
+        origin = None if request is None else request.origin
+        return origin is not None and origin.codec == CODEC_JSON
 
     def _reopen(self, ticket: int, asks: RetryRun, state: RunState) -> Steps:
         """Have a run tried again that has ended without a result."""
@@ -440,7 +479,7 @@ class RunCalls:
         for ticket in _all_of(run.watchers):
             request = self._asked.get(ticket)
             if request is not None:  # it asks again
-                as_json = request.origin is not None and request.origin.codec == CODEC_JSON
+                as_json = self._is_json(ticket)
                 asks = decode_of_run(request.node.name, request.params, as_json=as_json)
                 self._ask(ticket, asks, now)
 
@@ -455,6 +494,9 @@ class RunCalls:
         """Tell how a run has ended, now or when it has."""
         if run.is_told:
             assert run.end is not None
+            if run.is_map:  # its results are where its end is
+                self._inquiries.begin(self._give_result(ticket, run.state), self._inquiries.now)
+                return
             self._tell_end(ticket, run.end, run.end_buffers, run.accepted.node)
         elif self._is_ending and run.request is None and run.end is None:
             self._fail(ticket, OverloadedError(ENDING, ErrorDetails(outcome="maybe_executed")))
@@ -474,7 +516,7 @@ class RunCalls:
             )
             self._fail(ticket, error_from_wire(code, message, details))
             return
-        as_json = request.origin is not None and request.origin.codec == CODEC_JSON
+        as_json = self._is_json(ticket)
         try:
             value, buffers = reply_value(
                 ended.value, buffers, codec=ended.codec, as_json=as_json, node=node
@@ -484,11 +526,9 @@ class RunCalls:
             return
         self._finish(ticket, value, buffers)
 
-    def _tell(self, ticket: int, told: RunInfo | RunEvents) -> None:
-        request = self._asked.get(ticket)
-        if request is not None:
-            as_json = request.origin is not None and request.origin.codec == CODEC_JSON
-            encode = msgspec.json.encode if as_json else msgspec.msgpack.encode
+    def _tell(self, ticket: int, told: RunInfo | RunEvents | RunItems) -> None:
+        if ticket in self._asked:
+            encode = msgspec.json.encode if self._is_json(ticket) else msgspec.msgpack.encode
             self._finish(ticket, Raw(encode(told)), ())
 
     def _finish(self, ticket: int, value: Raw, buffers: Sequence[bytes]) -> None:
@@ -514,6 +554,10 @@ def _all_of(tickets: list[int]) -> list[int]:
     taken = tickets.copy()
     tickets.clear()
     return taken
+
+
+def _as_json(values: Raw, node: str) -> Raw:
+    return reply_value(values, (), codec=CODEC_MSGPACK, as_json=True, node=node)[0]
 
 
 def _not_yours(id_: str) -> PermissionDeniedError:

@@ -50,6 +50,8 @@ def info_of(state: RunState, secret: bytes) -> RunInfo:
         deaths=state.deaths,
         at_most_once=state.at_most_once,
         code=state.code,
+        items=state.items,
+        items_done=sum(count for _, count in state.ranges),
     )
 
 
@@ -63,8 +65,8 @@ def event_of(sequence: int, record: Record) -> RunEvent:
             return RunEvent(seq=sequence, event="started", at_ns=at_ns, attempt=attempt)
         case AttemptLost(cause=cause):
             return RunEvent(seq=sequence, event="lost", at_ns=at_ns, cause=cause)
-        case TaskDone():
-            return RunEvent(seq=sequence, event="part", at_ns=at_ns)
+        case TaskDone(first=first, count=count):
+            return RunEvent(seq=sequence, event="part", at_ns=at_ns, first=first, count=count)
         case Reopened():
             return RunEvent(seq=sequence, event="reopened", at_ns=at_ns)
         case Ended(status=status, failure=failure):

@@ -51,6 +51,7 @@ from .journal.record import (
 )
 from .journal.rows import digest_of
 from .lifecycle import Lifecycle
+from .map_runs import CANCELLED, MapRuns
 from .recorder import Ending, Step, ending
 from .requests import Keep, Node, Request, Run, Session
 from .retries import retry_delay_s
@@ -65,7 +66,7 @@ from .wire.errors import (
 )
 from .wire.limits import MIB, PRIORITY_DEFAULT
 from .wire.link import CODEC_JSON, unwrap_json
-from .wire.messages import NIL, NO_OPTIONS, Error, Options
+from .wire.messages import NIL, Error, Options
 from .wire.table import RetryPolicy
 
 RUNS_MAX: Final = 100_000
@@ -84,7 +85,6 @@ LOST: Final = RetryPolicy(ATTEMPTS_MAX, 0.05, 5.0)
 _PEER: Final = b"\0pronghorn.runs"  # longer than the routing ids that sockets make up
 _JSON_ORIGIN: Final = Origin((), CODEC_JSON, silent=True, batch=0)
 _encode_options: Final = msgspec.msgpack.Encoder().encode
-_decode_options: Final = msgspec.msgpack.Decoder(Options | None).decode
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -99,6 +99,7 @@ class Wanted(msgspec.Struct, frozen=True):
         buffers: Of the params.
         codec: `CODEC_MSGPACK` or `CODEC_JSON`.
         options: Those that go with it: priority and affinity.
+        items: Of a map, how many its params are of.
         for_result: Whether who asks waits for the result, not only for the acceptance.
     """
 
@@ -111,6 +112,7 @@ class Wanted(msgspec.Struct, frozen=True):
     codec: int
     options: Options
     for_result: bool
+    items: int | None = None
 
     @property
     def size(self) -> int:
@@ -119,7 +121,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def is_of(self, accepted: Accepted, buffers: Sequence[bytes]) -> bool:
         """Whether a run that was accepted before is the same: its node and its params are."""
-        if (accepted.node, accepted.codec) != (self.node.name, self.codec):
+        asked = self.node.name, self.codec, self.items
+        if (accepted.node, accepted.codec, accepted.items) != asked:
             return False
         if accepted.apart:
             return accepted.apart == tuple(map(digest_of, (self.value, *self.buffers)))
@@ -143,7 +146,8 @@ class Runs:
         self._again: deque[Run] = deque()
         self._again_count = 0  # attempts under way that are such
         self._loaded_bytes = 0  # of their params that had to be read
-        self._is_ending = False  # whether nothing is begun any more
+        self.is_ending = False  # whether nothing is begun any more
+        self._maps = MapRuns(life, self, self._admit)
         # Of which something is kept, or whose end may be told; to be taken by whoever has called.
         self.news: list[Run] = []
 
@@ -159,7 +163,7 @@ class Runs:
 
     def end_all(self) -> None:
         """Begin nothing more, for all is about to end: what waits is taken up at the next start."""
-        self._is_ending = True
+        self.is_ending = True
         self._again.clear()
 
     # --- the beginning --------------------------------------------------------------------------
@@ -178,6 +182,7 @@ class Runs:
             wanted.value,
             len(wanted.buffers),
             codec=wanted.codec,
+            items=wanted.items,
             durability=wanted.durability,
             key=wanted.key,
             at_most_once=node.at_most_once,
@@ -189,7 +194,7 @@ class Runs:
         run = Run(accepted, wanted.buffers, state, wanted.size)
         self._add(run)
         if accepted.at_most_once:  # in the same commit, so it counts as begun while it waits, too
-            self._write(run, Started(number, number, 1, recorder.wall_ns(now)), now)
+            self.write(run, Started(number, number, 1, recorder.wall_ns(now)), now)
         self._await(run)
         return run
 
@@ -205,7 +210,7 @@ class Runs:
         run = Run(accepted, (), state, len(accepted.value), is_accepted=False)
         run.is_loaded = not accepted.apart
         self._add(run)
-        self._write(run, Reopened(state.run, state.last, self._recorder.wall_ns(now)), now)
+        self.write(run, Reopened(state.run, state.last, self._recorder.wall_ns(now)), now)
         run.attempt = run.state.attempt
         self._recorder.await_step(run, run.state.last)
         self._again.append(run)
@@ -228,7 +233,7 @@ class Runs:
     def _may_begin_again(self) -> bool:
         return (
             bool(self._catalog.nodes)
-            and not self._is_ending
+            and not self.is_ending
             and self._again_count < AGAIN_MAX
             and self._loaded_bytes < LOADED_BYTES_MAX
         )
@@ -243,7 +248,7 @@ class Runs:
                 if self._recorder.absent:  # it is read when there is a journal again
                     self._again.appendleft(run)
                 else:
-                    self._fail(run, error, self._inquiries.now)
+                    self.fail(run, error, self._inquiries.now)
             return
         assert isinstance(found, FoundValue)
         if run.state.status != "open":
@@ -261,7 +266,7 @@ class Runs:
         state = run.state
         if state.at_most_once or run.attempt != state.attempt:
             at_ns = self._recorder.wall_ns(now)
-            self._write(run, Started(run.number, state.last, run.attempt, at_ns), now)
+            self.write(run, Started(run.number, state.last, run.attempt, at_ns), now)
         self._await(run)
         if not run.awaits:
             self._begin(run, now)
@@ -272,18 +277,21 @@ class Runs:
 
     def _begin(self, run: Run, now: float) -> None:
         """Have an attempt run: all is kept that must be."""
-        if self._is_ending:
+        if self.is_ending:
             return
         accepted = run.accepted
+        if run.is_map:
+            self._maps.begin(run, now)
+            return
         node = self._catalog.by_name.get(accepted.node)
         if node is None:
             error = self._catalog.not_found(accepted.node)
             outcome: Outcome = "not_started" if run.attempt == 1 else "maybe_executed"
             error.details = replace(error.details, outcome=outcome)
-            self._fail(run, error, now)
+            self.fail(run, error, now)
             return
         as_json = accepted.codec == CODEC_JSON
-        options = _decode_options(accepted.options) or NO_OPTIONS
+        options = run.options
         request = Request(
             run.number,
             run.number,
@@ -304,7 +312,10 @@ class Runs:
             keep=Keep(accepted.durability, NIL, (), run=run),
         )
         run.request = request
-        begin_at = self._begins_at(run, node, now)
+        self._admit(request, self.begins_at(run, node, run.state.deaths, now), now)
+
+    def _admit(self, request: Request, begin_at: float, now: float) -> None:
+        """Have a request begin, not before some time."""
         if begin_at <= now:
             self._life.admit(request, now)
         else:
@@ -312,12 +323,12 @@ class Runs:
             request.delayed = True
             self._life.delayed.push(begin_at, request)
 
-    def _begins_at(self, run: Run, node: Node, now: float) -> float:
+    def begins_at(self, run: Run, node: Node, deaths: int, now: float) -> float:
         """Tell when an attempt may begin: what has taken workers with it waits for a while."""
         begin_at = now
-        if run.state.deaths:
+        if deaths:
             policy = node.retry or LOST
-            delay_s = retry_delay_s(policy, min(run.state.deaths, policy.attempts - 1), run.number)
+            delay_s = retry_delay_s(policy, min(deaths, policy.attempts - 1), run.number)
             begin_at += delay_s or 0.0
         if node.refused_until < inf:
             begin_at = max(begin_at, node.refused_until)
@@ -327,16 +338,18 @@ class Runs:
 
     def cancel(self, run: Run, now: float) -> None:
         """Cancel a run that is open."""
-        why = "the run was cancelled"
+        if run.is_map:
+            self._maps.cancel(run, now)
+            return
         if run.request is not None:
             if run.request.ended:  # in this very turn, and that is not recorded yet
                 run.is_cancelled = True
             else:
-                self._life.give_up(run.request, CancelledError, why, now)
+                self._life.give_up(run.request, CancelledError, CANCELLED, now)
             return
         outcome: Outcome = "maybe_executed" if run.attempt > 1 or run.state.begun else "not_started"
         details = ErrorDetails(outcome=outcome, node=run.accepted.node)
-        self._fail(run, CancelledError(f"{run.accepted.node}: {why}", details), now)
+        self.fail(run, CancelledError(f"{run.accepted.node}: {CANCELLED}", details), now)
 
     def on_attempt_ended(
         self, request: Request, message: Ending, buffers: Sequence[bytes], now: float
@@ -346,21 +359,26 @@ class Runs:
         assert keep is not None
         assert keep.run is not None
         run, request.keep, keep.run.request = keep.run, None, None
-        if isinstance(message, Error) and message.code == WorkerLostError.code:
+        if run.is_map:
+            self._maps.on_chunk_ended(run, request, message, now)
+        elif isinstance(message, Error) and message.code == WorkerLostError.code:
             cause = message.details.cause or message.message
             at_ns = self._recorder.wall_ns(now)
             state = run.state
-            self._write(run, AttemptLost(run.number, state.last, state.token, cause, at_ns), now)
+            self.write(run, AttemptLost(run.number, state.last, state.token, cause, at_ns), now)
             self._leave_again(run)
             self._decide(run, message.details, now)
             if run.is_cancelled and run.end is None:
                 self.cancel(run, now)
         else:
-            self._end(run, self._ending(run, message, keep.run_ns, now), buffers, now)
+            self.end(run, self._ending(run, message, keep.run_ns, now), now, buffers)
         self.serve(now)
 
     def _decide(self, run: Run, details: ErrorDetails | None, now: float) -> None:
         """Have a run tried again, or end it, after a crash or the death of its worker."""
+        if run.is_map and not run.state.missing:  # all but its end was kept
+            self._maps.conclude(run, now)
+            return
         verdict = recover(run.state)
         if not isinstance(verdict, End):
             run.attempt = verdict.attempt
@@ -374,12 +392,12 @@ class Runs:
         at_ns = self._recorder.wall_ns(now)
         state = run.state
         ended = Ended(run.number, state.last, 0, at_ns, verdict.status, failure=failure)
-        self._end(run, ended, (), now)
+        self.end(run, ended, now)
 
-    def _fail(self, run: Run, error: PronghornError, now: float) -> None:
+    def fail(self, run: Run, error: PronghornError, now: float) -> None:
         """End a run none of whose attempts is under way with an error."""
         message = Error(run.number, error.code, error.message, error.details)
-        self._end(run, replace(self._ending(run, message, 0, now), token=0), (), now)
+        self.end(run, replace(self._ending(run, message, 0, now), token=0), now)
 
     def _ending(self, run: Run, message: Ending, run_ns: int, now: float) -> Ended:
         state, at_ns = run.state, self._recorder.wall_ns(now)
@@ -387,10 +405,10 @@ class Runs:
             run.number, state.last, state.token, at_ns, run_ns, message, codec=run.accepted.codec
         )
 
-    def _end(self, run: Run, ended: Ended, buffers: Sequence[bytes], now: float) -> None:
+    def end(self, run: Run, ended: Ended, now: float, buffers: Sequence[bytes] = ()) -> None:
         """Record the end of a run; it is told now, or when it is kept."""
         standing = self._recorder.standing(now)
-        self._write(run, ended, now, buffers)
+        self.write(run, ended, now, buffers)
         self._recorder.await_step(run, run.state.last)
         self._leave_again(run)
         if run.was_read:
@@ -398,7 +416,9 @@ class Runs:
         self._resize(run, 0)
         run.end, run.end_buffers, run.buffers, run.awaits = ended, buffers, (), 0
         is_open = standing is Standing.OPEN
-        run.is_told = run.state.durability == "batched" and is_open and run.is_accepted
+        # The results of a map are read from the journal.
+        is_batched = run.state.durability == "batched" and not run.is_map
+        run.is_told = is_batched and is_open and run.is_accepted
         self.news.append(run)
 
     def on_kept(self, step: Step, now: float) -> None:
@@ -413,6 +433,8 @@ class Runs:
         elif run.awaits == step.sequence:
             run.awaits = 0
             self._begin(run, now)
+        elif run.ranges is not None:
+            self._maps.go_on(run, now)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -428,6 +450,7 @@ class Runs:
             assert run.request is None or run.end is None
             assert run.request is None or not run.awaits, "R3"
         attempts = {id(run.request) for run in runs if run.request is not None}
+        attempts |= {id(request) for run in runs for request, _ in run.cuts.values()}
         assert {id(request) for request in self.session.open.values()} <= attempts
 
     def _add(self, run: Run) -> None:
@@ -454,7 +477,7 @@ class Runs:
             run.is_again = False
             self._again_count -= 1
 
-    def _write(self, run: Run, record: Record, now: float, buffers: Sequence[bytes] = ()) -> None:
+    def write(self, run: Run, record: Record, now: float, buffers: Sequence[bytes] = ()) -> None:
         """Write a record of a run, and bring its state up to date."""
         sequence = self._recorder.next_sequence
         run.state = advance(run.state, sequence, record)

@@ -116,6 +116,12 @@ def in_quarantine(node: Node, now: float) -> PronghornError:
     )
 
 
+def not_mapped(node: Node) -> InvalidArgumentError:
+    """Make the error for a map of a node that yields parts."""
+    details = ErrorDetails(outcome="not_started", node=node.name)
+    return InvalidArgumentError(f"{node.name}: a streaming node can be called, not mapped", details)
+
+
 def journal_overload(node: Node) -> PronghornError:
     """Make the error for requests that come while the journal is far behind."""
     details = ErrorDetails(

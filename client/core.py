@@ -370,6 +370,7 @@ class ClientCore(Generic[Handle]):
             affinity=extras.affinity,
             durability=extras.durability,
             key=extras.key,
+            items=extras.maps,
         )
 
     def _note_sent(self, request_id: int) -> None:

@@ -267,6 +267,13 @@ def is_worth_repeating(target: Target, reply: object, extras: Extras | None = No
     return outcome == "not_started" or (may_repeat and outcome == "maybe_executed")
 
 
+def chosen_by_broker(target: Target) -> InvalidArgumentError:
+    """Make the error for a recorded map that is given the size of its chunks."""
+    return InvalidArgumentError(
+        f"{target.name}: the broker chooses the chunks of a recorded map: leave out chunk_size"
+    )
+
+
 def check_pong(reply: object) -> None:
     """Raise the error that a reply to a ping is, if it is one."""
     if isinstance(reply, Error):

@@ -20,7 +20,8 @@ from pronghorn.broker.wire.version import CLIENT_NAME
 from .connection import LATE_S, Connection, Waiter, closed_error, late
 from .inbox import Inbox, OnEvent, told
 from .invocation import Params, Target, check_pong
-from .mapping import Chunk, MapPlan, Results
+from .mapping import Chunk, MapPlan
+from .results import Results
 from .sockets import Sockets
 from .stopwatch import Extras
 from .streaming import Arrival

@@ -7,16 +7,18 @@ there is another, which has taken up the run.
 Mirror: tests/client/test_runs.py.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from pronghorn.broker.wire.codec import array_length
 from pronghorn.broker.wire.errors import BrokerLostError
 from pronghorn.broker.wire.messages import Error
 from pronghorn.broker.wire.runs import (
     AskEvents,
+    AskItems,
     AskResult,
     AskStatus,
     CancelRun,
@@ -25,10 +27,12 @@ from pronghorn.broker.wire.runs import (
     RunEvent,
     RunEvents,
     RunInfo,
+    RunItems,
 )
 from pronghorn.broker.wire.values import encode_params
 
 from .invocation import Params, Target, left_of, result_of, target_of, timeout_ms_of
+from .results import ResultDecoder, ResultOrder, Results, each_of
 from .transport import Answer
 
 R = TypeVar("R")
@@ -59,6 +63,42 @@ class _Ask:
         return type(reply) is Error and reply.code == BrokerLostError.code
 
 
+class _Items:
+    """The results of a map's items, as far as they were told."""
+
+    def __init__(self, run_id: str, target: Target, *, ordered: bool) -> None:
+        self._run_id = run_id
+        self._target = target._replace(result_type=RunItems)
+        self._decoder = ResultDecoder(target.name, target.result_type)
+        self._order = ResultOrder(ordered=ordered)
+        self._from_seq = 0
+        self._count = 0  # of items whose results were told
+        self.is_whole = False  # whether those of all items were
+        self.is_over = False  # whether no more are to come
+
+    @property
+    def asks(self) -> AskItems:
+        """The next question."""
+        return AskItems(self._run_id, self._from_seq)
+
+    def take(self, reply: object, buffers: Sequence[bytes]) -> Iterator[Results]:
+        """Take in an answer; gives what can be given out.
+
+        Raises:
+            PronghornError: It is an error, or no results.
+        """
+        told: RunItems = result_of(self._target, reply, buffers)
+        for part in told.parts:
+            count = array_length(part.values)
+            results = self._decoder.decode(part.values, part.failures, count)
+            self._order.add(part.first, results)
+            self._from_seq = part.seq + 1
+            self._count += count
+        self.is_whole = self._count >= told.items
+        self.is_over = self.is_whole or told.ended
+        return self._order.given_out()
+
+
 class RunHandle(Generic[R]):
     """A run, which goes on whether or not anybody has its handle.
 
@@ -67,9 +107,12 @@ class RunHandle(Generic[R]):
             broker, can do all that this handle can.
     """
 
-    def __init__(self, call: Call, run_id: str, target: Target = _PLAIN) -> None:
+    def __init__(
+        self, call: Call, run_id: str, target: Target = _PLAIN, *, is_map: bool = False
+    ) -> None:
         self._call = call
-        self._target = target
+        self._target = target  # of a map, as it is for one item
+        self._whole = of_all_items(target) if is_map else target
         self.id = run_id
 
     def __repr__(self) -> str:
@@ -86,17 +129,18 @@ class RunHandle(Generic[R]):
         return _info(*self._ask(AskStatus(self.id), None))
 
     def result(self, timeout_s: float | None = None) -> R:
-        """Wait for the end of the run and return its result.
+        """Wait for the end of the run and return its result; of a map, the list of all results.
 
-        Giving up, at the timeout too, does not stop the run.
+        Giving up, at the timeout too, does not stop the run. What is longer than 16 MiB in all is
+        for `items`.
 
         Raises:
             DeadlineExceededError: It has not ended in time.
             InterruptedRunError: It may have run, and must not be tried again.
             WorkerLostError: It was parked, for one worker after the other died of it.
-            PronghornError: What it has failed with, or as for `status`.
+            PronghornError: What it, or the first failed item, has failed with; or as for `status`.
         """
-        result: R = result_of(self._target, *self._ask(AskResult(self.id), timeout_s))
+        result: R = result_of(self._whole, *self._ask(AskResult(self.id), timeout_s))
         return result
 
     def events(self, from_seq: int = 0, *, follow: bool = True) -> Iterator[RunEvent]:
@@ -114,6 +158,25 @@ class RunHandle(Generic[R]):
                 from_seq = told.events[-1].seq + 1
             if told.ended or not (follow or told.events):
                 return
+
+    def items(self, *, ordered: bool = True, return_exceptions: bool = False) -> Iterator[Any]:
+        """Give the results of a map's items, each when it is kept; to leave it does not stop it.
+
+        Args:
+            ordered: Give them in the order of the items; else as they come.
+            return_exceptions: Give a failed item's exception in its place instead of raising it.
+
+        Raises:
+            InvalidArgumentError: The run is a call.
+            PronghornError: That of the first failed item, or what the run has ended with before all
+                its items had ended.
+        """
+        items = _Items(self.id, self._target, ordered=ordered)
+        while not items.is_over:
+            for results in items.take(*self._ask(items.asks, None)):
+                yield from each_of(results, return_exceptions=return_exceptions)
+        if not items.is_whole:
+            self.result()
 
     def cancel(self) -> RunInfo:
         """Cancel the run and tell how it has ended, when that is kept; one that has ended stays."""
@@ -139,9 +202,12 @@ class RunHandle(Generic[R]):
 class AsyncRunHandle(Generic[R]):
     """What `AsyncClient.start` returns; see `RunHandle`."""
 
-    def __init__(self, call: AsyncCall, run_id: str, target: Target = _PLAIN) -> None:
+    def __init__(
+        self, call: AsyncCall, run_id: str, target: Target = _PLAIN, *, is_map: bool = False
+    ) -> None:
         self._call = call
-        self._target = target
+        self._target = target  # of a map, as it is for one item
+        self._whole = of_all_items(target) if is_map else target
         self.id = run_id
 
     def __repr__(self) -> str:
@@ -153,7 +219,7 @@ class AsyncRunHandle(Generic[R]):
 
     async def result(self, timeout_s: float | None = None) -> R:
         """Wait for the end of the run and return its result; see `RunHandle.result`."""
-        result: R = result_of(self._target, *await self._ask(AskResult(self.id), timeout_s))
+        result: R = result_of(self._whole, *await self._ask(AskResult(self.id), timeout_s))
         return result
 
     async def events(self, from_seq: int = 0, *, follow: bool = True) -> AsyncIterator[RunEvent]:
@@ -167,6 +233,18 @@ class AsyncRunHandle(Generic[R]):
                 from_seq = told.events[-1].seq + 1
             if told.ended or not (follow or told.events):
                 return
+
+    async def items(
+        self, *, ordered: bool = True, return_exceptions: bool = False
+    ) -> AsyncGenerator[Any, None]:
+        """Give the results of a map's items, each when it is kept; see `RunHandle.items`."""
+        items = _Items(self.id, self._target, ordered=ordered)
+        while not items.is_over:
+            for results in items.take(*await self._ask(items.asks, None)):
+                for value in each_of(results, return_exceptions=return_exceptions):
+                    yield value
+        if not items.is_whole:
+            await self.result()
 
     async def cancel(self) -> RunInfo:
         """Cancel the run and tell how it has ended, when that is kept."""
@@ -182,6 +260,11 @@ class AsyncRunHandle(Generic[R]):
             answer = await self._call(question.name, question.params, question.left_ms)
             if not question.is_lost(answer[0]):
                 return answer
+
+
+def of_all_items(target: Target) -> Target:
+    """Return a node with the type of the list of results that a map has."""
+    return target._replace(result_type=list[target.result_type])  # type: ignore[name-defined]
 
 
 def id_of(target: Target, reply: object, buffers: Sequence[bytes]) -> str:

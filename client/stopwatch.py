@@ -96,6 +96,7 @@ class Extras(NamedTuple):
         durability: What is promised of its result.
         key: Idempotency key.
         starts: Whether it starts a run, and does not wait for its result.
+        maps: Whether that is a map, so that its params are those of many items.
     """
 
     traceparent: str | None = None
@@ -105,6 +106,7 @@ class Extras(NamedTuple):
     durability: Durability | None = None
     key: str | None = None
     starts: bool = False
+    maps: bool = False
 
 
 def with_options(
@@ -149,6 +151,26 @@ def with_options(
             )
         changed = changed._replace(key=key)
     return None if changed == Extras() else changed
+
+
+def recorded(
+    extras: Extras | None, durability: Durability | None, key: str | None
+) -> Extras | None:
+    """Return extras with the options of a recording that are given.
+
+    Raises:
+        InvalidArgumentError: One makes no sense.
+    """
+    return with_options(
+        extras,
+        durability=... if durability is None else durability,
+        key=... if key is None else key,
+    )
+
+
+def is_recorded(extras: Extras) -> bool:
+    """Whether what goes with these is recorded."""
+    return extras.durability not in (None, "none") or extras.key is not None
 
 
 def _size(key: str) -> int:

@@ -39,6 +39,7 @@ from .invocation import (
     NodeLike,
     Params,
     Target,
+    chosen_by_broker,
     encode_arguments,
     is_worth_repeating,
     left_of,
@@ -50,11 +51,12 @@ from .invocation import (
     timeout_ms_of,
 )
 from .keys import key_for
-from .mapping import Results
+from .mapping import encode_items
 from .remote import RemoteTransport
+from .results import Results, each_of
 from .runs import RunHandle, id_of
 from .spans import spans_in_use
-from .stopwatch import Extras, Stopwatch, Traced
+from .stopwatch import Extras, Stopwatch, Traced, is_recorded, recorded
 from .streaming import Arrivals, Open, Stream, call_telling
 from .transport import Transport
 
@@ -316,6 +318,8 @@ class Client(BaseClient):
         return_exceptions: bool = False,
         timeout_s: float | None = None,
         chunk_size: int | None = None,
+        durability: Durability | None = None,
+        key: str | None = None,
     ) -> Iterator[Any]:
         """Run a node for each item on all workers; an iterator over the results as they come.
 
@@ -330,11 +334,22 @@ class Client(BaseClient):
             timeout_s: Seconds that each chunk may take; by default as long as it takes, or what
                 `within` says.
             chunk_size: Items per message; by default so many as run for some milliseconds.
+            durability: With ``"batched"`` or ``"sync"`` it is a run, as of `start_map`: its items
+                are taken at once, it goes on without this iterator, the broker chooses chunks, and
+                a result is given when it is kept. ``timeout_s`` is for its acceptance then.
+            key: As for `start`: later maps with it get the results of the first.
 
         Raises:
             PronghornError: That of the first failed item, unless `return_exceptions`.
         """
         target = target_of(node)
+        extras = recorded(self._extras, durability, key)
+        if extras is not None and is_recorded(extras):
+            if chunk_size is not None:
+                raise chosen_by_broker(target)
+            return self._recorded_map(
+                node, items, extras, timeout_s, ordered=ordered, return_exceptions=return_exceptions
+            )
         plan, timeout_ms = self._plan(
             target, items, ordered=ordered, chunk_size=chunk_size, timeout_s=timeout_s
         )
@@ -345,8 +360,24 @@ class Client(BaseClient):
 
         spans = spans_in_use()
         if spans is None:
-            return made(self._extras)
-        return spans.iterate(target.name, self._extras, made)
+            return made(extras)
+        return spans.iterate(target.name, extras, made)
+
+    def _recorded_map(
+        self,
+        node: NodeLike,
+        items: Iterable[Any],
+        extras: Extras,
+        timeout_s: float | None,
+        *,
+        ordered: bool,
+        return_exceptions: bool,
+    ) -> Iterator[Any]:
+        """Start a map when its first result is asked for, and give what becomes of it."""
+        handle = self.start_map(
+            node, items, durability=extras.durability, key=extras.key, timeout_s=timeout_s
+        )
+        yield from handle.items(ordered=ordered, return_exceptions=return_exceptions)
 
     def run(
         self,
@@ -491,8 +522,43 @@ class Client(BaseClient):
         extras = take_recording(target, kwargs, self._extras, starts=True) or Extras()
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         encoded = encode_arguments(target, args, kwargs, params)
-        timeout_ms = timeout_ms_of(timeout_s)
-        extras = extras._replace(starts=True)
+        return self._begun(target, encoded, timeout_s, extras._replace(starts=True))
+
+    def start_map(
+        self,
+        node: NodeLike,
+        items: Iterable[Any],
+        *,
+        durability: Durability | None = None,
+        key: str | None = None,
+        timeout_s: float | None = None,
+    ) -> RunHandle[list[Any]]:
+        """Start a map that is one run, and return its handle when it is kept on disk.
+
+        Its items are taken at once, 100,000 at most. Workers get them in chunks, and what has ended
+        is kept with each: after a crash only the others are begun.
+
+        Args:
+            node: Its name, or the decorated function.
+            items: Params of each item, as for `map`.
+            durability: As for `start`.
+            key: As for `start`.
+            timeout_s: For the acceptance of the run.
+
+        Raises:
+            PronghornError: As for `start`.
+        """
+        target = target_of(node)
+        extras = recorded(self._extras, durability, key) or Extras()
+        extras = extras._replace(starts=True, maps=True)
+        encoded = encode_items(target.name, items), ()
+        return self._begun(target, encoded, timeout_s, extras)
+
+    def _begun(
+        self, target: Target, encoded: Params, timeout_s: float | None, extras: Extras
+    ) -> RunHandle[Any]:
+        """Begin a run, again if the broker was lost and that does no harm."""
+        timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
         begun = 0.0 if timeout_ms is None else monotonic()
         reply, buffers = self._transport.call(target.name, encoded, timeout_ms, extras=extras)
         repeats = 0
@@ -500,9 +566,12 @@ class Client(BaseClient):
             repeats += 1
             left_ms = left_of(timeout_ms, begun, again=True)
             reply, buffers = self._transport.call(target.name, encoded, left_ms, extras=extras)
-        return RunHandle(self._transport.call, id_of(target, reply, buffers), target)
+        run_id = id_of(target, reply, buffers)
+        return RunHandle(self._transport.call, run_id, target, is_map=extras.maps)
 
-    def attach(self, run_id: str, node: NodeLike | None = None) -> RunHandle[Any]:
+    def attach(
+        self, run_id: str, node: NodeLike | None = None, *, is_map: bool = False
+    ) -> RunHandle[Any]:
         """Return the handle of a run that was started before, by whomever.
 
         Nothing is asked: whether there is such a run is told by what the handle does.
@@ -510,8 +579,10 @@ class Client(BaseClient):
         Args:
             run_id: Its id.
             node: The function, if its types are wanted for the result.
+            is_map: Whether it is a map, so that its result is a list of those.
         """
-        return RunHandle(self._transport.call, run_id, target_of(node or "a run"))
+        target = target_of(node or "a run")
+        return RunHandle(self._transport.call, run_id, target, is_map=is_map)
 
     @property
     def admin(self) -> Admin:
@@ -557,13 +628,7 @@ class Client(BaseClient):
 def _flatten(results: Generator[Results, None, None], *, return_exceptions: bool) -> Iterator[Any]:
     """Give out results one by one; raise the first failed item's error unless it is wanted."""
     try:
-        for values, failed in results:
-            if failed and not return_exceptions:
-                for value in values:
-                    if isinstance(value, PronghornError):
-                        raise value
-                    yield value
-            else:
-                yield from values
+        for each in results:
+            yield from each_of(each, return_exceptions=return_exceptions)
     finally:
         results.close()  # which cancels what is open

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from .inbox import OnEvent
 from .invocation import Params, Target
-from .mapping import MapPlan, Results
+from .mapping import MapPlan
+from .results import Results
 from .stopwatch import Extras
 from .streaming import Arrivals, AsyncArrivals
 

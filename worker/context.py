@@ -68,6 +68,11 @@ class Context:
         token: Names the request on the worker's link.
         depth: How many calls of nodes it lies within, 0 for a client's call.
         channel: Where progress and events go, `None` if the caller did not ask for them.
+        run_id: Id of the run that it is an attempt of, the same in all attempts; `None` for a call
+            without a key, which nothing repeats but a retry, and for calls of nodes.
+        attempt: Number of this attempt of the run, from 1; 0 outside of one.
+        fence: Higher with each attempt of the run; 0 outside of one. Whoever keeps the highest that
+            he has seen of a run can refuse what an attempt does late that was given up.
         traceparent: Names this run in the W3C trace that its caller is part of, for what it calls
             in turn; calls of other nodes carry it by themselves. `None` without a trace.
     """
@@ -78,11 +83,14 @@ class Context:
         "_log",
         "_revoked",
         "_within",
+        "attempt",
         "channel",
         "deadline",
         "depth",
+        "fence",
         "node",
         "request_id",
+        "run_id",
         "token",
         "traceparent",
         "worker_id",
@@ -101,6 +109,9 @@ class Context:
         within: Context | None = None,
         revoked: Callable[[], bool] | None = None,
         traceparent: str | None = None,
+        run_id: str | None = None,
+        attempt: int = 0,
+        fence: int = 0,
     ) -> None:
         self.request_id = request_id
         self.node = node
@@ -109,6 +120,9 @@ class Context:
         self.token = token
         self.depth = depth
         self.traceparent = traceparent
+        self.run_id = run_id
+        self.attempt = attempt
+        self.fence = fence
         self._caller = caller
         self._within = within  # the context of its caller, if it runs as a part of that
         self._revoked = revoked  # looks on the worker's page whether the broker has given it up

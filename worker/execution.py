@@ -28,6 +28,7 @@ from pronghorn.broker.wire.link import (
     Failed,
     RunCall,
     RunChunk,
+    RunContext,
     RunStream,
     unwrap_json,
     wrap_json,
@@ -229,6 +230,7 @@ class Execution:
         message: RunCall | RunChunk,
         within: Context | None = None,
         traceparent: str | None = None,
+        run: RunContext | None = None,
     ) -> Context:
         """Make the context of a request whose node asks for one.
 
@@ -237,6 +239,7 @@ class Execution:
             message: The request.
             within: Its caller's, if that runs it as a part of itself.
             traceparent: Its caller's otherwise, well-formed, if it is part of a trace.
+            run: What it is an attempt of, if of anything.
         """
         left_ms = message.left_ms
         if within is not None:
@@ -255,6 +258,8 @@ class Execution:
             revoked=self._revoked(message) if within is None else None,
             traceparent=traceparent,
         )
+        if run is not None:
+            context.run_id, context.attempt, context.fence = run.run_id, run.attempt, run.fence
         if type(message) is RunStream and message.events and self.open_channel is not None:
             context.channel = self.open_channel(message, context)
         return context

@@ -16,7 +16,8 @@ from pronghorn.broker.wire.messages import Error
 from pronghorn.broker.wire.statistics import STATS
 from pronghorn.client.inbox import OnEvent
 from pronghorn.client.invocation import Params, Target, refused, result_of
-from pronghorn.client.mapping import MapPlan, Results
+from pronghorn.client.mapping import MapPlan
+from pronghorn.client.results import Results
 from pronghorn.client.stopwatch import Extras
 from pronghorn.client.streaming import call_telling
 from pronghorn.client.transport import Answer

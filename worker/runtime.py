@@ -41,6 +41,7 @@ from pronghorn.broker.wire.link import (
     Ready,
     RunCall,
     RunChunk,
+    RunContext,
     RunHere,
     Skipped,
     Stop,
@@ -147,6 +148,7 @@ class WorkerRuntime:
         self._execution.page, self._execution.area = self._page, self._area
         # token -> traceparent of its caller, of requests that were not begun
         self._traceparents: dict[int, str] = {}
+        self._runs: dict[int, RunContext] = {}  # token -> what it is an attempt of, of the same
         # Whether asyncio's mark of the running loop is taken away, as inline nodes need it. It is
         # put back when they are over, but only where somebody may look for it: twice 0.2 us.
         self._loop_hidden = False
@@ -317,6 +319,7 @@ class WorkerRuntime:
         if isinstance(message, (RunCall, RunChunk)):  # a tuple: a union would be made each time
             if not self._core.begin(message.slot, message.token, monotonic_ns()):
                 self._traceparents.pop(message.token, None)
+                self._runs.pop(message.token, None)
                 self._send(Skipped(message.token))
                 return
             entry = self._entries[message.node]
@@ -343,6 +346,8 @@ class WorkerRuntime:
             self._take_credit(message)
         elif isinstance(message, TraceContext):
             self._traceparents[message.token] = message.traceparent
+        elif isinstance(message, RunContext):
+            self._runs[message.token] = message
         elif isinstance(message, AskAlive):
             self._send(Alive())
         elif isinstance(message, Stop):
@@ -356,9 +361,10 @@ class WorkerRuntime:
             traceparent = self._traceparents.pop(message.token, None)
             if traceparent is not None and self._execution.parents is not None:
                 self._execution.parents[message.token] = traceparent
+        run = self._runs.pop(message.token, None) if self._runs else None
         if not entry.takes_context:
             return None
-        return self._execution.context(entry, message, traceparent=traceparent)
+        return self._execution.context(entry, message, traceparent=traceparent, run=run)
 
     def _run(
         self,

@@ -22,13 +22,21 @@ from ..report import (
 )
 from ..rounds import Rounds, run
 from ..subject import Subject
-from ..subjects.journal_loads import BYTES_PER_RUN, COMMITS_PER_RUN, IN_FLIGHT, RATE_PER_S
+from ..subjects.journal_loads import (
+    BYTES_PER_RUN,
+    COMMITS_OF_MOST,
+    COMMITS_PER_RUN,
+    IN_FLIGHT,
+    RATE_PER_S,
+    TOGETHER,
+)
 from .options import Options
 
 QUESTION = "What does it cost to keep a record?"
 RUNS_KEPT = 100_000
 
 _FLOOR, _ONE = "bare LMDB commit", "one record at a time"
+_FIRST = f"one record, {TOGETHER - 1} right behind it"
 _OFFERED, _MANY = f"{RATE_PER_S:,} records/s offered", f"{IN_FLIGHT:,} runs in flight"
 _START = f"start with {RUNS_KEPT:,} ended runs, a tenth of open ones"
 
@@ -42,6 +50,11 @@ def measure(options: Options) -> Report:
             Subject(name=_ONE, factory="subjects.journal_loads:one_at_a_time"),
         ],
         options.plan(calls=500, slices=2, warm_up=50),
+        progress,
+    )
+    together = run(
+        [Subject(name=_FIRST, factory="subjects.journal_loads:together")],
+        options.plan(calls=100, slices=2, warm_up=10),
         progress,
     )
     offered = run(
@@ -61,6 +74,7 @@ def measure(options: Options) -> Report:
     )
     groups: dict[str, Rounds] = {
         "one record": alone,
+        "together": together,
         "offered": offered,
         "in flight": many,
         "start": start,
@@ -73,11 +87,14 @@ def measure(options: Options) -> Report:
             compare("journal.offered_p50", [us / 1000 for us in p50(offered[_OFFERED])]),
             compare("journal.offered_p99", [us / 1000 for us in p99(offered[_OFFERED])]),
             compare("journal.commits", extra(many[_MANY], COMMITS_PER_RUN)),
+            compare("journal.together", extra(together[_FIRST], COMMITS_OF_MOST)),
+            compare("journal.first", p50(together[_FIRST]), p50(alone[_ONE])),
             compare("journal.bytes", extra(many[_MANY], BYTES_PER_RUN)),
             compare("journal.start", [us / 1e6 for us in p50(start[_START])]),
         ],
         tables=[
             latency_table("one record, kept", alone),
+            latency_table("one record, kept, of many", together),
             latency_table("from offer to acknowledgement", offered),
             rate_table("in flight", many, "runs/s"),
             _extras(many),

@@ -6,6 +6,8 @@ Mirror: tests/bench/subjects/test_durable.py.
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from itertools import count
+from typing import Any
 
 from pronghorn.broker.wire.messages import Durability
 from pronghorn.client import Pool
@@ -28,11 +30,32 @@ def recorded(level: Durability, workers: int = 2, spin_ns: int = 0) -> Iterator[
 
 
 @contextlib.contextmanager
-def many_recorded(level: Durability, count: int) -> Iterator[Measure]:
+def keyed() -> Iterator[Measure]:
+    """``Client.call`` at durability ``sync``, each with a key of its own."""
+    with _pool() as pool, pool.client() as client:
+        keys = count()
+
+        def once() -> Any:
+            return client.call("add", a=1, b=2, durability="sync", key=f"order-{next(keys)}")
+
+        yield lambda calls: time_each(once, 3, calls)
+
+
+@contextlib.contextmanager
+def started_runs() -> Iterator[Measure]:
+    """``Client.start`` at durability ``sync``, and its result is waited for."""
+    with _pool() as pool, pool.client() as client:
+        yield lambda calls: time_each(
+            lambda: client.start("add", a=1, b=2, durability="sync").result(), 3, calls
+        )
+
+
+@contextlib.contextmanager
+def many_recorded(level: Durability, in_flight: int) -> Iterator[Measure]:
     """Keep so many calls of one `AsyncClient` open at a durability."""
     with _pool() as pool, AsyncRunner(pool.async_client) as runner:
         client = runner.client.within(durability=level)
-        yield closed_loop(runner, lambda: client.call("add", a=1, b=2), 3, count)
+        yield closed_loop(runner, lambda: client.call("add", a=1, b=2), 3, in_flight)
 
 
 @contextlib.contextmanager

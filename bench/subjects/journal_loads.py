@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from time import perf_counter_ns
 
 from msgspec import Raw
 
 from pronghorn.broker.journal.ledger import Ledger
-from pronghorn.broker.journal.messages import AskStatistics
+from pronghorn.broker.journal.messages import AskStatistics, Hurry, frames_of
 from pronghorn.broker.journal.record import SECRET_BYTES, Accepted, Ended, Record
 from pronghorn.broker.journal.store import Store
 from pronghorn.broker.wire.control import JournalConfig, JournalOpened
@@ -29,8 +30,10 @@ from .journal import Broker, Journal, journal
 
 RATE_PER_S = 10_000
 IN_FLIGHT = 1_000
+TOGETHER = 100
 COMMITS_PER_RUN = "commits per run"
 BYTES_PER_RUN = "bytes on disk per run"
+COMMITS_OF_MOST = "most commits of what came together"
 
 _PARAMS = Raw(b"\x82\xa1a\x01\xa1b\x02")  # {"a": 1, "b": 2}
 _RESULT = Raw(b"\x03")
@@ -72,6 +75,13 @@ def offered() -> Iterator[Measure]:
 
 
 @contextlib.contextmanager
+def together() -> Iterator[Measure]:
+    """Have so many runs end together; latency: of an end behind which the others come at once."""
+    with _served() as broker:
+        yield lambda calls: _end_together(broker, calls)
+
+
+@contextlib.contextmanager
 def in_flight() -> Iterator[Measure]:
     """Keep so many runs in flight, each of which ends as soon as its beginning is kept."""
     with _served() as broker:
@@ -106,6 +116,54 @@ def _take_acknowledged(broker: Broker, planned: deque[int], latencies: list[int]
     assert broker.backlog is not None
     while len(planned) > len(broker.backlog):
         latencies.append(now - planned.popleft())
+
+
+def _end_together(broker: Broker, calls: int) -> Measurement:
+    latencies, most = [], 0
+    begin = perf_counter_ns()
+    for _ in range(calls):
+        commits = broker.commits
+        for run in _begun(broker):
+            broker.write_record(done(run))
+        broker.hurry()
+        broker.settle()
+        most = max(most, broker.commits - commits)
+        latencies.append(_first_of_others(broker))
+    return Measurement(
+        calls=calls,
+        elapsed_ns=perf_counter_ns() - begin,
+        latencies_ns=latencies,
+        extra={COMMITS_OF_MOST: most},
+    )
+
+
+def _first_of_others(broker: Broker) -> int:
+    """Tell how long it takes until an end is kept behind which others come at once; ns."""
+    assert broker.backlog is not None
+    first, *others = [[bytes(one) for one in frames_of(done(run))] for run in _begun(broker)]
+    hurried = [bytes(one) for one in frames_of(Hurry())]
+    behind = [*chain.from_iterable(others), *hurried]
+    begin, end = perf_counter_ns(), broker.next_sequence
+    broker.put([*first, *hurried])
+    broker.flush()
+    broker.put(behind)
+    now = time.monotonic()
+    for frames in (first, *others):
+        broker.backlog.append(frames, now)
+    broker.until(lambda: broker.acknowledged >= end)
+    took_ns = perf_counter_ns() - begin
+    broker.settle()
+    return took_ns
+
+
+def _begun(broker: Broker) -> list[int]:
+    """Have runs accepted; returns their numbers, when that is kept."""
+    runs = []
+    for _ in range(TOGETHER):
+        runs.append(broker.next_sequence)
+        broker.write_record(accepted(broker.next_sequence))
+    broker.settle()
+    return runs
 
 
 def _keep_in_flight(broker: Broker, calls: int) -> Measurement:

@@ -110,6 +110,18 @@ def array_length(body: bytes | memoryview | Raw) -> int:
     return int.from_bytes(header[1 : _ARRAY_HEADERS.get(first, 1)], "big")
 
 
+def is_array(body: bytes | memoryview | Raw) -> bool:
+    """Whether a value is an array."""
+    first = memoryview(body)[0]
+    return 0x90 <= first <= 0x9F or first in _ARRAY_HEADERS
+
+
+def array_body(body: bytes | memoryview | Raw) -> bytes:
+    """Return what is behind the header of an array: its values, one after the other."""
+    whole = memoryview(body)
+    return bytes(whole[_ARRAY_HEADERS.get(whole[0], 1) :])
+
+
 def decode_bundle(frame: bytes) -> list[ClientMessage]:
     """Decode a bundle whose messages are all well-formed; errors as in `decode_request`."""
     try:

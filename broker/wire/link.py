@@ -127,6 +127,22 @@ class TraceContext(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=Fals
     traceparent: str
 
 
+class RunContext(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+    """Broker to worker, right before the request with that token: it is an attempt of a run.
+
+    Attributes:
+        token: Of the request.
+        run_id: Id of the run.
+        attempt: Number of the attempt, from 1.
+        fence: Higher with each attempt of the run: the number of the record that began it.
+    """
+
+    token: int
+    run_id: str
+    attempt: int
+    fence: int
+
+
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=16):
     """Worker to broker, first of all: its dispatch table stands."""
 
@@ -235,6 +251,7 @@ ToWorker = (
     | MoreCredit
     | AskAlive
     | TraceContext
+    | RunContext
 )
 ToBroker = (
     Ready

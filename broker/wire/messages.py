@@ -35,6 +35,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         affinity: Requests with the same affinity go to the same worker.
         trace: W3C traceparent, handed to the node; a malformed one is ignored.
         times: Whether `Times` are wanted with the terminal reply.
+        items: Of a `Run`: its params are those of many items, for each of which the node is run.
         value_ref: Reserved: parameters by reference instead of by value.
         stream: The caller takes parts; the credit ``[items, bytes]`` that they begin with; bytes
             are nil where the broker is to count them.
@@ -52,6 +53,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     stream: tuple[int, int | None] | None = None
     events: int | None = None
     times: bool = False
+    items: bool = False
 
 
 NO_OPTIONS = Options()

@@ -15,9 +15,13 @@ from msgspec import Raw
 from .builtin import decode_asked, kinds_by_name
 from .codec import DECODE_ERRORS
 from .errors import ErrorDetails, InvalidArgumentError
+from .messages import ItemFailure
 
 KEY_BYTES_MAX: Final = 255
 """Of an idempotency key in UTF-8: an order number, a digest, an id of somebody else's; no text."""
+
+ITEMS_MAX: Final = 100_000
+"""Of a recorded map, which is accepted as a whole."""
 
 RunStatus = Literal["open", "done", "failed", "cancelled", "interrupted", "poisoned"]
 """Whether a run is open, or how it has ended."""
@@ -70,6 +74,20 @@ class AskEvents(msgspec.Struct, frozen=True, tag="pronghorn.run.events"):
     wait: bool = True
 
 
+class AskItems(msgspec.Struct, frozen=True, tag="pronghorn.run.items"):
+    """Give results of a map's items; answered with `RunItems`.
+
+    Attributes:
+        id: Of the run.
+        from_seq: Number of the first range that is wanted.
+        wait: Whether to answer only when there is one, or when the run has ended.
+    """
+
+    id: str
+    from_seq: int = 0
+    wait: bool = True
+
+
 class CancelRun(msgspec.Struct, frozen=True, tag="pronghorn.run.cancel"):
     """Cancel a run; answered with `RunInfo` when its end is kept. One that has ended stays so."""
 
@@ -82,10 +100,10 @@ class RetryRun(msgspec.Struct, frozen=True, tag="pronghorn.run.retry"):
     id: str
 
 
-OfRun = AskStatus | AskResult | AskEvents | CancelRun | RetryRun
+OfRun = AskStatus | AskResult | AskEvents | AskItems | CancelRun | RetryRun
 
 RUN_CALLS: Final[Mapping[str, type[OfRun]]] = kinds_by_name(
-    AskStatus, AskResult, AskEvents, CancelRun, RetryRun
+    AskStatus, AskResult, AskEvents, AskItems, CancelRun, RetryRun
 )
 """Name of the call -> what it asks for; `START` is another one."""
 
@@ -109,6 +127,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
         deaths: Workers that have died of it since it was accepted, or tried again on demand.
         at_most_once: Whether it is never begun twice.
         code: Code of the error that it has ended with, "" if with none.
+        items: Of a map, how many it has; `None` for a call.
+        items_done: How many of them have ended, with a result or a failure.
     """
 
     id: str
@@ -124,6 +144,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     deaths: int
     at_most_once: bool
     code: str
+    items: int | None = None
+    items_done: int = 0
 
 
 class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,11 +154,13 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         seq: Its number: later ones have higher numbers, which don't follow each other.
         event: ``accepted``, ``started`` (another attempt, or any of a run that is never begun
-            twice), ``lost`` (the attempt's worker died), ``part`` (has its result), ``ended`` or
-            ``reopened`` (to be tried again, on demand).
+            twice), ``lost`` (the attempt's worker died), ``part`` (a range of a map's items has
+            ended), ``ended`` or ``reopened`` (to be tried again, on demand).
         at_ns: When, nanoseconds since 1970.
         attempt: Number of the attempt that has started.
         cause: How the worker ended that was lost.
+        first: Index of the first item of the range.
+        count: How many items it has.
         status: How the run has ended.
         code: Code of the error that it has ended with.
         message: Message of that error.
@@ -147,6 +171,8 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at_ns: int
     attempt: int | None = None
     cause: str | None = None
+    first: int | None = None
+    count: int | None = None
     status: RunStatus | None = None
     code: str | None = None
     message: str | None = None
@@ -156,6 +182,36 @@ class RunEvents(msgspec.Struct, frozen=True):
     """Events of a run, in order; `ended` tells that there are no more as things stand."""
 
     events: tuple[RunEvent, ...]
+    ended: bool
+
+
+class RunPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of a range of a map's items.
+
+    Attributes:
+        seq: Its number, as that of an event.
+        first: Index of the first item.
+        values: Array of their results, nil where `failures` has the item.
+        failures: Of items, with indexes within the range.
+    """
+
+    seq: int
+    first: int
+    values: Raw
+    failures: tuple[ItemFailure, ...] = ()
+
+
+class RunItems(msgspec.Struct, frozen=True):
+    """Ranges of a map, in the order in which they have ended.
+
+    Attributes:
+        parts: Some of them.
+        items: How many items the map has.
+        ended: Whether there are no more as things stand.
+    """
+
+    parts: tuple[RunPart, ...]
+    items: int
     ended: bool
 
 

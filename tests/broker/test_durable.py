@@ -362,7 +362,7 @@ def test_nodes_of_pronghorns_own_are_not_recorded(driver: Driver) -> None:
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (MapChunk(1, "m.add", PARAMS, SYNC), "not maps"),
+        (MapChunk(1, "m.add", PARAMS, SYNC), "chunks are not recorded"),
         (Call(1, "m.rows", PARAMS, Options(durability="sync", stream=(1, 100))), "parts are taken"),
     ],
 )

@@ -39,7 +39,7 @@ def test_the_id_of_a_run_has_its_number_and_its_secret() -> None:
         (accepted(), "accepted", {}),
         (Started(1, 1, 2, 7), "started", {"attempt": 2}),
         (AttemptLost(1, 1, 1, "signal 9", 7), "lost", {"cause": "signal 9"}),
-        (TaskDone(1, 1, 1, 7), "part", {}),
+        (TaskDone(1, 1, 1, 7, first=3, count=2), "part", {"first": 3, "count": 2}),
         (ended(OPEN, "done"), "ended", {"status": "done"}),
         (
             ended(OPEN, "failed"),

@@ -7,6 +7,12 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from pronghorn.broker.wire.chunks import (
+    CHUNK_BYTES_MAX,
+    CHUNK_ITEMS_MAX,
+    IN_FLIGHT_MAX,
+    TARGET_MS,
+)
 from pronghorn.broker.wire.errors import (
     BrokerLostError,
     ErrorDetails,
@@ -16,15 +22,7 @@ from pronghorn.broker.wire.errors import (
     WorkerLostError,
 )
 from pronghorn.broker.wire.messages import Error, ItemFailure, MapResult
-from pronghorn.client.mapping import (
-    AHEAD_ITEMS,
-    CHUNK_BYTES_MAX,
-    CHUNK_ITEMS_MAX,
-    IN_FLIGHT_MAX,
-    TARGET_MS,
-    Chunk,
-    MapPlan,
-)
+from pronghorn.client.mapping import AHEAD_ITEMS, Chunk, MapPlan
 
 
 def make_plan(

@@ -29,7 +29,7 @@ from pronghorn.client import (
 SOURCE = """
     import asyncio
     from pathlib import Path
-    from pronghorn.worker import node
+    from pronghorn.worker import Context, node
 
     @node
     def add(a: int, b: int) -> int:
@@ -44,6 +44,10 @@ SOURCE = """
         while not Path(file).exists():
             await asyncio.sleep(0.005)
         return "it is there"
+
+    @node
+    def identity(ctx: Context) -> tuple:
+        return ctx.run_id, ctx.attempt, ctx.fence
 
     @node
     def fail_until(file: str) -> int:
@@ -194,3 +198,113 @@ def test_runs_that_there_are_not_are_told(client: Client) -> None:
         client.attach("0" * 48).status()
     with pytest.raises(InvalidArgumentError, match="is no id of a run"):
         client.attach("nonsense").status()
+
+
+# --- maps ----------------------------------------------------------------------------------------
+
+
+def test_a_recorded_map_gives_its_results_and_is_one_run(client: Client) -> None:
+    items = [(index, 1) for index in range(300)]
+    expected = [index + 1 for index in range(300)]
+    assert list(client.map("add", items, durability="sync", key="map-1")) == expected
+    assert list(client.map("add", items, durability="sync", key="map-1")) == expected
+    run = client.start_map("add", items, key="map-1")
+    status = run.status()
+    assert (status.status, status.items, status.items_done) == ("done", 300, 300)
+    assert run.result() == expected
+    assert sorted(client.attach(run.id).items(ordered=False)) == expected
+    kinds = [event.event for event in run.events()]
+    assert kinds.count("accepted") == kinds.count("ended") == 1
+    assert sum(event.count or 0 for event in run.events()) == 300
+
+
+@pytest.mark.parametrize("durability", ["batched", "sync"])
+def test_options_of_a_client_have_its_maps_recorded(client: Client, durability: Any) -> None:
+    within = client.within(durability=durability)
+    assert list(within.map("add", ({"a": index, "b": 2} for index in range(20)))) == [
+        index + 2 for index in range(20)
+    ]
+
+
+def test_failed_items_are_raised_or_given(client: Client) -> None:
+    items = [(1, 2), (1, "x"), (3, 4)]
+    run = client.start_map("add", items)
+    first, error, last = run.items(return_exceptions=True)
+    assert (first, last) == (3, 7)
+    assert isinstance(error, InvalidArgumentError)
+    with pytest.raises(InvalidArgumentError):
+        list(run.items())
+    with pytest.raises(InvalidArgumentError) as raised:
+        run.result()
+    assert raised.value.details.item == 1
+    assert run.status().status == "done"
+
+
+def test_a_map_that_is_left_goes_on(client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    run = client.start_map("wait_for", [(str(file),)] * 3)
+    file.touch()
+    results = run.items()
+    assert next(results) == "it is there"
+    results.close()  # type: ignore[attr-defined]
+    assert run.result(10.0) == ["it is there"] * 3
+
+
+def test_a_map_that_is_cancelled_tells_so_behind_its_results(
+    client: Client, tmp_path: Path
+) -> None:
+    run = client.start_map("wait_for", [(str(tmp_path / "never"),)] * 3)
+    assert run.cancel().status == "cancelled"
+    with pytest.raises(CancelledError):
+        list(run.items())
+    assert run.status().items_done == 0
+
+
+def test_what_can_not_be_a_recorded_map_is_told(client: Client) -> None:
+    with pytest.raises(InvalidArgumentError, match="chunk_size"):
+        client.map("add", [(1, 2)], durability="sync", chunk_size=3)
+    with pytest.raises(InvalidArgumentError, match="item 1"):
+        client.start_map("add", [(1, 2), (object(), 2)])
+    with pytest.raises(InvalidArgumentError, match="at most 100,000"):
+        client.start_map("add", ((1, 2) for _ in range(10**9)))
+    with pytest.raises(InvalidArgumentError, match="is a call"):
+        list(client.start("add", 1, 2).items())
+    with pytest.raises(InvalidArgumentError, match="durability"):
+        client.map("add", [], durability="maybe")  # type: ignore[arg-type]
+
+
+def test_without_a_folder_a_map_is_refused() -> None:
+    with (
+        LocalPool(client_nodes.__file__) as local,
+        pytest.raises(JournalError, match="can't be recorded"),
+    ):
+        list(local.client().map("add", [(1, 2)], durability="sync"))
+    with (
+        Pool(client_nodes.__file__, workers=1) as pool,
+        pool.client() as client,
+        pytest.raises(JournalError, match="this pool has no journal"),
+    ):
+        list(client.map("add", [(1, 2)], durability="sync"))
+
+
+async def test_an_async_client_has_recorded_maps(pool: Pool) -> None:
+    async with pool.async_client() as client:
+        items = [(index, 1) for index in range(50)]
+        expected = [index + 1 for index in range(50)]
+        results = client.map("add", items, durability="sync", key="map-2")
+        assert [one async for one in results] == expected
+        run = await client.start_map("add", items, durability="sync", key="map-2")
+        assert await run.result() == expected
+        attached = client.attach(run.id)
+        assert sorted([one async for one in attached.items(ordered=False)]) == expected
+
+
+def test_a_node_sees_of_which_run_it_is(client: Client) -> None:
+    run = client.start("identity", durability="sync")
+    run_id, attempt, fence = run.result()
+    assert (run_id, attempt) == (run.id, 1)
+    assert fence > 0
+    assert client.call("identity") == [None, 0, 0]
+    assert client.call("identity", durability="sync") == [None, 0, 0]
+    mapped = client.start_map("identity", [()] * 2)
+    assert {one[0] for one in mapped.items()} == {mapped.id}

@@ -56,8 +56,8 @@ def test_calls_are_recorded_as_they_ended(start: Start, tmp_path: Path) -> None:
         assert durable.submit("add", 5, 6).result() == 11
     with pytest.raises(WorkerLostError):
         client.within(durability="sync").call("die", "SIGKILL")
-    with pytest.raises(UnimplementedError, match="not maps"):
-        list(client.within(durability="sync").map("add", [(1, 2)]))
+    with pytest.raises(UnimplementedError, match="stream without durability"):
+        list(client.within(durability="sync").stream("add", 1, 2))
     running.pool.close()
     assert sorted(sums(tmp_path / "data")) == [([3, 4], 7)] * 2 + [([5, 6], 11)] * 2
 

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ Start = Callable[..., Running]
 NODES = """
 import os, time
 from pathlib import Path
-from pronghorn.worker import node
+from pronghorn.worker import Context, node
 
 @node
 def wait_for(file: str, told: str = "") -> str:
@@ -40,6 +41,14 @@ def once(told: str) -> None:
     with open(told, "w") as fifo:
         fifo.write("begun\\n")
     time.sleep(60)
+
+@node
+def told(ctx: Context, file: str, log: str) -> list:
+    with open(log, "a") as noted:
+        noted.write(f"{ctx.run_id} {ctx.attempt} {ctx.fence}\\n")
+    while not Path(file).exists():
+        time.sleep(0.01)
+    return [ctx.run_id, ctx.attempt, ctx.fence]
 
 @node
 def die() -> None:
@@ -122,6 +131,25 @@ def test_what_must_not_run_twice_ends_as_interrupted(
     with pytest.raises(InterruptedRunError):
         run.result(PATIENCE_S)
     assert run.status().attempt == 1
+
+
+def test_a_node_is_told_its_run_and_which_attempt_it_is(
+    start: Start, nodes: str, tmp_path: Path
+) -> None:
+    file, log = tmp_path / "file", tmp_path / "log"
+    running = start(nodes, data=tmp_path / "data")
+    run = running.client.start("told", str(file), str(log))
+    follow = (event for event in run.events() if event.event == "started")
+    while not log.exists():
+        time.sleep(0.005)
+    kill([running.tree.broker])
+    assert next(follow).attempt == 2
+    file.touch()
+    run_id, attempt, fence = run.result(PATIENCE_S)
+    assert (run_id, attempt) == (run.id, 2)
+    first, *_ = log.read_text().splitlines()
+    assert first.split()[:2] == [run.id, "1"]
+    assert int(first.split()[2]) < fence
 
 
 def test_a_run_that_kills_its_workers_is_parked(start: Start, nodes: str, tmp_path: Path) -> None:

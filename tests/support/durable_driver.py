@@ -19,7 +19,7 @@ from pronghorn.broker.events import (
     WriteRecords,
 )
 from pronghorn.broker.journal.record import Record, decode_record, sequence_of
-from pronghorn.broker.wire.link import Done
+from pronghorn.broker.wire.link import Done, RunContext
 from pronghorn.broker.wire.messages import Call, Error, Options, Result, Run
 from pronghorn.broker.wire.runs import RunEvents, RunInfo
 
@@ -29,7 +29,7 @@ CLOCK_NS = 10**18
 class DurableDriver(Driver):
     """Plays the journal: what is written is kept, and what is asked answered, by `keep`.
 
-    Commands for it are taken out; all others are returned.
+    Commands for it are taken out, and what workers are told of runs; all others are returned.
     """
 
     def __init__(self, kept: KeptRuns | None = None, generation: int = 1, **more: Any) -> None:
@@ -37,6 +37,7 @@ class DurableDriver(Driver):
         self.generation = generation
         self.written: list[tuple[Record, tuple[bytes, ...]]] = []  # and not kept
         self.asked: list[Any] = []  # questions without an answer
+        self.told: list[RunContext] = []  # what workers are told of the runs that they are given
         self.index = 0  # of the last record that is kept
         super().__init__(**more)
 
@@ -48,6 +49,8 @@ class DurableDriver(Driver):
                     self.written.append((decode_record.decode(frame), tuple(buffers)))
             elif isinstance(command, AskJournal):
                 self.asked.append(command.question)
+            elif isinstance(command, Assign) and isinstance(command.message, RunContext):
+                self.told.append(command.message)
             else:
                 left.append(command)
         return left

@@ -19,6 +19,11 @@ def test_attributes() -> None:
     assert repr(context) == "<Context of nodes.add, request 17, worker 3>"
 
 
+def test_outside_of_a_run_there_is_no_attempt() -> None:
+    context = make()
+    assert (context.run_id, context.attempt, context.fence) == (None, 0, 0)
+
+
 def test_time_left() -> None:
     assert make().time_left() is None
     assert make(deadline=0.0).time_left() == 0.0

@@ -5,11 +5,13 @@ import pytest
 from pronghorn.bench.subject import Subject, started
 from pronghorn.bench.subjects.journal_loads import (
     BYTES_PER_RUN,
+    COMMITS_OF_MOST,
     COMMITS_PER_RUN,
     in_flight,
     offered,
     one_at_a_time,
     starts,
+    together,
 )
 
 pytestmark = pytest.mark.slow
@@ -30,6 +32,13 @@ def test_many_in_flight_share_commits() -> None:
     assert measured.calls == 2000
     assert 0 < measured.extra[COMMITS_PER_RUN] < 0.2
     assert 100 < measured.extra[BYTES_PER_RUN] < 1000
+
+
+def test_what_ends_together_shares_a_commit_and_waits_for_nobody() -> None:
+    with together() as measure:
+        measured = measure(3)
+    assert len(measured.latencies_ns) == 3
+    assert 1 <= measured.extra[COMMITS_OF_MOST] <= 4
 
 
 def test_a_start_finds_the_open_runs() -> None:

@@ -22,7 +22,7 @@ from pronghorn.broker.wire.table import BUILTIN_PREFIX
 
 
 def test_calls_have_names_of_our_own() -> None:
-    assert len(RUN_CALLS) == 5
+    assert len(RUN_CALLS) == 6
     assert all(name.startswith(BUILTIN_PREFIX) for name in (START, *RUN_CALLS))
 
 

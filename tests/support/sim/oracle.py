@@ -9,6 +9,7 @@ from typing import Any
 from kept_runs import KeptRuns
 
 from pronghorn.broker.wire.errors import Outcome, PronghornError
+from pronghorn.broker.wire.link import RunContext
 from pronghorn.broker.wire.messages import Durability, Error, Pong, Result
 from pronghorn.broker.wire.values import decode_value
 
@@ -61,6 +62,7 @@ class Oracle:
         self.started: list[Record] = []  # those that have none
         self._batched: list[Record] = []  # told of a result in this epoch, and to be kept in time
         self.records: list[Record] = []  # by uid
+        self._fences: dict[str, dict[int, int]] = {}  # run -> attempt -> its fence
         self._untold: dict[int, Record] = {}  # uid -> record that somebody waits for
 
     def open(self, name: str, duration_s: float, *, known: bool = True) -> Record:
@@ -87,6 +89,13 @@ class Oracle:
     def abandon(self, record: Record) -> None:
         """Nobody waits for it any more; it may run or not."""
         self._untold.pop(record.uid, None)
+
+    def fenced(self, told: RunContext) -> None:
+        """Check what a worker is told of a run: each attempt has one fence, later ones higher."""
+        fences = self._fences.setdefault(told.run_id, {})
+        assert fences.setdefault(told.attempt, told.fence) == told.fence
+        in_order = [fence for _, fence in sorted(fences.items())]
+        assert in_order == sorted(set(in_order)), "a fence keeps out earlier attempts"
 
     def ran(self, record: Record) -> None:
         """A worker begins to run a node."""

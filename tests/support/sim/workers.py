@@ -33,6 +33,7 @@ from pronghorn.broker.wire.link import (
     Ready,
     RunCall,
     RunChunk,
+    RunContext,
     RunHere,
     RunStream,
     Skipped,
@@ -216,6 +217,9 @@ class FakeWorker:
             return
         if isinstance(message, AskAlive):
             self.say(Alive())
+            return
+        if isinstance(message, RunContext):
+            self._world.oracle.fenced(message)
             return
         assert isinstance(message, RunCall | RunChunk)
         if self._dies(Doom.BEFORE_CLAIM):
