@@ -53,6 +53,26 @@ class Recorder:
         if value_ns > self._max_ns:
             self._max_ns = value_ns
 
+    def add(self, other: "Histogram") -> None:
+        """Count all that another has counted."""
+        for index, count in other.counts.items():
+            self._buckets[index] += count
+
+    def remove(self, other: "Histogram") -> None:
+        """Count it no more, which was added."""
+        for index, count in other.counts.items():
+            self._buckets[index] -= count
+
+    def percentile(self, percent: float) -> int:
+        """Return a percentile in ns, as `Histogram.percentiles`, without making a histogram."""
+        count = sum(self._buckets)
+        beyond = count - ceil(round(count * percent / 100, 6))
+        for index in reversed(range(len(self._buckets))):
+            beyond -= self._buckets[index]
+            if beyond < 0:
+                return largest_of(index)
+        return 0
+
     def histogram(self) -> "Histogram":
         """Return what was counted so far."""
         found = Histogram()

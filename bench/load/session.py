@@ -30,7 +30,7 @@ from pronghorn.client.sync import Client
 
 from ..children import python_command, stop
 from ..environment import collect
-from .histogram import Histogram
+from .histogram import Histogram, Recorder
 from .lanes import CONNECT_TIMEOUT_S, probe
 from .mix import Kind
 from .orders import (
@@ -158,9 +158,12 @@ class _Run:
         self._selector = selectors.DefaultSelector()
         self._inlets = [Inlet() for _ in processes]
         self._ready = 0
-        # by generator: the newest totals, and the latencies of the newest reports
+        # by generator: the newest totals, and the latencies of the newest reports, which together
+        # are in the window: to add them up for each look at it would take memory by their spread
         self._progress: list[Progress | None] = [None] * len(processes)
         self._recent: list[list[Histogram]] = [[] for _ in processes]
+        self._window = Recorder()
+        self._p99_ns = 0  # of the window
         self._done: list[Done | None] = [None] * len(processes)
         self._open = len(processes)  # pipes that have not ended
         self._begin_ns = 0
@@ -254,23 +257,21 @@ class _Run:
             self._progress[index] = message
             recent = self._recent[index]
             recent.append(unpacked(message.latency))
-            del recent[:-_WINDOW]
+            self._window.add(recent[-1])
+            if len(recent) > _WINDOW:
+                self._window.remove(recent.pop(0))
+            self._p99_ns = self._window.percentile(99)
         else:
             self._done[index] = message
 
     def _live(self, elapsed_s: float) -> Live:
         told = [each for each in self._progress if each is not None]
-        recent = Histogram()
-        for histograms in self._recent:
-            for histogram in histograms:
-                recent.add(histogram)
-        (p99_ns,) = recent.percentiles([99])
         return Live(
             elapsed_s=max(0.0, elapsed_s),
             sent=sum(each.sent for each in told),
             answered=sum(each.answered for each in told),
             errors=sum(each.errors for each in told),
-            p99_ns=p99_ns,
+            p99_ns=self._p99_ns,
         )
 
     def on_interrupt(self, number: int, frame: FrameType | None) -> None:

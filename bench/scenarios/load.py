@@ -28,7 +28,7 @@ _SUBJECTS = {
     _STALLED: ("stalled", 10),
     _ON_TIME: ("on_time", 5),
     _LIMIT: ("at_its_limit", 2),
-    _LONG: ("for_long", 45),
+    _LONG: ("for_long", 60),
 }
 """Name -> factory, seconds of a round."""
 

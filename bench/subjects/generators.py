@@ -12,6 +12,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import linear_regression
 
 from pronghorn.client import Pool
 
@@ -36,6 +37,7 @@ _GENERATOR = "pronghorn.bench.load.generator"
 _TRIAL_S = 2.0
 _HOUR_S = 3600.0
 _SAMPLE_S = 0.5  # from one look at the memory to the next
+_SETTLING = 0.27  # of a measurement; 16 s of a minute, a second more than an interval
 
 LAG_P99, VALID, SAYS_INVALID = "lag p99, us", "highest valid rate", "says invalid beyond"
 GROWTH = "growth, MiB/h"
@@ -109,10 +111,11 @@ def at_its_limit() -> Iterator[Measure]:
 
 @contextlib.contextmanager
 def for_long() -> Iterator[Measure]:
-    """Call at 2,000/s and see by how much the memory of the run's processes grows in an hour.
+    """Call at 2,000/s and see by how much the memory of the generator grows in an hour.
 
-    It is the beginning of a run of an hour, that is then interrupted. The most of the last third
-    is held against the most of the third before; of 45 s each has one of the run's intervals.
+    It is the beginning of a run of an hour, that is then interrupted. The first quarter is left
+    out: of a minute that is the first of the run's intervals, at whose end a histogram is packed
+    for the first time. A line is laid through the rest.
     """
     with _pool() as endpoint:
 
@@ -127,13 +130,9 @@ def for_long() -> Iterator[Measure]:
                         signal.raise_signal(signal.SIGINT)  # as Ctrl-C does
 
             record = _run(plan, _add(), endpoint, watch=watch)
-            third_s = calls / 3
-            thirds = [
-                [mib for at, mib in samples if begin * third_s < at <= (begin + 1) * third_s]
-                for begin in (1, 2)
-            ]
-            before, after = (max(each, default=0.0) for each in thirds)
-            return _measured(record, {GROWTH: (after - before) * _HOUR_S / third_s})
+            settled = [each for each in samples if each[0] > calls * _SETTLING]
+            per_s = linear_regression(*zip(*settled, strict=True)).slope
+            return _measured(record, {GROWTH: per_s * _HOUR_S})
 
         yield measure
 
@@ -173,6 +172,6 @@ def _measured(record: Record, extra: dict[str, float]) -> Measurement:
 
 
 def _memory_mib() -> float:
-    """Return what this process and its generators have for themselves."""
+    """Return what the generators have for themselves; this process has the samples too."""
     ours = [pid for pid in descendants(os.getpid()) if _GENERATOR in command_line(pid)]
-    return sum(memory(pid).uss_kib for pid in (os.getpid(), *ours)) / 1024
+    return sum(memory(pid).uss_kib for pid in ours) / 1024

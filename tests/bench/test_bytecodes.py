@@ -57,7 +57,8 @@ def test_what_a_process_runs_is_counted() -> None:
     none, few, many = counts
     per_loop = (few - none) / 100
     assert 2 <= per_loop <= 4  # FOR_ITER, STORE_NAME, JUMP_BACKWARD
-    assert (many - few) / 1000 == per_loop
+    # Asked before it is back in its read, it has a few of one time counted with the next.
+    assert (many - few) / 1000 == pytest.approx(per_loop, abs=0.1)
 
 
 @pytest.mark.slow

@@ -92,3 +92,15 @@ def test_taking_what_was_counted_leaves_nothing() -> None:
     assert (taken.count, taken.sum_ns, taken.max_ns) == (4, 10 + VALUE_MAX_NS, VALUE_MAX_NS)
     empty = recorder.take()
     assert (empty.counts, empty.count, empty.sum_ns, empty.max_ns) == ({}, 0, 0, 0)
+
+
+def test_window_has_what_was_added_and_not_removed() -> None:
+    window = Recorder()
+    assert window.percentile(99) == 0
+    slow, quick = made({10**9: 50}), made({value: 1 for value in range(1000, 100_001, 1000)})
+    window.add(slow)
+    window.add(quick)
+    assert window.percentile(99) == pytest.approx(10**9, rel=1e-3)
+    window.remove(slow)
+    assert window.percentile(99) == pytest.approx(*quick.percentiles([99]), rel=2e-3)
+    assert window.percentile(50) == pytest.approx(*quick.percentiles([50]), rel=2e-3)

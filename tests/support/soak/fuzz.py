@@ -23,9 +23,9 @@ def is_there() -> bool:
 def run(
     seed: int, *, seconds: float = 0.0, runs: int = -1, only: Sequence[str] = ()
 ) -> Iterator[Fuzzed]:
-    """Fuzz each decoder, for its share of so many seconds and with at most so many inputs.
+    """Fuzz each decoder, for its share of so many seconds and with at most so many mutations.
 
-    With a number of inputs alone the same seed gives the same inputs.
+    With their number alone the same seed gives the same inputs.
     """
     command = [sys.executable, "-m", "soak.fuzzed", f"--seed={seed}", f"--seconds={seconds}"]
     command += [f"--runs={runs}", *(f"--only={name}" for name in only)]

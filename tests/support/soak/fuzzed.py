@@ -61,7 +61,7 @@ def main() -> None:
     """Fuzz the chosen targets, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m soak.fuzzed")
     parser.add_argument("--seconds", type=float, default=0.0, help="of all")
-    parser.add_argument("--runs", type=int, default=-1, help="inputs of each, at most")
+    parser.add_argument("--runs", type=int, default=-1, help="mutations of each, at most")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--only", action="append", choices=[one.name for one in TARGETS])
     arguments = parser.parse_args()
@@ -78,9 +78,12 @@ def fuzz(target: Target, seed: int, seconds: int, runs: int) -> Fuzzed:
         path = Path(folder)
         seeds = path / "seeds"
         seeds.mkdir()
-        for number, data in enumerate((*target.seeds(), *_DEEP)):
+        begin_with = (*target.seeds(), *_DEEP)
+        for number, data in enumerate(begin_with):
             (seeds / f"{number:04}").write_bytes(data)
         begun = monotonic()
+        if runs >= 0:  # libFuzzer counts those too
+            runs += len(begin_with)
         child = os.fork()
         if child == 0:
             try:
