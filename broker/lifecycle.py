@@ -29,10 +29,11 @@ import msgspec
 from .catalog import Catalog
 from .deadlines import Deadlines
 from .events import Assign, Command, Kill, Look, Send
+from .journal.rows import format_run_id
 from .placement import Placement, Worker, WorkerState
 from .queue import ReadyQueue, Room
 from .recorder import Recorder
-from .requests import Flow, Key, Request, Session, runs_alone
+from .requests import Flow, Key, Request, Run, Session, runs_alone
 from .retries import retry_delay_s
 from .routes import Routes
 from .sessions import Sessions
@@ -54,6 +55,7 @@ from .wire.link import (
     CancelRun,
     NestedDone,
     NestedFailed,
+    Recorded,
     RunCall,
     RunChunk,
     RunHere,
@@ -424,6 +426,8 @@ class Lifecycle:
         params, origin, due = request.params, request.origin, request.due
         if request.tracing is not None:
             self._trace(request.tracing, request.token, worker, now)
+        if request.keep is not None and request.keep.run is not None and request.node.conducted:
+            self.tell(worker, _recorded(request.token, request.keep.run))
         left_ms = None if due is None else max(0.0, (due - now) * 1000)
         message: RunCall | RunChunk
         if request.chunk:
@@ -557,6 +561,11 @@ def _run_stream(call: RunCall, flow: Flow) -> RunStream:
         flow.bytes,
         flow.events,
     )
+
+
+def _recorded(token: int, run: Run) -> Recorded:
+    accepted = run.accepted
+    return Recorded(token, format_run_id(run.number, accepted.secret), run.state.records > 1)
 
 
 def _nested(message: Result | MapResult | Error) -> NestedDone | NestedFailed:

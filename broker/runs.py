@@ -15,7 +15,8 @@ R1. A run is here from its acceptance, or from the start of this broker, until i
     what is not here is in the journal as it is, and what is here is no question to the journal.
 R2. Of a key there is at most one run here, and none is accepted while the journal is asked for one.
 R3. Nothing of a run begins before the record that makes it possible is kept: what was lost with a
-    broker has begun nothing, and attempts are counted whatever kills what.
+    broker has begun nothing, and attempts are counted whatever kills what. But a workflow that is
+    called without a key is begun `at_once`: who calls it has been told nothing.
 R4. What an attempt brings is recorded under its token; the life of requests sees to it that only
     the last attempt's word is heard (lifecycle.py).
 R5. Of attempts that are not the first ones of this epoch, so of all that is taken up after a crash,
@@ -49,7 +50,7 @@ from .journal.record import (
     Reopened,
     Started,
 )
-from .journal.rows import digest_of
+from .journal.rows import digest_of, format_run_id
 from .lifecycle import Lifecycle
 from .recorder import Ending, Step, ending
 from .requests import Keep, Node, Request, Run, Session
@@ -100,6 +101,7 @@ class Wanted(msgspec.Struct, frozen=True):
         codec: `CODEC_MSGPACK` or `CODEC_JSON`.
         options: Those that go with it: priority and affinity.
         for_result: Whether who asks waits for the result, not only for the acceptance.
+        at_once: Whether it is begun before its acceptance is kept.
     """
 
     node: Node
@@ -111,6 +113,7 @@ class Wanted(msgspec.Struct, frozen=True):
     codec: int
     options: Options
     for_result: bool
+    at_once: bool
 
     @property
     def size(self) -> int:
@@ -189,8 +192,13 @@ class Runs:
         run = Run(accepted, wanted.buffers, state, wanted.size)
         self._add(run)
         if accepted.at_most_once:  # in the same commit, so it counts as begun while it waits, too
-            self._write(run, Started(number, number, 1, recorder.wall_ns(now)), now)
-        self._await(run)
+            self.write(run, Started(number, number, 1, recorder.wall_ns(now)), now)
+        if wanted.at_once:
+            run.at_once = True
+            recorder.await_step(run, number, hurries=False)
+            self._begin(run, now)
+        else:
+            self._await(run)
         return run
 
     def take_up(self, state: RunState, accepted: Accepted, now: float) -> None:
@@ -205,7 +213,7 @@ class Runs:
         run = Run(accepted, (), state, len(accepted.value), is_accepted=False)
         run.is_loaded = not accepted.apart
         self._add(run)
-        self._write(run, Reopened(state.run, state.last, self._recorder.wall_ns(now)), now)
+        self.write(run, Reopened(state.run, state.last, self._recorder.wall_ns(now)), now)
         run.attempt = run.state.attempt
         self._recorder.await_step(run, run.state.last)
         self._again.append(run)
@@ -261,7 +269,7 @@ class Runs:
         state = run.state
         if state.at_most_once or run.attempt != state.attempt:
             at_ns = self._recorder.wall_ns(now)
-            self._write(run, Started(run.number, state.last, run.attempt, at_ns), now)
+            self.write(run, Started(run.number, state.last, run.attempt, at_ns), now)
         self._await(run)
         if not run.awaits:
             self._begin(run, now)
@@ -300,7 +308,9 @@ class Runs:
             now,
             attempts=run.attempt,
             priority=PRIORITY_DEFAULT if options.priority is None else options.priority,
-            affinity=options.affinity,
+            affinity=format_run_id(run.number, accepted.secret)  # where its orders find it
+            if node.conducted
+            else options.affinity,
             keep=Keep(accepted.durability, NIL, (), run=run),
         )
         run.request = request
@@ -350,7 +360,7 @@ class Runs:
             cause = message.details.cause or message.message
             at_ns = self._recorder.wall_ns(now)
             state = run.state
-            self._write(run, AttemptLost(run.number, state.last, state.token, cause, at_ns), now)
+            self.write(run, AttemptLost(run.number, state.last, state.token, cause, at_ns), now)
             self._leave_again(run)
             self._decide(run, message.details, now)
             if run.is_cancelled and run.end is None:
@@ -390,15 +400,17 @@ class Runs:
     def _end(self, run: Run, ended: Ended, buffers: Sequence[bytes], now: float) -> None:
         """Record the end of a run; it is told now, or when it is kept."""
         standing = self._recorder.standing(now)
-        self._write(run, ended, now, buffers)
-        self._recorder.await_step(run, run.state.last)
+        self.write(run, ended, now, buffers)
         self._leave_again(run)
         if run.was_read:
             self._loaded_bytes -= run.size
         self._resize(run, 0)
         run.end, run.end_buffers, run.buffers, run.awaits = ended, buffers, (), 0
         is_open = standing is Standing.OPEN
-        run.is_told = run.state.durability == "batched" and is_open and run.is_accepted
+        is_sure = run.is_accepted or run.at_once
+        run.is_told = run.state.durability == "batched" and is_open and is_sure
+        waits = not run.is_told or bool(run.enders or run.watchers)
+        self._recorder.await_step(run, run.state.last, hurries=waits)
         self.news.append(run)
 
     def on_kept(self, step: Step, now: float) -> None:
@@ -413,6 +425,12 @@ class Runs:
         elif run.awaits == step.sequence:
             run.awaits = 0
             self._begin(run, now)
+
+    def write(self, run: Run, record: Record, now: float, buffers: Sequence[bytes] = ()) -> None:
+        """Write a record of a run, and bring its state up to date."""
+        sequence = self._recorder.next_sequence
+        run.state = advance(run.state, sequence, record)
+        self._recorder.write(record, buffers, now)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -453,9 +471,3 @@ class Runs:
         if run.is_again:
             run.is_again = False
             self._again_count -= 1
-
-    def _write(self, run: Run, record: Record, now: float, buffers: Sequence[bytes] = ()) -> None:
-        """Write a record of a run, and bring its state up to date."""
-        sequence = self._recorder.next_sequence
-        run.state = advance(run.state, sequence, record)
-        self._recorder.write(record, buffers, now)

@@ -3,7 +3,7 @@
 Mirror: tests/client/test_flows.py.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from secrets import token_hex
@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import msgspec
 
+from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import (
     CancelledError,
     ErrorDetails,
@@ -19,11 +20,16 @@ from pronghorn.broker.wire.errors import (
     NodeError,
     ProtocolError,
 )
-from pronghorn.broker.wire.flows import FlowEvent, RunLevel, RunOrder, RunReport
+from pronghorn.broker.wire.flows import FLOW, FlowEvent, RunLevel, RunOrder, RunReport
+from pronghorn.broker.wire.messages import Durability
+from pronghorn.broker.wire.values import encode_inline, encode_params, encode_with_buffer
 
+from .invocation import Params, Target, result_of
+from .stopwatch import Extras, with_options
 from .streaming import AsyncStream, Stream
 
 _ID_BYTES = 8
+_SOURCE_BYTES_MIN = 1024  # what the journal keeps by its content anyway
 
 
 @runtime_checkable
@@ -84,6 +90,99 @@ def run_params(
     else:
         params["definition"] = workflow.definition()
     return params
+
+
+def flow_params(
+    workflow: WorkflowLike, inputs: Mapping[str, Any] | None, named: Mapping[str, Any]
+) -> Params:
+    """Make the encoded params of the call `FLOW`, by which a run is recorded.
+
+    A definition of some size is a buffer: the journal keeps it once, however many runs it has.
+
+    Raises:
+        InvalidArgumentError: As for `run_params`; or something can't be encoded.
+    """
+    params = run_params(workflow, inputs, named, "terminal")
+    del params["level"]
+    definition = params.get("definition")
+    try:
+        if definition is not None and len(source := encode_inline(definition)) >= _SOURCE_BYTES_MIN:
+            del params["definition"]
+            return encode_with_buffer(params, "source", source)
+        return encode_params(params)
+    except (TypeError, *DECODE_ERRORS) as error:
+        raise InvalidArgumentError(f"can't encode the workflow or its input: {error}") from error
+
+
+FLOW_TARGET = Target(FLOW, Any, None)
+
+
+def is_node(given: object) -> bool:
+    """Whether it is to be taken for a node, not for a workflow."""
+    return not isinstance(given, Mapping | PathLike | Definable)
+
+
+def started_flow(
+    workflow: object,
+    args: Sequence[Any],
+    params: Mapping[str, Any] | None,
+    named: Mapping[str, Any],
+) -> Params:
+    """Make the params of a workflow that is started, of what would be the arguments of a node.
+
+    Raises:
+        InvalidArgumentError: As for `flow_params`; or there are some by position.
+    """
+    assert isinstance(workflow, Mapping | PathLike | Definable)
+    if args:
+        raise InvalidArgumentError("the input of a workflow is given by name")
+    return flow_params(workflow, params, named)
+
+
+def recorded_output(reply: object, buffers: Sequence[bytes], name: str) -> dict[str, Any] | None:
+    """Give the output of a recorded run, of the reply to its call.
+
+    Raises:
+        RunFailedError: It has failed.
+        PronghornError: What else there is.
+    """
+    try:
+        output: dict[str, Any] | None = result_of(FLOW_TARGET, reply, buffers)
+    except NodeError as error:
+        raise failure_of(error, name) from None
+    return output
+
+
+def recorded(
+    extras: Extras | None,
+    durability: Durability | None,
+    key: str | None,
+    on_event: object,
+) -> Extras | None:
+    """Give the options of a run that is recorded; None if it is not to be.
+
+    Raises:
+        InvalidArgumentError: They make no sense.
+    """
+    if durability is not None or key is not None:
+        changes = {"durability": durability or "sync", "key": key}
+        extras = with_options(extras, **{name: one for name, one in changes.items() if one})
+    if extras is None or extras.durability in (None, "none"):
+        return None
+    if on_event is not None:
+        raise InvalidArgumentError(
+            "a recorded run goes on without its caller: `start` it, and ask for its `events`"
+        )
+    return extras
+
+
+def failure_of(error: NodeError, name: str) -> NodeError:
+    """Make the error of a recorded run that has failed, of that of its call."""
+    if error.details.report is None:
+        return error
+    report = read_report(error.details.report)
+    details = msgspec.structs.replace(error.details, node=name, report=None)
+    return RunFailedError(f"{name}: {report.reason()}", details, report)
 
 
 def name_of(workflow: WorkflowLike) -> str:

@@ -132,14 +132,15 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         seq: Its number: later ones have higher numbers, which don't follow each other.
         event: ``accepted``, ``started`` (another attempt, or any of a run that is never begun
-            twice), ``lost`` (the attempt's worker died), ``part`` (has its result), ``ended`` or
-            ``reopened`` (to be tried again, on demand).
+            twice), ``lost`` (the attempt's worker died), ``part`` (has its result, or is done for
+            a workflow), ``ended`` or ``reopened`` (to be tried again, on demand).
         at_ns: When, nanoseconds since 1970.
         attempt: Number of the attempt that has started.
         cause: How the worker ended that was lost.
         status: How the run has ended.
         code: Code of the error that it has ended with.
         message: Message of that error.
+        tasks: Name and status of each task of a workflow that has ended.
     """
 
     seq: int
@@ -150,6 +151,7 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: RunStatus | None = None
     code: str | None = None
     message: str | None = None
+    tasks: tuple[tuple[str, str], ...] = ()
 
 
 class RunEvents(msgspec.Struct, frozen=True):
