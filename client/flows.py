@@ -24,7 +24,7 @@ from pronghorn.broker.wire.flows import FLOW, FlowEvent, RunLevel, RunOrder, Run
 from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.values import encode_inline, encode_params, encode_with_buffer
 
-from .invocation import Params, Target, result_of
+from .invocation import NodeLike, Params, Target, result_of, target_of
 from .stopwatch import Extras, with_options
 from .streaming import AsyncStream, Stream
 
@@ -40,8 +40,11 @@ class Definable(Protocol):
         """Write it."""
 
 
-WorkflowLike = str | Mapping[str, Any] | PathLike[str] | Definable
-"""The name of one that is served, a definition, the file of one, or what can be written as one."""
+Unserved = Mapping[str, Any] | PathLike[str] | Definable
+"""A definition, the file of one, or what can be written as one."""
+
+WorkflowLike = str | Unserved
+"""The name of one that is served, or a workflow that is not."""
 
 
 class RunFailedError(NodeError):
@@ -117,13 +120,19 @@ def flow_params(
 FLOW_TARGET = Target(FLOW, Any, None)
 
 
-def is_node(given: object) -> bool:
-    """Whether it is to be taken for a node, not for a workflow."""
-    return not isinstance(given, Mapping | PathLike | Definable)
+def to_start(node: NodeLike | WorkflowLike) -> tuple[Target, Unserved | None]:
+    """Find out what is to be called to start something, and the workflow, if it is given as one.
+
+    Raises:
+        InvalidArgumentError: It is neither a node nor a workflow.
+    """
+    if isinstance(node, Mapping | PathLike | Definable):
+        return FLOW_TARGET, node
+    return target_of(node), None
 
 
 def started_flow(
-    workflow: object,
+    workflow: Unserved,
     args: Sequence[Any],
     params: Mapping[str, Any] | None,
     named: Mapping[str, Any],
@@ -133,7 +142,6 @@ def started_flow(
     Raises:
         InvalidArgumentError: As for `flow_params`; or there are some by position.
     """
-    assert isinstance(workflow, Mapping | PathLike | Definable)
     if args:
         raise InvalidArgumentError("the input of a workflow is given by name")
     return flow_params(workflow, params, named)
@@ -165,8 +173,7 @@ def recorded(
         InvalidArgumentError: They make no sense.
     """
     if durability is not None or key is not None:
-        changes = {"durability": durability or "sync", "key": key}
-        extras = with_options(extras, **{name: one for name, one in changes.items() if one})
+        extras = with_options(extras, durability=durability or "sync", key=key or ...)
     if extras is None or extras.durability in (None, "none"):
         return None
     if on_event is not None:

@@ -7,13 +7,15 @@ there is another, which has taken up the run.
 Mirror: tests/client/test_runs.py.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from time import monotonic, sleep
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from pronghorn.broker.wire.errors import BrokerLostError
+from pronghorn.broker.wire.errors import BrokerLostError, NotFoundError
+from pronghorn.broker.wire.flows import CONTROL, RunOrder
 from pronghorn.broker.wire.messages import Error
 from pronghorn.broker.wire.runs import (
     AskEvents,
@@ -29,12 +31,32 @@ from pronghorn.broker.wire.runs import (
 from pronghorn.broker.wire.values import encode_params
 
 from .invocation import Params, Target, left_of, result_of, target_of, timeout_ms_of
+from .stopwatch import Extras
 from .transport import Answer
 
 R = TypeVar("R")
 
-Call = Callable[[str, Params, float | None], Answer]
-AsyncCall = Callable[[str, Params, float | None], Awaitable[Answer]]
+_ORDER_AGAIN_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 0.0)
+"""How long to wait for somebody to take up a workflow that is to be given an order."""
+
+
+class Call(Protocol):
+    """Makes a call and waits for its reply, as `Transport.call`."""
+
+    def __call__(
+        self, node: str, params: Params, timeout_ms: float | None, *, extras: Extras | None = None
+    ) -> Answer:
+        """Make it."""
+
+
+class AsyncCall(Protocol):
+    """The same for an event loop."""
+
+    def __call__(
+        self, node: str, params: Params, timeout_ms: float | None, *, extras: Extras | None = None
+    ) -> Awaitable[Answer]:
+        """Make it."""
+
 
 _PLAIN: Final = target_of("a run")
 
@@ -119,14 +141,43 @@ class RunHandle(Generic[R]):
         """Cancel the run and tell how it has ended, when that is kept; one that has ended stays."""
         return _info(*self._ask(CancelRun(self.id), None))
 
+    def pause(self) -> None:
+        """Have a workflow start nothing more until it is resumed; what runs ends.
+
+        Raises:
+            NotFoundError: It is not a workflow, or nobody conducts it, for it has ended.
+            InvalidArgumentError: It can't be paused as it stands.
+        """
+        self._order("pause")
+
+    def resume(self) -> None:
+        """Have a workflow go on; see `pause`."""
+        self._order("resume")
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Tell a task of a workflow that waits for an event of that name, or will wait."""
+        self._order("signal", name=name, value=value)
+
     def retry(self) -> RunInfo:
-        """Have the run tried again, which has ended without a result.
+        """Have the run tried again, which has ended without a result; a workflow from where it was.
+
+        Of a workflow the tasks are run again that have failed and were not handled.
 
         Raises:
             InvalidArgumentError: It is open, or has a result.
             PronghornError: As for `status`.
         """
         return _info(*self._ask(RetryRun(self.id), None))
+
+    def _order(self, order: RunOrder, **more: Any) -> None:
+        """Give an order to whoever conducts the run, which after a crash may take a while."""
+        params, extras = _order_params(self.id, order, more), Extras(affinity=self.id)
+        for delay_s in _ORDER_AGAIN_S:
+            reply, buffers = self._call(CONTROL, params, None, extras=extras)
+            if not _is_worth_another(reply) or self.status().status != "open":
+                break
+            sleep(delay_s)
+        result_of(_PLAIN, reply, buffers)
 
     def _ask(self, asks: OfRun, timeout_s: float | None) -> Answer:
         question = _Ask(asks, timeout_s)
@@ -172,9 +223,30 @@ class AsyncRunHandle(Generic[R]):
         """Cancel the run and tell how it has ended, when that is kept."""
         return _info(*await self._ask(CancelRun(self.id), None))
 
+    async def pause(self) -> None:
+        """Have a workflow start nothing more until it is resumed; see `RunHandle.pause`."""
+        await self._order("pause")
+
+    async def resume(self) -> None:
+        """Have a workflow go on."""
+        await self._order("resume")
+
+    async def signal(self, name: str, value: Any = None) -> None:
+        """Tell a task of a workflow that waits for an event of that name, or will wait."""
+        await self._order("signal", name=name, value=value)
+
     async def retry(self) -> RunInfo:
         """Have the run tried again, which has ended without a result."""
         return _info(*await self._ask(RetryRun(self.id), None))
+
+    async def _order(self, order: RunOrder, **more: Any) -> None:
+        params, extras = _order_params(self.id, order, more), Extras(affinity=self.id)
+        for delay_s in _ORDER_AGAIN_S:
+            reply, buffers = await self._call(CONTROL, params, None, extras=extras)
+            if not _is_worth_another(reply) or (await self.status()).status != "open":
+                break
+            await asyncio.sleep(delay_s)
+        result_of(_PLAIN, reply, buffers)
 
     async def _ask(self, asks: OfRun, timeout_s: float | None) -> Answer:
         question = _Ask(asks, timeout_s)
@@ -199,3 +271,12 @@ def _info(reply: object, buffers: Sequence[bytes], target: Target = _PLAIN) -> R
 
 def _events(reply: object, buffers: Sequence[bytes]) -> RunEvents:
     return msgspec.convert(result_of(_PLAIN, reply, buffers), RunEvents)
+
+
+def _order_params(run_id: str, order: RunOrder, more: Mapping[str, Any]) -> Params:
+    return encode_params({"run": run_id, "order": order, **more})
+
+
+def _is_worth_another(reply: object) -> bool:
+    """Whether nobody conducts the run just now."""
+    return type(reply) is Error and reply.code in (NotFoundError.code, BrokerLostError.code)

@@ -36,7 +36,6 @@ from .flows import (
     Run,
     WorkflowLike,
     flow_params,
-    is_node,
     name_of,
     new_run_id,
     output_of,
@@ -45,6 +44,7 @@ from .flows import (
     recorded_output,
     run_params,
     started_flow,
+    to_start,
 )
 from .inbox import OnEvent
 from .invocation import (
@@ -520,8 +520,7 @@ class Client(BaseClient):
             InvalidArgumentError: The key has a run of another node, or with other params.
             PronghornError: Another one of its subclasses.
         """
-        flow = None if isinstance(node, str) or is_node(node) else node
-        target = target_of(node) if flow is None else FLOW_TARGET
+        target, flow = to_start(node)
         extras = take_recording(target, kwargs, self._extras, starts=True) or Extras()
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
         if flow is None:

@@ -40,6 +40,7 @@ from pronghorn.broker.wire.flows import (
 from pronghorn.broker.wire.values import decode_value, encode_inline
 
 from .context import Caller, Context
+from .recorded import Attempt
 
 if TYPE_CHECKING:
     from .dispatch import DispatchTable
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from .flow.model import Workflow
     from .flow.plan import Plan
     from .flow.runtime import FlowRuntime
-    from .recorded import Attempt
 
 Definition = str | dict[str, Any]
 """YAML or JSON, or what it stands for."""
@@ -102,7 +102,7 @@ class Conducting:
             NodeError: It has failed.
             CancelledError: It was cancelled.
         """
-        if context.attempt is not None:
+        if isinstance(context.attempt, Attempt):
             return await self._record(context.attempt, workflow, inputs, context)
         run = self.engine().start(workflow, inputs, level="terminal", within=context)
         return _output_of(await run.run(), context.node)
@@ -122,7 +122,7 @@ class Conducting:
         if definition is None:
             return await self.call(self._served(workflow), inputs or {}, context)
         plan = await self.engine().plan_of_definition(definition)
-        if context.attempt is not None:
+        if isinstance(context.attempt, Attempt):
             return await self._record(context.attempt, plan, inputs or {}, context)
         run = self.engine().start(plan, inputs, level="terminal", within=context)
         return _output_of(await run.run(), context.node)

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 if TYPE_CHECKING:
     from logging import Logger, LoggerAdapter
 
-    from .recorded import Attempt
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -70,7 +68,7 @@ class Context:
         token: Names the request on the worker's link.
         depth: How many calls of nodes it lies within, 0 for a client's call.
         channel: Where progress and events go, `None` if the caller did not ask for them.
-        attempt: Runtime: what is told of a recorded run of a workflow; `None` for all others.
+        attempt: Runtime: the `recorded.Attempt` that this is of a workflow's run, if it is one.
         traceparent: Names this run in the W3C trace that its caller is part of, for what it calls
             in turn; calls of other nodes carry it by themselves. `None` without a trace.
     """
@@ -118,7 +116,7 @@ class Context:
         self._revoked = revoked  # looks on the worker's page whether the broker has given it up
         self._cancelled = False
         self.channel: Channel | None = None
-        self.attempt: Attempt | None = None
+        self.attempt: object | None = None
         self._log: LoggerAdapter[Logger] | None = None  # made when first asked for
 
     def __repr__(self) -> str:

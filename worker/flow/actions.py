@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from .live import LiveRun
     from .runtime import FlowRuntime
 
-TURN_S: Final = 0.001
-"""Seconds of plain nodes after which others get their turn."""
-
 LOST_MAX: Final = 3
 """Times that an action of a recorded run is begun whose workers are lost."""
 

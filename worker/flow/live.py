@@ -19,7 +19,7 @@ from pronghorn.broker.wire.errors import NotFoundError
 from pronghorn.broker.wire.flows import FlowEvent, RunReport
 
 from ..context import Context
-from .actions import TURN_S, Actions
+from .actions import Actions
 from .conductor import Conductor
 from .events import (
     Cancel,
@@ -44,6 +44,9 @@ from .recording import Recording, Resumed
 
 if TYPE_CHECKING:
     from .runtime import FlowRuntime
+
+TURN_S: Final = 0.001
+"""Seconds of plain nodes after which others get their turn."""
 
 _PAUSING: Final = (Pause, Resume, Cancel)
 

@@ -10,9 +10,10 @@ from flow_nodes import TABLE
 from pronghorn.broker.wire.errors import NotFoundError
 from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.worker.flow import live
+from pronghorn.worker.flow.actions import outcome_of
 from pronghorn.worker.flow.events import Cancel, Pause, Resume, RunItems
 from pronghorn.worker.flow.feed import Feed, Watch
-from pronghorn.worker.flow.live import LiveRun, outcome_of
+from pronghorn.worker.flow.live import LiveRun
 from pronghorn.worker.flow.runtime import FlowRuntime
 from pronghorn.worker.flow.validation import validate
 
