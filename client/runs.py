@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-from pronghorn.broker.wire.errors import BrokerLostError, NotFoundError
+from pronghorn.broker.wire.errors import BrokerLostError, NodeError, NotFoundError
 from pronghorn.broker.wire.flows import CONTROL, RunOrder
 from pronghorn.broker.wire.messages import Error
 from pronghorn.broker.wire.runs import (
@@ -30,6 +30,7 @@ from pronghorn.broker.wire.runs import (
 )
 from pronghorn.broker.wire.values import encode_params
 
+from .flows import failure_of
 from .invocation import Params, Target, left_of, result_of, target_of, timeout_ms_of
 from .stopwatch import Extras
 from .transport import Answer
@@ -116,10 +117,10 @@ class RunHandle(Generic[R]):
             DeadlineExceededError: It has not ended in time.
             InterruptedRunError: It may have run, and must not be tried again.
             WorkerLostError: It was parked, for one worker after the other died of it.
+            RunFailedError: It is of a workflow, and has failed.
             PronghornError: What it has failed with, or as for `status`.
         """
-        result: R = result_of(self._target, *self._ask(AskResult(self.id), timeout_s))
-        return result
+        return _result(self._target, *self._ask(AskResult(self.id), timeout_s))
 
     def events(self, from_seq: int = 0, *, follow: bool = True) -> Iterator[RunEvent]:
         """Give what has happened to the run, as it is kept, until it has ended.
@@ -204,8 +205,7 @@ class AsyncRunHandle(Generic[R]):
 
     async def result(self, timeout_s: float | None = None) -> R:
         """Wait for the end of the run and return its result; see `RunHandle.result`."""
-        result: R = result_of(self._target, *await self._ask(AskResult(self.id), timeout_s))
-        return result
+        return _result(self._target, *await self._ask(AskResult(self.id), timeout_s))
 
     async def events(self, from_seq: int = 0, *, follow: bool = True) -> AsyncIterator[RunEvent]:
         """Give what has happened to the run, until it has ended; see `RunHandle.events`."""
@@ -263,6 +263,13 @@ def id_of(target: Target, reply: object, buffers: Sequence[bytes]) -> str:
         PronghornError: It was not.
     """
     return _info(reply, buffers, target).id
+
+
+def _result(target: Target, reply: object, buffers: Sequence[bytes]) -> Any:
+    try:
+        return result_of(target, reply, buffers)
+    except NodeError as error:
+        raise failure_of(error, error.details.node or target.name) from None
 
 
 def _info(reply: object, buffers: Sequence[bytes], target: Target = _PLAIN) -> RunInfo:

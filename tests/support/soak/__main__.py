@@ -7,6 +7,7 @@
     scripts/soak powerloss [--states N] [--seed N]
     scripts/soak journal [--kills N] [--seed N]
     scripts/soak durable [--kills N] [--seed N]
+    scripts/soak flows [--trials N] [--seed N]
     scripts/soak hostile [--frames N] [--seed N] [--only ATTACK] [--json]
 
 Reports go to standard output, what goes on meanwhile to standard error. Exit status: 0 all promises
@@ -22,7 +23,7 @@ from random import Random
 import msgspec
 from rich.console import Console
 
-from . import durable, hostile, journals, overload, recycling, sim
+from . import durable, flows, hostile, journals, overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
 from .report import findings_table
@@ -64,6 +65,9 @@ def main() -> int:
     runs = kinds.add_parser("durable", help="runs, while all that keeps them is killed")
     runs.add_argument("--kills", type=int, default=durable.KILLS, help="how often")
 
+    flown = kinds.add_parser("flows", help="recorded workflows, killed in mid-run")
+    flown.add_argument("--trials", type=int, default=flows.TRIALS, help="kills")
+
     attacked = kinds.add_parser("hostile", help="clients that send what they must not")
     attacked.add_argument("--frames", type=int, default=hostile.FRAMES, help="in all")
     attacks = [attack.name for attack in hostile.ATTACKS]
@@ -74,7 +78,7 @@ def main() -> int:
         help="this attack alone, with its share; may be given several times",
     )
 
-    for parser_ in (simulated, faults, power, killed, runs, attacked):
+    for parser_ in (simulated, faults, power, killed, runs, flown, attacked):
         parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
     for parser_ in (faults, loads, recycled, attacked):
         parser_.add_argument("--json", action="store_true", help="for programs")
@@ -95,6 +99,8 @@ def main() -> int:
         return journals.soak_kills(arguments.kills, seed)
     if arguments.soak == "durable":
         return durable.soak_durable(arguments.kills, seed)
+    if arguments.soak == "flows":
+        return flows.soak_flows(arguments.trials, seed)
     return _soak_faults(arguments.minutes, seed, arguments.only, as_json=arguments.json)
 
 
