@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
-from pronghorn.broker.wire.flows import FlowEvent, RunReport
+from pronghorn.broker.wire.flows import FlowEvent
 from pronghorn.broker.wire.table import WORKFLOW_SUFFIXES
 from pronghorn.broker.wire.values import encode_json
 
@@ -63,8 +63,8 @@ def run_workflow(
         RunFailedError: It has failed.
         CancelledError: It was cancelled.
     """
-    found, name = _workflow(workflow)
-    inputs = _inputs(words)
+    found, name = find_workflow(workflow)
+    inputs = read_inputs(words)
     tree = RunTree(name)
     if not modules:
         check_listening(endpoint)
@@ -77,11 +77,11 @@ def run_workflow(
             show(event)
         report = run.report()
     if not as_json:
-        _print_output(report, name)
+        print_output(report.output, name)
     output_of(report, name)
 
 
-def _workflow(text: str) -> tuple[WorkflowLike, str]:
+def find_workflow(text: str) -> tuple[WorkflowLike, str]:
     """Find out what is to be run, and what it is called."""
     path = Path(text)
     if not text.endswith(WORKFLOW_SUFFIXES) and "/" not in text:
@@ -91,7 +91,8 @@ def _workflow(text: str) -> tuple[WorkflowLike, str]:
     return path, path.stem
 
 
-def _inputs(words: Sequence[str]) -> dict[str, Any]:
+def read_inputs(words: Sequence[str]) -> dict[str, Any]:
+    """Read the input of a run as it stands on the command line."""
     given = [word for word in words if word != STANDARD_INPUT]
     inputs = {
         name: value_of_file(name, read_file(value.path), {})
@@ -148,8 +149,9 @@ def _write_event(event: FlowEvent) -> None:
     write(encode_json(event) + b"\n")
 
 
-def _print_output(report: RunReport, name: str) -> None:
-    if report.output is None:
+def print_output(output: dict[str, Any] | None, name: str) -> None:
+    """Print what has come of a run."""
+    if output is None:
         return
-    line = json_line(report.output, name)
+    line = json_line(output, name)
     write(msgspec.json.format(line) + b"\n" if is_terminal(1) else line)

@@ -113,7 +113,7 @@ HELD = chain(("a", "step"), ("b", "held"), ("c", "step"))
 def test_a_run_survives_its_host_and_the_broker(
     start: Start, nodes: str, shop: Shop, tmp_path: Path, durability: str
 ) -> None:
-    running = start(nodes, data=tmp_path / "data")
+    running = start(nodes, hosts=1, data=tmp_path / "data")
     run = running.client.start(HELD, log=str(shop.log), durability=durability)
     shop.wait_for(run, "a")
     os.kill(host_of(running), signal.SIGKILL)
@@ -150,7 +150,7 @@ def test_a_served_workflow_goes_on_as_it_was_when_the_tree_is_killed(
 
 
 def test_a_pause_survives_the_broker(start: Start, nodes: str, shop: Shop, tmp_path: Path) -> None:
-    running = start(nodes, data=tmp_path / "data")
+    running = start(nodes, hosts=1, data=tmp_path / "data")
     run = running.client.start(HELD, log=str(shop.log))
     shop.wait_for(run, "a")
     run.pause()
@@ -167,7 +167,7 @@ def test_a_pause_survives_the_broker(start: Start, nodes: str, shop: Shop, tmp_p
 def test_what_must_not_run_twice_is_not_run_again(
     start: Start, nodes: str, shop: Shop, tmp_path: Path
 ) -> None:
-    running = start(nodes, data=tmp_path / "data")
+    running = start(nodes, hosts=1, data=tmp_path / "data")
     flow = chain(("a", "step"), ("b", "once"))
     run = running.client.start(flow, log=str(shop.log))
     while "b" not in shop.begun():
@@ -182,7 +182,7 @@ def test_what_must_not_run_twice_is_not_run_again(
 def test_a_failed_run_is_tried_again_from_where_it_failed(
     start: Start, nodes: str, shop: Shop, tmp_path: Path
 ) -> None:
-    running = start(nodes, data=tmp_path / "data")
+    running = start(nodes, hosts=1, data=tmp_path / "data")
     flow = chain(("a", "step"), ("b", "checked"), ("c", "step"))
     run = running.client.start(flow, log=str(shop.log))
     with pytest.raises(RunFailedError, match="b: not yet"):
@@ -196,7 +196,7 @@ def test_a_failed_run_is_tried_again_from_where_it_failed(
 def test_a_task_whose_worker_dies_is_run_again(
     start: Start, nodes: str, shop: Shop, tmp_path: Path
 ) -> None:
-    running = start(nodes, data=tmp_path / "data")
+    running = start(nodes, hosts=1, data=tmp_path / "data")
     run = running.client.start(HELD, log=str(shop.log))
     while "b" not in shop.begun():
         assert run.status().status == "open"
