@@ -120,7 +120,8 @@ class RunHandle(Generic[R]):
             RunFailedError: It is of a workflow, and has failed.
             PronghornError: What it has failed with, or as for `status`.
         """
-        return _result(self._target, *self._ask(AskResult(self.id), timeout_s))
+        result: R = _result(self._target, *self._ask(AskResult(self.id), timeout_s))
+        return result
 
     def events(self, from_seq: int = 0, *, follow: bool = True) -> Iterator[RunEvent]:
         """Give what has happened to the run, as it is kept, until it has ended.
@@ -205,7 +206,8 @@ class AsyncRunHandle(Generic[R]):
 
     async def result(self, timeout_s: float | None = None) -> R:
         """Wait for the end of the run and return its result; see `RunHandle.result`."""
-        return _result(self._target, *await self._ask(AskResult(self.id), timeout_s))
+        result: R = _result(self._target, *await self._ask(AskResult(self.id), timeout_s))
+        return result
 
     async def events(self, from_seq: int = 0, *, follow: bool = True) -> AsyncIterator[RunEvent]:
         """Give what has happened to the run, until it has ended; see `RunHandle.events`."""

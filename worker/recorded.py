@@ -49,11 +49,11 @@ class Attempt:
         has_history: Whether something may have been recorded of it before.
     """
 
-    def __init__(self, recorded: Recorded, send: Send) -> None:
+    def __init__(self, recorded: Recorded, send: Send, put: Send) -> None:
         self.run = recorded.run
         self.has_history = recorded.has_history
         self._token = recorded.token
-        self._send = send
+        self._send, self._put = send, put
         self._page: asyncio.Future[tuple[History, Sequence[bytes]]] | None = None
         self._asked = 0  # `Advance` that have asked and are not kept
         self._kept = asyncio.Event()  # set with each that is
@@ -88,11 +88,12 @@ class Attempt:
         *,
         moved: bool,
         asks: bool,
+        is_last: bool,
     ) -> None:
-        """Have something recorded; see `Advance`."""
+        """Have something recorded; see `Advance`. The last one leaves with the end of the run."""
         self._asked += asks
         message = Advance(self._token, Raw(value), tasks, moved, asks, len(buffers))
-        self._send(message, buffers)
+        (self._put if is_last else self._send)(message, buffers)
 
     async def kept(self, at_most: int = 0) -> None:
         """Wait until at most so many of those that have asked are not kept."""
@@ -114,10 +115,11 @@ class Attempts:
 
     Args:
         send: Writes to the link.
+        put: Has it written with what is sent next.
     """
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, put: Send) -> None:
+        self._send, self._put = send, put
         self._open: dict[int, Attempt] = {}  # token -> attempt, from before it begins to its end
 
     def __bool__(self) -> bool:
@@ -125,7 +127,7 @@ class Attempts:
 
     def open(self, recorded: Recorded) -> None:
         """Take in that the request with a token is one."""
-        self._open[recorded.token] = Attempt(recorded, self._send)
+        self._open[recorded.token] = Attempt(recorded, self._send, self._put)
 
     def find(self, token: int) -> Attempt | None:
         """Return the attempt that a request is, if it is one."""

@@ -137,7 +137,7 @@ class WorkerRuntime:
             send_here=self._writing.send_for_node, send_soon=self._outbox.put, pump=self._pump
         )
         self._execution.open_channel = self._channels.open
-        self._attempts = Attempts(self._writing.send_for_node)
+        self._attempts = Attempts(self._writing.send_for_node, self._writing.put_for_node)
         self._by_token = self._channels.by_token
         self._generators = Generators(
             execution=self._execution,

@@ -23,7 +23,9 @@ class KeptAttempt(Attempt):
     """Plays the broker too: what is told is the history of the next attempt."""
 
     def __init__(self, told: Sequence[Told] = ()) -> None:
-        super().__init__(Recorded(1, "ab" * 24, has_history=bool(told)), self._on_sent)
+        super().__init__(
+            Recorded(1, "ab" * 24, has_history=bool(told)), self._on_sent, self._on_sent
+        )
         self.told: list[Told] = list(told)
         self._waiting = 0
 

@@ -26,7 +26,8 @@ RUN = "ab" * 24
 class Link:
     def __init__(self) -> None:
         self.sent: list[tuple[ToBroker, list[bytes]]] = []
-        self.attempts = Attempts(self._send)
+        self.put: list[ToBroker] = []
+        self.attempts = Attempts(self._send, self._put)
 
     def open(self, *, has_history: bool = True) -> Attempt:
         self.attempts.open(Recorded(9, RUN, has_history))
@@ -39,6 +40,9 @@ class Link:
     ) -> None:
         raw = Raw(msgspec.msgpack.encode(parts))
         self.attempts.take(History(9, raw, is_last, buffers=len(buffers)), buffers)
+
+    def _put(self, message: ToBroker, buffers: Sequence[Buffer]) -> None:
+        self.put.append(message)
 
     def _send(self, message: ToBroker, buffers: Sequence[Buffer]) -> None:
         self.sent.append((message, [bytes(buffer) for buffer in buffers]))
@@ -79,12 +83,13 @@ async def test_a_history_that_can_not_be_told_is_an_error() -> None:
 async def test_it_waits_for_what_has_asked() -> None:
     link = Link()
     attempt = link.open()
-    attempt.advance(b"\x90", [b"x"], (("a", "succeeded"),), moved=True, asks=True)
-    attempt.advance(b"\x90", [], (), moved=False, asks=True)
+    attempt.advance(b"\x90", [b"x"], (("a", "succeeded"),), moved=True, asks=True, is_last=False)
+    attempt.advance(b"\x90", [], (), moved=False, asks=True, is_last=True)
     assert link.sent[0] == (
         Advance(9, Raw(b"\x90"), (("a", "succeeded"),), True, True, 1),
         [b"x"],
     )
+    assert link.put == [Advance(9, Raw(b"\x90"), (), False, True)], "it leaves with the end"
     await asyncio.wait_for(attempt.kept(at_most=2), 5)
     waiting = asyncio.create_task(attempt.kept(at_most=1))
     await asyncio.sleep(0)

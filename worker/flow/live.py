@@ -151,7 +151,7 @@ class LiveRun:
             self._refuse_orders()
             self._told.set()
         if self._recording is not None:
-            self._recording.flush()
+            self._recording.flush(is_last=True)
         self.report = RunReport(ended.status, ended.output, ended.errors, self.id)
         return self.report
 

@@ -67,8 +67,8 @@ class Recording:
             if type(command) is TaskEnded and len(self._tasks) < _TASKS_MAX:
                 self._tasks.append((command.task, command.status))
 
-    def flush(self, *, asks: bool = False) -> None:
-        """Send what was noted."""
+    def flush(self, *, asks: bool = False, is_last: bool = False) -> None:
+        """Send what was noted; the last of it leaves with the end of the run."""
         if not self._notes:
             return
         value, buffers = write(self._notes, self._definition)
@@ -78,7 +78,9 @@ class Recording:
             asks = True
         if asks:
             self._bytes = self._records = 0
-        self._attempt.advance(value, buffers, tuple(self._tasks), moved=self._moved, asks=asks)
+        self._attempt.advance(
+            value, buffers, tuple(self._tasks), moved=self._moved, asks=asks, is_last=is_last
+        )
         self._notes, self._tasks, self._moved = [], [], False
 
     async def keep_up(self) -> None:
