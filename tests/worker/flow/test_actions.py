@@ -1,4 +1,4 @@
-"""Mirror of worker/flow/actions.py: what runs where is in test_live.py and the integration tests."""
+"""Mirror of worker/flow/actions.py; what runs where is in the integration tests."""
 
 import asyncio
 from typing import Any
@@ -47,7 +47,7 @@ class LosingPool(WorkerPool):
         ]
 
 
-async def ended(pool: LosingPool, *, recorded: bool, items: int = 0) -> Event:
+async def ended(pool: LosingPool, *, recorded: bool, items: int = 0) -> list[Event]:
     told: asyncio.Queue[Event] = asyncio.Queue()
     recording = Recording(KeptAttempt(), []) if recorded else None
     made = Actions(FlowRuntime(TABLE), told.put_nowait, recording, within=None, depth=0)
@@ -59,7 +59,7 @@ async def ended(pool: LosingPool, *, recorded: bool, items: int = 0) -> Event:
             made.run_items(RunItems(1, "t", todo, 0, "pool", None, items))
         else:
             assert made.run_task(RunTask(1, "t", "add", {"a": 1, "b": 1}, 0, "pool")) is None
-        return await asyncio.wait_for(told.get(), 5)
+        return [await asyncio.wait_for(told.get(), 5) for _ in range(items or 1)]
 
 
 @pytest.fixture(autouse=True)
@@ -79,21 +79,16 @@ async def test_a_recorded_task_whose_worker_is_lost_is_begun_again(
     recorded: bool, losses: int, status: str, begun: int
 ) -> None:
     pool = LosingPool(losses)
-    event = await ended(pool, recorded=recorded)
+    (event,) = await ended(pool, recorded=recorded)
     assert isinstance(event, Ended)
     assert (event.status, pool.begun) == (status, begun)
 
 
-async def test_only_those_items_are_begun_again_that_were_lost() -> None:
-    event = await ended(LosingPool(1), recorded=True, items=2)
-    assert isinstance(event, ItemsEnded)
-    assert sorted((each.index, each.status) for each in event.items) == [
-        (0, "succeeded"),
-        (1, "succeeded"),
-    ]
-    event = await ended(LosingPool(1), recorded=False, items=2)
-    assert isinstance(event, ItemsEnded)
-    assert {each.index: each.status for each in event.items}[0] == "abandoned"
+@pytest.mark.parametrize(("recorded", "first"), [(True, "succeeded"), (False, "abandoned")])
+async def test_items_are_begun_again_that_were_lost(recorded: bool, first: str) -> None:
+    events = await ended(LosingPool(1), recorded=recorded, items=2)
+    items = [each for event in events if isinstance(event, ItemsEnded) for each in event.items]
+    assert {each.index: each.status for each in items} == {0: first, 1: "succeeded"}
 
 
 def test_outcome_of_an_inner_workflow() -> None:
