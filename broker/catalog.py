@@ -16,7 +16,8 @@ from math import inf
 from .gates import Gate
 from .requests import Node
 from .wire.errors import NotFoundError
-from .wire.table import HOST_LABEL, NodeInfo, NodeTable
+from .wire.flows import FLOW
+from .wire.table import BUILTIN_PREFIX, HOST_LABEL, NodeInfo, NodeTable
 
 
 class Catalog:
@@ -90,6 +91,9 @@ def _make(index: int, info: NodeInfo, before: Node | None, offered: frozenset[st
         durability=info.durability,
         at_most_once=info.at_most_once,
     )
+    is_workflow = HOST_LABEL in info.labels
+    node.recordable = not info.name.startswith(BUILTIN_PREFIX) or info.name == FLOW
+    node.conducted = is_workflow and node.recordable
     if info.max_concurrency or info.rate:
         node.gate = Gate(info.max_concurrency, info.rate)
     if before is not None:

@@ -102,9 +102,9 @@ class BrokerCore:
         self._steps = Steps(0.0)  # they begin with the nodes
         self._nested = NestedCalls(life, limits, bounds)
         parts = Parts(life, limits)
-        self._workers = workers = Workers(life, self._nested, parts)
         self._orders = orders = Orders(life, limits, bounds, config.administrators)
         self._durable = durable = Durable(life, limits, bounds)
+        self._workers = workers = Workers(life, self._nested, parts, durable.conducted)
         self._clients = clients = Clients(
             self._sessions,
             life,

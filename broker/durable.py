@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from .conducted import Conducted
 from .events import (
     JournalAnswered,
     JournalCommitted,
@@ -49,7 +50,6 @@ from .wire.limits import Bounds, Limits
 from .wire.link import CODEC_JSON, CODEC_MSGPACK, wrap_json
 from .wire.messages import NO_OPTIONS, Call, MapChunk, Options, Run
 from .wire.runs import ITEMS_MAX, KEY_BYTES_MAX, RUN_CALLS, START, decode_of_run, decode_start
-from .wire.table import BUILTIN_PREFIX
 
 WAITING_MAX: Final = 10_000
 """Requests that wait for the journal to open; more are refused."""
@@ -88,7 +88,7 @@ class Durable:
         self, node: Node, options: Options, now: float, *, chunk: bool
     ) -> PronghornError | None:
         """Return why a request can't be recorded, `None` if it can."""
-        unserved = _unserved(options, chunk=chunk)
+        unserved = _unserved(node, options, chunk=chunk)
         if unserved:
             return UnimplementedError(f"{node.name}: {unserved}", _not_started(node))
         if options.key is not None:
@@ -102,13 +102,15 @@ class Durable:
         durability = options.durability
         assert durability is not None
         assert durability != "none"
-        if options.key is not None:
+        if options.key is not None or request.node.conducted:
             self._life.open_asked(request)
             codec = CODEC_MSGPACK if request.origin is None else request.origin.codec
             wanted = _wanted(
                 request.node, request.session, options, durability, request.params, codec
             )
-            wanted = msgspec.structs.replace(wanted, buffers=request.buffers, for_result=True)
+            wanted = msgspec.structs.replace(
+                wanted, buffers=request.buffers, for_result=True, at_once=options.key is None
+            )
             self._hand_over(request, wanted, now)
             return
         request.keep = Keep(durability, request.params, request.buffers)
@@ -173,6 +175,11 @@ class Durable:
     def waiting(self) -> list[Request]:
         """List the requests that wait for the journal; for tests and invariants."""
         return [request for request in self._waiting if not request.ended]
+
+    @property
+    def conducted(self) -> Conducted:
+        """Takes in what run hosts say of recorded runs."""
+        return self._calls.conducted
 
     @property
     def runs_session(self) -> Session:
@@ -280,7 +287,7 @@ class Durable:
                 durability=start.durability or options.durability,
             )
         node = self._life.catalog.by_name.get(name)
-        if node is None or node.name.startswith(BUILTIN_PREFIX):
+        if node is None or not node.recordable:
             raise self._life.catalog.not_found(name)
         if self._is_ending:
             raise is_ending(name)
@@ -303,7 +310,7 @@ class Durable:
 def asks_for_record(node: Node, options: Options) -> bool:
     """Whether a request is to be recorded; those of Pronghorn's own nodes never are."""
     asks = options.durability is not None and options.durability != "none"
-    return (asks or options.key is not None) and not node.name.startswith(BUILTIN_PREFIX)
+    return (asks or options.key is not None) and node.recordable
 
 
 def _wanted(
@@ -324,6 +331,7 @@ def _wanted(
         codec,
         Options(priority=options.priority, affinity=options.affinity),
         for_result=False,
+        at_once=False,
     )
 
 
@@ -348,7 +356,7 @@ def _items_of(message: Run, event: Received) -> int:
     return count
 
 
-def _unserved(options: Options, *, chunk: bool) -> str:
+def _unserved(node: Node, options: Options, *, chunk: bool) -> str:
     """Say what of a durable request can't be had; "" if nothing."""
     if chunk:
         return "chunks are not recorded: start a map that is, or map without durability"
@@ -356,6 +364,8 @@ def _unserved(options: Options, *, chunk: bool) -> str:
         return "calls whose parts are taken are not recorded: call it, or stream without durability"
     if options.key is not None and options.events:
         return "a run with a key may be another's, so its caller takes no events"
+    if node.conducted and options.events:
+        return "a recorded run of a workflow goes on without its caller: ask for its events"
     return ""
 
 

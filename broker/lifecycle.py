@@ -55,6 +55,7 @@ from .wire.link import (
     CancelRun,
     NestedDone,
     NestedFailed,
+    Recorded,
     RunCall,
     RunChunk,
     RunContext,
@@ -430,6 +431,8 @@ class Lifecycle:
             self._trace(request.tracing, request.token, worker, now)
         if request.keep is not None and request.keep.run is not None:
             self._tell_run(request.keep.run, request.token, worker)
+            if request.node.conducted:
+                self.tell(worker, _recorded(request.token, request.keep.run))
         left_ms = None if due is None else max(0.0, (due - now) * 1000)
         message: RunCall | RunChunk
         if request.chunk:
@@ -568,6 +571,11 @@ def _run_stream(call: RunCall, flow: Flow) -> RunStream:
         flow.bytes,
         flow.events,
     )
+
+
+def _recorded(token: int, run: Run) -> Recorded:
+    accepted = run.accepted
+    return Recorded(token, format_run_id(run.number, accepted.secret), run.state.records > 1)
 
 
 def _nested(message: Result | MapResult | Error) -> NestedDone | NestedFailed:

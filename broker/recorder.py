@@ -232,20 +232,25 @@ class Recorder:
         assert self._backlog is not None
         return sequence <= self._backlog.acknowledged
 
-    def await_step(self, run: Run, sequence: int) -> bool:
+    def await_step(self, run: Run, sequence: int, *, hurries: bool = True) -> bool:
         """Have a step given out when a record is kept; `False`: it is already.
 
         Those of earlier epochs are.
+
+        Args:
+            run: The run.
+            sequence: Number of its record.
+            hurries: Whether the record is not left to gather others.
         """
         assert self._backlog is not None
         if generation_of(sequence) != self.generation:
             return False
-        return self._wait(sequence, Step(run, sequence))
+        return self._wait(sequence, Step(run, sequence), hurries=hurries)
 
-    def _wait(self, sequence: int, waiter: Request | Step) -> bool:
+    def _wait(self, sequence: int, waiter: Request | Step, *, hurries: bool = True) -> bool:
         assert self._backlog is not None
         waits = self._backlog.wait(sequence, waiter)
-        if waits:
+        if waits and hurries:
             self._hurries = self.has_news = True
         return waits
 

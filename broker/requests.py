@@ -64,6 +64,8 @@ class Node:
     served: bool = True  # False: there is none of its name any more, or another
     durability: KeptDurability | None = None  # of requests that say none
     at_most_once: bool = False  # whether a recorded run of it is never begun twice
+    recordable: bool = True  # whether requests of it can be recorded
+    conducted: bool = False  # a workflow: a recorded request of it is a run, told of as it goes
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +124,7 @@ class Run:
     size: int  # bytes of its params that are here
     is_loaded: bool = True  # whether its params are here; large ones of earlier epochs are not
     is_accepted: bool = False  # whether its acceptance is kept
+    at_once: bool = False  # whether it is begun, and its end told, without waiting for that
     attempt: int = 1  # the next one, or the one under way
     request: Request | None = None  # that attempt, from when it may begin until it has ended
     is_again: bool = False  # whether that is one of the attempts whose number is bounded

@@ -21,7 +21,7 @@ from msgspec import Raw
 from .events import Denied, Event, Received, ReceivedJson
 from .wire.administration import ORDERS, ListWorkers
 from .wire.errors import ErrorDetails, InvalidArgumentError, PermissionDeniedError
-from .wire.flows import CONTROL, FOLLOW, RUN
+from .wire.flows import CONTROL, FLOW, FOLLOW, RUN
 from .wire.keys import Rights
 from .wire.messages import Call, MapChunk, RequestId, Run
 from .wire.runs import RUN_CALLS, START, RetryRun, decode_start
@@ -30,7 +30,7 @@ from .wire.table import BUILTIN_PREFIX
 
 _ANYBODY = frozenset(f"{BUILTIN_PREFIX}{name}" for name in ("nodes", "ping", "cancel"))
 _RETRY = str(RetryRun.__struct_config__.tag)
-_RUNS = frozenset({RUN, FOLLOW, CONTROL})
+_RUNS = frozenset({RUN, FOLLOW, FLOW, CONTROL})
 _READING = frozenset({STATS, str(ListWorkers.__struct_config__.tag)})
 
 ALL = "*"

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from .conducted import Conducted
 from .events import JournalAnswered
 from .inquiries import Inquiries, Steps
 from .journal.fold import RunState
@@ -87,6 +88,7 @@ class RunCalls:
         self._inquiries = Inquiries()
         self.runs = Runs(life, self._inquiries)
         self._results = MapResults(self.runs.by_number.__contains__)
+        self.conducted = Conducted(life, self.runs, self._inquiries)
         self._has_taken_up = False  # whether all runs that were open are here
         self._is_taking_up = False
         self._held: list[tuple[int, Asks]] = []  # until then: tickets, and what they ask
@@ -116,6 +118,7 @@ class RunCalls:
     def on_kept(self, steps: Sequence[Step], now: float) -> None:
         """Go on with runs of which something is kept."""
         for step in steps:
+            self.conducted.on_kept(step.sequence)
             self.runs.on_kept(step, now)
         self.serve(now)
 

@@ -12,6 +12,7 @@ from msgspec import Raw
 from .journal.fold import RunState
 from .journal.record import (
     Accepted,
+    Advanced,
     AttemptLost,
     Ended,
     Record,
@@ -46,7 +47,7 @@ def info_of(state: RunState, secret: bytes) -> RunInfo:
         ended_at_ns=state.ended_at_ns,
         run_ns=state.run_ns,
         attempt=state.attempt,
-        attempts_max=state.attempts_max,
+        attempts_max=state.last_attempt,
         deaths=state.deaths,
         at_most_once=state.at_most_once,
         code=state.code,
@@ -67,6 +68,8 @@ def event_of(sequence: int, record: Record) -> RunEvent:
             return RunEvent(seq=sequence, event="lost", at_ns=at_ns, cause=cause)
         case TaskDone(first=first, count=count):
             return RunEvent(seq=sequence, event="part", at_ns=at_ns, first=first, count=count)
+        case Advanced(tasks=tasks):
+            return RunEvent(seq=sequence, event="part", at_ns=at_ns, tasks=tasks)
         case Reopened():
             return RunEvent(seq=sequence, event="reopened", at_ns=at_ns)
         case Ended(status=status, failure=failure):

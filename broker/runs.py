@@ -15,7 +15,8 @@ R1. A run is here from its acceptance, or from the start of this broker, until i
     what is not here is in the journal as it is, and what is here is no question to the journal.
 R2. Of a key there is at most one run here, and none is accepted while the journal is asked for one.
 R3. Nothing of a run begins before the record that makes it possible is kept: what was lost with a
-    broker has begun nothing, and attempts are counted whatever kills what.
+    broker has begun nothing, and attempts are counted whatever kills what. But a workflow that is
+    called without a key is begun `at_once`: who calls it has been told nothing.
 R4. What an attempt brings is recorded under its token; the life of requests sees to it that only
     the last attempt's word is heard (lifecycle.py).
 R5. Of attempts that are not the first ones of this epoch, so of all that is taken up after a crash,
@@ -49,7 +50,7 @@ from .journal.record import (
     Reopened,
     Started,
 )
-from .journal.rows import digest_of
+from .journal.rows import digest_of, format_run_id
 from .lifecycle import Lifecycle
 from .map_runs import CANCELLED, MapRuns
 from .recorder import Ending, Step, ending
@@ -101,6 +102,7 @@ class Wanted(msgspec.Struct, frozen=True):
         options: Those that go with it: priority and affinity.
         items: Of a map, how many its params are of.
         for_result: Whether who asks waits for the result, not only for the acceptance.
+        at_once: Whether it is begun before its acceptance is kept.
     """
 
     node: Node
@@ -112,6 +114,7 @@ class Wanted(msgspec.Struct, frozen=True):
     codec: int
     options: Options
     for_result: bool
+    at_once: bool
     items: int | None = None
 
     @property
@@ -195,7 +198,12 @@ class Runs:
         self._add(run)
         if accepted.at_most_once:  # in the same commit, so it counts as begun while it waits, too
             self.write(run, Started(number, number, 1, recorder.wall_ns(now)), now)
-        self._await(run)
+        if wanted.at_once:
+            run.at_once = True
+            recorder.await_step(run, number, hurries=False)
+            self._begin(run, now)
+        else:
+            self._await(run)
         return run
 
     def take_up(self, state: RunState, accepted: Accepted, now: float) -> None:
@@ -308,7 +316,9 @@ class Runs:
             now,
             attempts=run.attempt,
             priority=PRIORITY_DEFAULT if options.priority is None else options.priority,
-            affinity=options.affinity,
+            affinity=format_run_id(run.number, accepted.secret)  # where its orders find it
+            if node.conducted
+            else options.affinity,
             keep=Keep(accepted.durability, NIL, (), run=run),
         )
         run.request = request
@@ -409,7 +419,6 @@ class Runs:
         """Record the end of a run; it is told now, or when it is kept."""
         standing = self._recorder.standing(now)
         self.write(run, ended, now, buffers)
-        self._recorder.await_step(run, run.state.last)
         self._leave_again(run)
         if run.was_read:
             self._loaded_bytes -= run.size
@@ -418,7 +427,9 @@ class Runs:
         is_open = standing is Standing.OPEN
         # The results of a map are read from the journal.
         is_batched = run.state.durability == "batched" and not run.is_map
-        run.is_told = is_batched and is_open and run.is_accepted
+        run.is_told = is_batched and is_open and (run.is_accepted or run.at_once)
+        waits = not run.is_told or bool(run.enders or run.watchers)
+        self._recorder.await_step(run, run.state.last, hurries=waits)
         self.news.append(run)
 
     def on_kept(self, step: Step, now: float) -> None:
@@ -435,6 +446,12 @@ class Runs:
             self._begin(run, now)
         elif run.ranges is not None:
             self._maps.go_on(run, now)
+
+    def write(self, run: Run, record: Record, now: float, buffers: Sequence[bytes] = ()) -> None:
+        """Write a record of a run, and bring its state up to date."""
+        sequence = self._recorder.next_sequence
+        run.state = advance(run.state, sequence, record)
+        self._recorder.write(record, buffers, now)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -476,9 +493,3 @@ class Runs:
         if run.is_again:
             run.is_again = False
             self._again_count -= 1
-
-    def write(self, run: Run, record: Record, now: float, buffers: Sequence[bytes] = ()) -> None:
-        """Write a record of a run, and bring its state up to date."""
-        sequence = self._recorder.next_sequence
-        run.state = advance(run.state, sequence, record)
-        self._recorder.write(record, buffers, now)

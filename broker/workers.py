@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from .conducted import Conducted
 from .events import WorkerGone, WorkerRetired, WorkerSent, WorkerStarting
 from .lifecycle import Lifecycle
 from .nested import NestedCalls
@@ -22,7 +23,9 @@ from .wire.errors import WorkerLostError
 from .wire.items import Mark, collect
 from .wire.link import (
     CODEC_JSON,
+    Advance,
     Alive,
+    AskHistory,
     CancelNested,
     ChunkDone,
     Done,
@@ -42,7 +45,9 @@ from .wire.slots import SlotState
 class Workers:
     """Turns the words of workers into ends of requests."""
 
-    def __init__(self, life: Lifecycle, nested: NestedCalls, parts: Parts) -> None:
+    def __init__(
+        self, life: Lifecycle, nested: NestedCalls, parts: Parts, conducted: Conducted
+    ) -> None:
         self._life = life
         self._nested = nested
         self._count = life.count
@@ -60,6 +65,8 @@ class Workers:
             Emitted: parts.on_emitted,
             Ready: self._on_ready,
             Alive: self._on_alive,
+            Advance: conducted.on_advance,
+            AskHistory: conducted.on_ask_history,
         }
 
     def on_starting(self, event: WorkerStarting, now: float) -> None:

@@ -31,7 +31,21 @@ from pronghorn.broker.wire.values import NodeDescription
 from .admin import AsyncAdmin
 from .aioremote import AsyncRemoteTransport
 from .base import BaseClient
-from .flows import AsyncRun, WorkflowLike, name_of, new_run_id, output_of, read_report, run_params
+from .flows import (
+    FLOW_TARGET,
+    AsyncRun,
+    WorkflowLike,
+    flow_params,
+    name_of,
+    new_run_id,
+    output_of,
+    read_report,
+    recorded_output,
+    run_extras,
+    run_params,
+    started_flow,
+    to_start,
+)
 from .inbox import OnEvent
 from .invocation import (
     LIST_NODES,
@@ -57,7 +71,7 @@ from .runs import AsyncRunHandle, id_of
 from .spans import spans_in_use
 from .stopwatch import Extras, Stopwatch, Traced, is_recorded, recorded
 from .streaming import AsyncArrivals, AsyncOpen, AsyncStream, call_telling_async
-from .transport import AsyncTransport
+from .transport import Answer, AsyncTransport
 
 if TYPE_CHECKING:
     from pronghorn.broker.wire.keys import PrivateKey
@@ -205,16 +219,21 @@ class AsyncClient(BaseClient):
         if on_event is not None:
             opened = self._opener(target, encoded, timeout_ms, on_event, extras, parts=False)
             return await call_telling_async(target, opened)
+        reply, buffers = await self._repeated(target, encoded, timeout_ms, extras)
+        return result_of(target, reply, buffers)
+
+    async def _repeated(
+        self, target: Target, encoded: Params, timeout_ms: float | None, extras: Extras | None
+    ) -> Answer:
+        """Make a call, and make it again when its broker is lost and that does no harm."""
         begun = 0.0 if timeout_ms is None else monotonic()
-        reply, buffers = await self._transport.call(target.name, encoded, timeout_ms, extras=extras)
+        answer = await self._transport.call(target.name, encoded, timeout_ms, extras=extras)
         repeats = 0
-        while is_worth_repeating(target, reply, extras) and repeats < REPEATS_MAX:
+        while is_worth_repeating(target, answer[0], extras) and repeats < REPEATS_MAX:
             repeats += 1
             left_ms = left_of(timeout_ms, begun, again=True)
-            reply, buffers = await self._transport.call(
-                target.name, encoded, left_ms, extras=extras
-            )
-        return result_of(target, reply, buffers)
+            answer = await self._transport.call(target.name, encoded, left_ms, extras=extras)
+        return answer
 
     @overload
     def stream(
@@ -341,6 +360,8 @@ class AsyncClient(BaseClient):
         inputs: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
         on_event: Callable[[FlowEvent], None] | None = None,
+        durability: Durability | None = None,
+        key: str | None = None,
         **named: Any,
     ) -> dict[str, Any] | None:
         """Run a workflow and return its output.
@@ -352,6 +373,9 @@ class AsyncClient(BaseClient):
                 the names of options.
             timeout_s: Seconds until it is given up; what runs is stopped then.
             on_event: Called with each `FlowEvent`, here and now: what it raises ends the run.
+            durability: ``"batched"`` or ``"sync"`` has it recorded, task by task: it survives
+                whatever dies, and goes on without this client, so also when `timeout_s` is over.
+            key: Of a recorded run: all requests with one key are one run.
             **named: Its input.
 
         Raises:
@@ -359,6 +383,12 @@ class AsyncClient(BaseClient):
             CancelledError: It was cancelled.
             PronghornError: Whatever else has kept it from its end.
         """
+        extras = run_extras(self._extras, durability, key, on_event)
+        if extras is not None:
+            encoded, name = flow_params(workflow, inputs, named), name_of(workflow)
+            timeout_ms = timeout_ms_of(timeout_s or self._timeout_s)
+            reply, buffers = await self._repeated(FLOW_TARGET, encoded, timeout_ms, extras)
+            return recorded_output(reply, buffers, name)
         if on_event is not None:
             made = named if inputs is None else inputs
             async with await self.submit_run(workflow, inputs=made, timeout_s=timeout_s) as run:
@@ -448,7 +478,7 @@ class AsyncClient(BaseClient):
     @overload
     async def start(
         self,
-        node: str,
+        node: str | WorkflowLike,
         /,
         *args: Any,
         durability: Durability | None = None,
@@ -457,13 +487,16 @@ class AsyncClient(BaseClient):
         params: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> AsyncRunHandle[Any]: ...
-    async def start(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> AsyncRunHandle[Any]:
+    async def start(
+        self, node: NodeLike | WorkflowLike, /, *args: Any, **kwargs: Any
+    ) -> AsyncRunHandle[Any]:
         """Start a run and return its handle, when it is sure to survive: it is kept on disk.
 
         It goes on without this client, and after a crash of anything: see `attach`.
 
         Args:
-            node: Its name, or the decorated function, whose types the result then has.
+            node: Its name, or the decorated function, whose types the result then has. Or a
+                workflow that is not served, as for `run`: its result is its output.
             *args: As in `call`.
             **kwargs: As in `call`; ``timeout_s`` is for the acceptance of the run, which itself has
                 no deadline. Besides ``durability``, ``"sync"`` by default, or ``"batched"``: what
@@ -475,10 +508,13 @@ class AsyncClient(BaseClient):
             InvalidArgumentError: The key has a run of another node, or with other params.
             PronghornError: Another one of its subclasses.
         """
-        target = target_of(node)
+        target, flow = to_start(node)
         extras = take_recording(target, kwargs, self._extras, starts=True) or Extras()
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
-        encoded = encode_arguments(target, args, kwargs, params)
+        if flow is None:
+            encoded = encode_arguments(target, args, kwargs, params)
+        else:
+            encoded = started_flow(flow, args, params, kwargs)
         return await self._begun(target, encoded, timeout_s, extras._replace(starts=True))
 
     async def start_map(
@@ -516,15 +552,7 @@ class AsyncClient(BaseClient):
     ) -> AsyncRunHandle[Any]:
         """Begin a run, again if the broker was lost and that does no harm."""
         timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
-        begun = 0.0 if timeout_ms is None else monotonic()
-        reply, buffers = await self._transport.call(target.name, encoded, timeout_ms, extras=extras)
-        repeats = 0
-        while is_worth_repeating(target, reply, extras) and repeats < REPEATS_MAX:
-            repeats += 1
-            left_ms = left_of(timeout_ms, begun, again=True)
-            reply, buffers = await self._transport.call(
-                target.name, encoded, left_ms, extras=extras
-            )
+        reply, buffers = await self._repeated(target, encoded, timeout_ms, extras)
         run_id = id_of(target, reply, buffers)
         return AsyncRunHandle(self._transport.call, run_id, target, is_map=extras.maps)
 

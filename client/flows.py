@@ -3,7 +3,7 @@
 Mirror: tests/client/test_flows.py.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from secrets import token_hex
@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import msgspec
 
+from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import (
     CancelledError,
     ErrorDetails,
@@ -19,11 +20,16 @@ from pronghorn.broker.wire.errors import (
     NodeError,
     ProtocolError,
 )
-from pronghorn.broker.wire.flows import FlowEvent, RunLevel, RunOrder, RunReport
+from pronghorn.broker.wire.flows import FLOW, FlowEvent, RunLevel, RunOrder, RunReport
+from pronghorn.broker.wire.messages import Durability
+from pronghorn.broker.wire.values import encode_inline, encode_params, encode_with_buffer
 
+from .invocation import NodeLike, Params, Target, result_of, target_of
+from .stopwatch import Extras, with_options
 from .streaming import AsyncStream, Stream
 
 _ID_BYTES = 8
+_SOURCE_BYTES_MIN = 1024  # what the journal keeps by its content anyway
 
 
 @runtime_checkable
@@ -34,8 +40,11 @@ class Definable(Protocol):
         """Write it."""
 
 
-WorkflowLike = str | Mapping[str, Any] | PathLike[str] | Definable
-"""The name of one that is served, a definition, the file of one, or what can be written as one."""
+Unserved = Mapping[str, Any] | PathLike[str] | Definable
+"""A definition, the file of one, or what can be written as one."""
+
+WorkflowLike = str | Unserved
+"""The name of one that is served, or a workflow that is not."""
 
 
 class RunFailedError(NodeError):
@@ -84,6 +93,103 @@ def run_params(
     else:
         params["definition"] = workflow.definition()
     return params
+
+
+def flow_params(
+    workflow: WorkflowLike, inputs: Mapping[str, Any] | None, named: Mapping[str, Any]
+) -> Params:
+    """Make the encoded params of the call `FLOW`, by which a run is recorded.
+
+    A definition of some size is a buffer: the journal keeps it once, however many runs it has.
+
+    Raises:
+        InvalidArgumentError: As for `run_params`; or something can't be encoded.
+    """
+    params = run_params(workflow, inputs, named, "terminal")
+    del params["level"]
+    definition = params.get("definition")
+    try:
+        if definition is not None and len(source := encode_inline(definition)) >= _SOURCE_BYTES_MIN:
+            del params["definition"]
+            return encode_with_buffer(params, "source", source)
+        return encode_params(params)
+    except (TypeError, *DECODE_ERRORS) as error:
+        raise InvalidArgumentError(f"can't encode the workflow or its input: {error}") from error
+
+
+FLOW_TARGET = Target(FLOW, Any, None)
+
+
+def to_start(node: NodeLike | WorkflowLike) -> tuple[Target, Unserved | None]:
+    """Find out what is to be called to start something, and the workflow, if it is given as one.
+
+    Raises:
+        InvalidArgumentError: It is neither a node nor a workflow.
+    """
+    if isinstance(node, Mapping | PathLike | Definable):
+        return FLOW_TARGET, node
+    return target_of(node), None
+
+
+def started_flow(
+    workflow: Unserved,
+    args: Sequence[Any],
+    params: Mapping[str, Any] | None,
+    named: Mapping[str, Any],
+) -> Params:
+    """Make the params of a workflow that is started, of what would be the arguments of a node.
+
+    Raises:
+        InvalidArgumentError: As for `flow_params`; or there are some by position.
+    """
+    if args:
+        raise InvalidArgumentError("the input of a workflow is given by name")
+    return flow_params(workflow, params, named)
+
+
+def recorded_output(reply: object, buffers: Sequence[bytes], name: str) -> dict[str, Any] | None:
+    """Give the output of a recorded run, of the reply to its call.
+
+    Raises:
+        RunFailedError: It has failed.
+        PronghornError: What else there is.
+    """
+    try:
+        output: dict[str, Any] | None = result_of(FLOW_TARGET, reply, buffers)
+    except NodeError as error:
+        raise failure_of(error, name) from None
+    return output
+
+
+def run_extras(
+    extras: Extras | None,
+    durability: Durability | None,
+    key: str | None,
+    on_event: object,
+) -> Extras | None:
+    """Give the options of a run that is recorded; None if it is not to be.
+
+    Raises:
+        InvalidArgumentError: They make no sense.
+    """
+    if durability is not None or key is not None:
+        extras = with_options(extras, durability=durability or "sync", key=key or ...)
+    if extras is None or extras.durability in (None, "none"):
+        return None
+    if on_event is not None:
+        raise InvalidArgumentError(
+            "a recorded run goes on without its caller: `start` it, and ask for its `events`"
+        )
+    return extras
+
+
+def failure_of(error: NodeError, name: str) -> NodeError:
+    """Make the error of a recorded run that has failed, of that of its call."""
+    if error.details.report is None:
+        return error
+    report = read_report(error.details.report)
+    details = msgspec.structs.replace(error.details, node=name, report=None)
+    return RunFailedError(f"{name}: {report.reason()}", details, report)
 
 
 def name_of(workflow: WorkflowLike) -> str:

@@ -7,14 +7,23 @@ there is another, which has taken up the run.
 Mirror: tests/client/test_runs.py.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from time import monotonic, sleep
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
 from pronghorn.broker.wire.codec import array_length
-from pronghorn.broker.wire.errors import BrokerLostError
+from pronghorn.broker.wire.errors import BrokerLostError, NodeError, NotFoundError
+from pronghorn.broker.wire.flows import CONTROL, RunOrder
 from pronghorn.broker.wire.messages import Error
 from pronghorn.broker.wire.runs import (
     AskEvents,
@@ -31,14 +40,35 @@ from pronghorn.broker.wire.runs import (
 )
 from pronghorn.broker.wire.values import encode_params
 
+from .flows import failure_of
 from .invocation import Params, Target, left_of, result_of, target_of, timeout_ms_of
 from .results import ResultDecoder, ResultOrder, Results, each_of
+from .stopwatch import Extras
 from .transport import Answer
 
 R = TypeVar("R")
 
-Call = Callable[[str, Params, float | None], Answer]
-AsyncCall = Callable[[str, Params, float | None], Awaitable[Answer]]
+_ORDER_AGAIN_S: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 0.0)
+"""How long to wait for somebody to take up a workflow that is to be given an order."""
+
+
+class Call(Protocol):
+    """Makes a call and waits for its reply, as `Transport.call`."""
+
+    def __call__(
+        self, node: str, params: Params, timeout_ms: float | None, *, extras: Extras | None = None
+    ) -> Answer:
+        """Make it."""
+
+
+class AsyncCall(Protocol):
+    """The same for an event loop."""
+
+    def __call__(
+        self, node: str, params: Params, timeout_ms: float | None, *, extras: Extras | None = None
+    ) -> Awaitable[Answer]:
+        """Make it."""
+
 
 _PLAIN: Final = target_of("a run")
 
@@ -138,9 +168,10 @@ class RunHandle(Generic[R]):
             DeadlineExceededError: It has not ended in time.
             InterruptedRunError: It may have run, and must not be tried again.
             WorkerLostError: It was parked, for one worker after the other died of it.
+            RunFailedError: It is of a workflow, and has failed.
             PronghornError: What it, or the first failed item, has failed with; or as for `status`.
         """
-        result: R = result_of(self._whole, *self._ask(AskResult(self.id), timeout_s))
+        result: R = _result(self._whole, *self._ask(AskResult(self.id), timeout_s))
         return result
 
     def events(self, from_seq: int = 0, *, follow: bool = True) -> Iterator[RunEvent]:
@@ -182,14 +213,43 @@ class RunHandle(Generic[R]):
         """Cancel the run and tell how it has ended, when that is kept; one that has ended stays."""
         return _info(*self._ask(CancelRun(self.id), None))
 
+    def pause(self) -> None:
+        """Have a workflow start nothing more until it is resumed; what runs ends.
+
+        Raises:
+            NotFoundError: It is not a workflow, or nobody conducts it, for it has ended.
+            InvalidArgumentError: It can't be paused as it stands.
+        """
+        self._order("pause")
+
+    def resume(self) -> None:
+        """Have a workflow go on; see `pause`."""
+        self._order("resume")
+
+    def signal(self, name: str, value: Any = None) -> None:
+        """Tell a task of a workflow that waits for an event of that name, or will wait."""
+        self._order("signal", name=name, value=value)
+
     def retry(self) -> RunInfo:
-        """Have the run tried again, which has ended without a result.
+        """Have the run tried again, which has ended without a result; a workflow from where it was.
+
+        Of a workflow the tasks are run again that have failed and were not handled.
 
         Raises:
             InvalidArgumentError: It is open, or has a result.
             PronghornError: As for `status`.
         """
         return _info(*self._ask(RetryRun(self.id), None))
+
+    def _order(self, order: RunOrder, **more: Any) -> None:
+        """Give an order to whoever conducts the run, which after a crash may take a while."""
+        params, extras = _order_params(self.id, order, more), Extras(affinity=self.id)
+        for delay_s in _ORDER_AGAIN_S:
+            reply, buffers = self._call(CONTROL, params, None, extras=extras)
+            if not _is_worth_another(reply) or self.status().status != "open":
+                break
+            sleep(delay_s)
+        result_of(_PLAIN, reply, buffers)
 
     def _ask(self, asks: OfRun, timeout_s: float | None) -> Answer:
         question = _Ask(asks, timeout_s)
@@ -219,7 +279,7 @@ class AsyncRunHandle(Generic[R]):
 
     async def result(self, timeout_s: float | None = None) -> R:
         """Wait for the end of the run and return its result; see `RunHandle.result`."""
-        result: R = result_of(self._whole, *await self._ask(AskResult(self.id), timeout_s))
+        result: R = _result(self._whole, *await self._ask(AskResult(self.id), timeout_s))
         return result
 
     async def events(self, from_seq: int = 0, *, follow: bool = True) -> AsyncIterator[RunEvent]:
@@ -250,9 +310,30 @@ class AsyncRunHandle(Generic[R]):
         """Cancel the run and tell how it has ended, when that is kept."""
         return _info(*await self._ask(CancelRun(self.id), None))
 
+    async def pause(self) -> None:
+        """Have a workflow start nothing more until it is resumed; see `RunHandle.pause`."""
+        await self._order("pause")
+
+    async def resume(self) -> None:
+        """Have a workflow go on."""
+        await self._order("resume")
+
+    async def signal(self, name: str, value: Any = None) -> None:
+        """Tell a task of a workflow that waits for an event of that name, or will wait."""
+        await self._order("signal", name=name, value=value)
+
     async def retry(self) -> RunInfo:
         """Have the run tried again, which has ended without a result."""
         return _info(*await self._ask(RetryRun(self.id), None))
+
+    async def _order(self, order: RunOrder, **more: Any) -> None:
+        params, extras = _order_params(self.id, order, more), Extras(affinity=self.id)
+        for delay_s in _ORDER_AGAIN_S:
+            reply, buffers = await self._call(CONTROL, params, None, extras=extras)
+            if not _is_worth_another(reply) or (await self.status()).status != "open":
+                break
+            await asyncio.sleep(delay_s)
+        result_of(_PLAIN, reply, buffers)
 
     async def _ask(self, asks: OfRun, timeout_s: float | None) -> Answer:
         question = _Ask(asks, timeout_s)
@@ -276,9 +357,25 @@ def id_of(target: Target, reply: object, buffers: Sequence[bytes]) -> str:
     return _info(reply, buffers, target).id
 
 
+def _result(target: Target, reply: object, buffers: Sequence[bytes]) -> Any:
+    try:
+        return result_of(target, reply, buffers)
+    except NodeError as error:
+        raise failure_of(error, error.details.node or target.name) from None
+
+
 def _info(reply: object, buffers: Sequence[bytes], target: Target = _PLAIN) -> RunInfo:
     return msgspec.convert(result_of(target._replace(result_type=Any), reply, buffers), RunInfo)
 
 
 def _events(reply: object, buffers: Sequence[bytes]) -> RunEvents:
     return msgspec.convert(result_of(_PLAIN, reply, buffers), RunEvents)
+
+
+def _order_params(run_id: str, order: RunOrder, more: Mapping[str, Any]) -> Params:
+    return encode_params({"run": run_id, "order": order, **more})
+
+
+def _is_worth_another(reply: object) -> bool:
+    """Whether nobody conducts the run just now."""
+    return type(reply) is Error and reply.code in (NotFoundError.code, BrokerLostError.code)

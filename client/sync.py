@@ -31,7 +31,21 @@ from pronghorn.broker.wire.values import NodeDescription
 from .admin import Admin
 from .base import BaseClient
 from .executor import NodeExecutor
-from .flows import Run, WorkflowLike, name_of, new_run_id, output_of, read_report, run_params
+from .flows import (
+    FLOW_TARGET,
+    Run,
+    WorkflowLike,
+    flow_params,
+    name_of,
+    new_run_id,
+    output_of,
+    read_report,
+    recorded_output,
+    run_extras,
+    run_params,
+    started_flow,
+    to_start,
+)
 from .inbox import OnEvent
 from .invocation import (
     LIST_NODES,
@@ -58,7 +72,7 @@ from .runs import RunHandle, id_of
 from .spans import spans_in_use
 from .stopwatch import Extras, Stopwatch, Traced, is_recorded, recorded
 from .streaming import Arrivals, Open, Stream, call_telling
-from .transport import Transport
+from .transport import Answer, Transport
 
 if TYPE_CHECKING:
     from pronghorn.broker.wire.keys import PrivateKey
@@ -211,14 +225,21 @@ class Client(BaseClient):
         if on_event is not None:
             opened = self._opener(target, encoded, timeout_ms, on_event, extras, parts=False)
             return call_telling(target, opened)
+        reply, buffers = self._repeated(target, encoded, timeout_ms, extras)
+        return result_of(target, reply, buffers)
+
+    def _repeated(
+        self, target: Target, encoded: Params, timeout_ms: float | None, extras: Extras | None
+    ) -> Answer:
+        """Make a call, and make it again when its broker is lost and that does no harm."""
         begun = 0.0 if timeout_ms is None else monotonic()
-        reply, buffers = self._transport.call(target.name, encoded, timeout_ms, extras=extras)
+        answer = self._transport.call(target.name, encoded, timeout_ms, extras=extras)
         repeats = 0
-        while is_worth_repeating(target, reply, extras) and repeats < REPEATS_MAX:
+        while is_worth_repeating(target, answer[0], extras) and repeats < REPEATS_MAX:
             repeats += 1
             left_ms = left_of(timeout_ms, begun, again=True)
-            reply, buffers = self._transport.call(target.name, encoded, left_ms, extras=extras)
-        return result_of(target, reply, buffers)
+            answer = self._transport.call(target.name, encoded, left_ms, extras=extras)
+        return answer
 
     @overload
     def submit(
@@ -387,6 +408,8 @@ class Client(BaseClient):
         inputs: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
         on_event: Callable[[FlowEvent], None] | None = None,
+        durability: Durability | None = None,
+        key: str | None = None,
         **named: Any,
     ) -> dict[str, Any] | None:
         """Run a workflow and return its output.
@@ -398,6 +421,9 @@ class Client(BaseClient):
                 the names of options.
             timeout_s: Seconds until it is given up; what runs is stopped then.
             on_event: Called with each `FlowEvent`, here and now: what it raises ends the run.
+            durability: ``"batched"`` or ``"sync"`` has it recorded, task by task: it survives
+                whatever dies, and goes on without this client, so also when `timeout_s` is over.
+            key: Of a recorded run: all requests with one key are one run.
             **named: Its input.
 
         Raises:
@@ -405,6 +431,12 @@ class Client(BaseClient):
             CancelledError: It was cancelled.
             PronghornError: Whatever else has kept it from its end.
         """
+        extras = run_extras(self._extras, durability, key, on_event)
+        if extras is not None:
+            encoded, name = flow_params(workflow, inputs, named), name_of(workflow)
+            timeout_ms = timeout_ms_of(timeout_s or self._timeout_s)
+            reply, buffers = self._repeated(FLOW_TARGET, encoded, timeout_ms, extras)
+            return recorded_output(reply, buffers, name)
         if on_event is not None:
             made = named if inputs is None else inputs
             with self.submit_run(workflow, inputs=made, timeout_s=timeout_s) as run:
@@ -491,7 +523,7 @@ class Client(BaseClient):
     @overload
     def start(
         self,
-        node: str,
+        node: str | WorkflowLike,
         /,
         *args: Any,
         durability: Durability | None = None,
@@ -500,13 +532,14 @@ class Client(BaseClient):
         params: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> RunHandle[Any]: ...
-    def start(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
+    def start(self, node: NodeLike | WorkflowLike, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
         """Start a run and return its handle, when it is sure to survive: it is kept on disk.
 
         It goes on without this client, and after a crash of anything: see `attach`.
 
         Args:
-            node: Its name, or the decorated function, whose types the result then has.
+            node: Its name, or the decorated function, whose types the result then has. Or a
+                workflow that is not served, as for `run`: its result is its output.
             *args: As in `call`.
             **kwargs: As in `call`; ``timeout_s`` is for the acceptance of the run, which itself has
                 no deadline. Besides ``durability``, ``"sync"`` by default, or ``"batched"``: what
@@ -518,10 +551,13 @@ class Client(BaseClient):
             InvalidArgumentError: The key has a run of another node, or with other params.
             PronghornError: Another one of its subclasses.
         """
-        target = target_of(node)
+        target, flow = to_start(node)
         extras = take_recording(target, kwargs, self._extras, starts=True) or Extras()
         timeout_s, params = take_options(target, kwargs, self._timeout_s)
-        encoded = encode_arguments(target, args, kwargs, params)
+        if flow is None:
+            encoded = encode_arguments(target, args, kwargs, params)
+        else:
+            encoded = started_flow(flow, args, params, kwargs)
         return self._begun(target, encoded, timeout_s, extras._replace(starts=True))
 
     def start_map(
@@ -559,13 +595,7 @@ class Client(BaseClient):
     ) -> RunHandle[Any]:
         """Begin a run, again if the broker was lost and that does no harm."""
         timeout_ms = timeout_ms_of(self._timeout_s if timeout_s is None else timeout_s)
-        begun = 0.0 if timeout_ms is None else monotonic()
-        reply, buffers = self._transport.call(target.name, encoded, timeout_ms, extras=extras)
-        repeats = 0
-        while is_worth_repeating(target, reply, extras) and repeats < REPEATS_MAX:
-            repeats += 1
-            left_ms = left_of(timeout_ms, begun, again=True)
-            reply, buffers = self._transport.call(target.name, encoded, left_ms, extras=extras)
+        reply, buffers = self._repeated(target, encoded, timeout_ms, extras)
         run_id = id_of(target, reply, buffers)
         return RunHandle(self._transport.call, run_id, target, is_map=extras.maps)
 

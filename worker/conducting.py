@@ -16,6 +16,8 @@ from contextlib import aclosing, contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from pronghorn.broker.wire.errors import (
     CancelledError,
     ErrorDetails,
@@ -26,6 +28,7 @@ from pronghorn.broker.wire.errors import (
 )
 from pronghorn.broker.wire.flows import (
     CONTROL,
+    FLOW,
     FOLLOW,
     RUN,
     RUN_ID_MAX,
@@ -34,13 +37,16 @@ from pronghorn.broker.wire.flows import (
     RunOrder,
     RunReport,
 )
+from pronghorn.broker.wire.values import decode_value, encode_inline
 
 from .context import Caller, Context
+from .recorded import Attempt
 
 if TYPE_CHECKING:
     from .dispatch import DispatchTable
     from .flow.live import LiveRun
     from .flow.model import Workflow
+    from .flow.plan import Plan
     from .flow.runtime import FlowRuntime
 
 Definition = str | dict[str, Any]
@@ -50,6 +56,9 @@ _COLLECTIONS: Final = (50_000, 20, 100)
 """Thresholds of the garbage collector in a process that conducts. A full collection goes through
 all values of all contexts, 25 ms for 5 MB of lists, and by default there is one for some hundred
 items of a run; what the engine makes for them is in no cycle."""
+
+_REPORT_BYTES_MAX: Final = 64 << 10
+_REPORT_ERRORS_MAX: Final = 20
 
 _FAILED: Final = "RunFailed"  # stands for the exception of a workflow that has failed
 
@@ -93,11 +102,59 @@ class Conducting:
             NodeError: It has failed.
             CancelledError: It was cancelled.
         """
+        if isinstance(context.recording, Attempt):
+            return await self._record(context.recording, workflow, inputs, context)
         run = self.engine().start(workflow, inputs, level="terminal", within=context)
-        report = await run.run()
-        if report.status == "succeeded":
-            return report.output
-        raise failure_of(report, context.node)
+        return _output_of(await run.run(), context.node)
+
+    async def call_definition(
+        self,
+        context: Context,
+        workflow: str,
+        definition: Definition | None,
+        inputs: Mapping[str, Any] | None,
+    ) -> Any:
+        """Run a workflow that is served, or a definition, as a node.
+
+        Raises:
+            PronghornError: As `call`; or there is no such workflow, or the definition is wrong.
+        """
+        if definition is None:
+            return await self.call(self._served(workflow), inputs or {}, context)
+        plan = await self.engine().plan_of_definition(definition)
+        if isinstance(context.recording, Attempt):
+            return await self._record(context.recording, plan, inputs or {}, context)
+        run = self.engine().start(plan, inputs, level="terminal", within=context)
+        return _output_of(await run.run(), context.node)
+
+    async def _record(
+        self,
+        attempt: Attempt,
+        workflow: Workflow | Plan,
+        inputs: Mapping[str, Any],
+        context: Context,
+    ) -> Any:
+        """Run a workflow as a recorded run, from where that was.
+
+        One that is served is recorded with its beginning, so that it goes on as it was then.
+        """
+        from .flow.plan import Plan  # as in `engine`
+        from .flow.recording import take_up
+
+        engine, recording = self.engine(), await take_up(attempt)
+        if recording.workflow is not None:
+            workflow = recording.workflow
+        if not isinstance(workflow, Plan):
+            recording.define(workflow)
+        run = engine.start(
+            workflow,
+            inputs,
+            level="terminal",
+            within=context,
+            run_id=attempt.run,
+            recording=recording,
+        )
+        return _output_of(await self.run(run), context.node, recorded=True)
 
     async def start(
         self,
@@ -207,6 +264,18 @@ def builtin_calls(conducting: Conducting) -> dict[str, Callable[..., Any]]:
             async for event in events:
                 yield event
 
+    async def workflow(
+        ctx: Context,
+        workflow: str = "",
+        definition: Definition | None = None,
+        source: bytes = b"",
+        inputs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run a workflow to its end, and give its output."""
+        if source:
+            definition = decode_value(source)
+        return await conducting.call_definition(ctx, workflow, definition, inputs)
+
     async def control(
         run: str,
         order: RunOrder,
@@ -227,12 +296,32 @@ def builtin_calls(conducting: Conducting) -> dict[str, Callable[..., Any]]:
         if refusal is not None:
             raise InvalidArgumentError(f"run {run}: {refusal}")
 
-    return {RUN: run, FOLLOW: follow, CONTROL: control}
+    return {RUN: run, FOLLOW: follow, FLOW: workflow, CONTROL: control}
 
 
-def failure_of(report: RunReport, name: str) -> PronghornError:
-    """Make the error of a run that has not succeeded."""
+def _output_of(report: RunReport, name: str, *, recorded: bool = False) -> Any:
+    if report.status == "succeeded":
+        return report.output
+    raise failure_of(report, name, recorded=recorded)
+
+
+def failure_of(report: RunReport, name: str, *, recorded: bool = False) -> PronghornError:
+    """Make the error of a run that has not succeeded; that of a recorded one has its report."""
     message = f"{name}: {report.reason()}"
     if report.status == "canceled":
         return CancelledError(message, ErrorDetails(outcome="executed", node=name))
-    return NodeError(message, ErrorDetails(outcome="executed", node=name, exception=_FAILED))
+    told = _told(report) if recorded else None
+    details = ErrorDetails(outcome="executed", node=name, exception=_FAILED, report=told)
+    return NodeError(message, details)
+
+
+def _told(report: RunReport) -> dict[str, Any]:
+    """Give a report as it goes with an error: without its values where these are large."""
+    encoded = encode_inline(report)
+    if len(encoded) > _REPORT_BYTES_MAX:
+        errors = [msgspec.structs.replace(each, result=None) for each in report.errors]
+        encoded = encode_inline(
+            RunReport(report.status, None, tuple(errors[-_REPORT_ERRORS_MAX:]), report.id)
+        )
+    told: dict[str, Any] = decode_value(encoded)
+    return told

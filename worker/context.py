@@ -73,6 +73,7 @@ class Context:
         attempt: Number of this attempt of the run, from 1; 0 outside of one.
         fence: Higher with each attempt of the run; 0 outside of one. Whoever keeps the highest that
             he has seen of a run can refuse what an attempt does late that was given up.
+        recording: Runtime: the `recorded.Attempt` that this is of a workflow's run, if it is one.
         traceparent: Names this run in the W3C trace that its caller is part of, for what it calls
             in turn; calls of other nodes carry it by themselves. `None` without a trace.
     """
@@ -89,6 +90,7 @@ class Context:
         "depth",
         "fence",
         "node",
+        "recording",
         "request_id",
         "run_id",
         "token",
@@ -128,6 +130,7 @@ class Context:
         self._revoked = revoked  # looks on the worker's page whether the broker has given it up
         self._cancelled = False
         self.channel: Channel | None = None
+        self.recording: object | None = None
         self._log: LoggerAdapter[Logger] | None = None  # made when first asked for
 
     def __repr__(self) -> str:

@@ -31,14 +31,17 @@ from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.errors import BrokerLostError, ErrorDetails, PronghornError
 from pronghorn.broker.wire.link import (
     READ_BYTES_MIN,
+    AdvanceKept,
     Alive,
     AskAlive,
     Buffer,
     CancelRun,
+    History,
     MoreCredit,
     NestedDone,
     NestedFailed,
     Ready,
+    Recorded,
     RunCall,
     RunChunk,
     RunContext,
@@ -63,6 +66,7 @@ from .execution import CONCURRENT_ITEMS, Execution, Word, failed, struck
 from .generators import Generators, Handle, LoopGenerator, Outbox
 from .loops import GRACE_S
 from .nested import NestedCalls
+from .recorded import Attempts
 from .spanned import SpannedExecution
 from .writing import LinkWriter
 
@@ -134,6 +138,7 @@ class WorkerRuntime:
             send_here=self._writing.send_for_node, send_soon=self._outbox.put, pump=self._pump
         )
         self._execution.open_channel = self._channels.open
+        self._attempts = Attempts(self._writing.send_for_node, self._writing.put_for_node)
         self._by_token = self._channels.by_token
         self._generators = Generators(
             execution=self._execution,
@@ -320,6 +325,7 @@ class WorkerRuntime:
             if not self._core.begin(message.slot, message.token, monotonic_ns()):
                 self._traceparents.pop(message.token, None)
                 self._runs.pop(message.token, None)
+                self._attempts.close(message.token)
                 self._send(Skipped(message.token))
                 return
             entry = self._entries[message.node]
@@ -348,6 +354,10 @@ class WorkerRuntime:
             self._traceparents[message.token] = message.traceparent
         elif isinstance(message, RunContext):
             self._runs[message.token] = message
+        elif isinstance(message, Recorded):
+            self._attempts.open(message)
+        elif isinstance(message, History | AdvanceKept):
+            self._attempts.take(message, buffers)
         elif isinstance(message, AskAlive):
             self._send(Alive())
         elif isinstance(message, Stop):
@@ -364,7 +374,10 @@ class WorkerRuntime:
         run = self._runs.pop(message.token, None) if self._runs else None
         if not entry.takes_context:
             return None
-        return self._execution.context(entry, message, traceparent=traceparent, run=run)
+        context = self._execution.context(entry, message, traceparent=traceparent, run=run)
+        if self._attempts:
+            context.recording = self._attempts.find(message.token)
+        return context
 
     def _run(
         self,
@@ -471,6 +484,8 @@ class WorkerRuntime:
             self._core.finish(message.slot, message.token)
             if self._by_token:
                 self._channels.close(message.token)
+            if self._attempts:
+                self._attempts.close(message.token)
             if future.cancelled():  # before its first step, so the node never began
                 self._send(Skipped(message.token))
             elif (error := future.exception()) is not None:

@@ -50,7 +50,7 @@ class LinkWriter:
     def send(self, message: ToBroker, buffers: Sequence[Buffer] = ()) -> None:
         """Write a message at once; what a full link does not take waits until it does."""
         writer = self._writer
-        if buffers:
+        if buffers or writer.pending_bytes:
             writer.put((encode_link(message), *buffers))
             done = writer.flush()
         else:
@@ -64,6 +64,10 @@ class LinkWriter:
             self.send(message, buffers)
         except BaseException:
             self._leave()
+
+    def put_for_node(self, message: ToBroker, buffers: Sequence[Buffer]) -> None:
+        """Have a message written with the next one, which is to follow soon."""
+        self._writer.put((encode_link(message), *buffers))
 
     def send_all(self, outgoing: list[Outgoing]) -> None:
         """Write what nodes in threads have to say, in one go."""

@@ -2,9 +2,9 @@
 
 Two kinds of figures. The engine itself, in one process: the conductor, its expressions, and the
 border to trivial nodes, on a loop that runs already. And whole runs as a client sees them, in a
-pool of two workers and a run host; costs of items are slopes, in which the round trip is not. No
-journal is in any. It would be wrong if the slow way did less work than the engine: both run the
-same chain to the same result.
+pool of two workers and a run host; costs of items are slopes, in which the round trip is not. A
+journal is in those of recorded runs alone. It would be wrong if the slow way did less work than the
+engine: both run the same chain to the same result.
 
 Mirror: tests/bench/scenarios/test_scenarios.py.
 """
@@ -13,10 +13,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..figures import Measurement, latency
-from ..report import Comparison, Report, compare, latency_table, p50, raw_rounds
+from ..report import (
+    Comparison,
+    Report,
+    compare,
+    extra,
+    latency_table,
+    p50,
+    per_second,
+    rate_table,
+    raw_rounds,
+)
 from ..rounds import Rounds, run
 from ..subject import Subject
 from ..subjects.flow import chain_of, splits_of
+from ..subjects.flow_recorded import COMMITS_PER_RUN
 from ..subjects.flow_runs import MIXED_TASKS, PEAK
 from .options import Options
 
@@ -36,6 +47,8 @@ _CLIENT_CHAIN, _CLIENT_SPLITS = "chain of 100, from the client", "25 splits, fro
 _CLIENT_NAPS, _SPINS = "10 naps of 100 ms, from the client", "8 spins of 50 ms, from the client"
 _POOLED, _POOLED_TEXTS = "1,000 items in workers, empty", "1,000 items in workers, 5 MB text"
 _PEAK_EMPTY, _PEAK_LISTS = "peak, 10,000 items, empty", "peak, 10,000 items, 5 MB lists"
+_LEVELS = ("none", "batched", "sync")
+AT_ONCE = 100  # recorded runs
 _ORDERS = ("pause", "resume", "cancel")
 _RESULTS = 500
 _COPY_BYTES = _RESULTS * 10 * 1024 * 8
@@ -104,7 +117,33 @@ def measure(options: Options) -> Report:
         options.plan(calls=50, slices=2, warm_up=5),
         options.progress,
     )
+    recorded = run(
+        [
+            Subject(
+                name=level,
+                factory="subjects.flow_recorded:recorded_run_of_20",
+                options={"level": level},
+            )
+            for level in _LEVELS
+        ],
+        options.plan(calls=100, slices=3, warm_up=20),
+        options.progress,
+    )
+    at_once = run(
+        [
+            Subject(
+                name=level,
+                factory="subjects.flow_recorded:recorded_runs_at_once",
+                options={"level": level, "count": AT_ONCE},
+            )
+            for level in _LEVELS[:2]
+        ],
+        options.plan(calls=2_000, slices=1, warm_up=500),
+        options.progress,
+    )
     groups = {
+        "recorded runs": recorded,
+        "recorded runs at once": at_once,
         "runs": runs,
         "larger": larger,
         "items": items,
@@ -120,11 +159,16 @@ def measure(options: Options) -> Report:
         question=QUESTION,
         comparisons=_comparisons(groups),
         tables=[
-            latency_table(title, rounds) for title, rounds in groups.items() if title != "memory"
+            *(
+                latency_table(title, rounds)
+                for title, rounds in groups.items()
+                if title not in ("memory", "recorded runs at once")
+            ),
+            rate_table("recorded runs at once", at_once, "runs/s"),
         ],
         notes=[
             "figures that don't say from the client: in one process, without client and broker",
-            "no journal in any",
+            "no journal in any but the recorded runs",
         ],
         raw={title: raw_rounds(rounds) for title, rounds in groups.items()},
     )
@@ -161,6 +205,7 @@ def _comparisons(groups: dict[str, Rounds]) -> list[Comparison]:
 def _from_the_client(groups: dict[str, Rounds]) -> list[Comparison]:
     whole, slopes = groups["whole runs from the client"], groups["items from the client"]
     memory, orders = groups["memory"], groups["orders"]
+    recorded, at_once = groups["recorded runs"], groups["recorded runs at once"]
     copies = [
         (lists.extra[PEAK] - empty.extra[PEAK]) / _COPY_BYTES
         for lists, empty in zip(memory[_PEAK_LISTS], memory[_PEAK_EMPTY], strict=True)
@@ -169,6 +214,12 @@ def _from_the_client(groups: dict[str, Rounds]) -> list[Comparison]:
     uneven = [max(each) / min(each) for each in by_round]
     return [
         compare("workflow.client_run", _scaled(whole[_CLIENT_RUN], 1e-3)),
+        compare("workflow.batched", p50(recorded["batched"]), p50(recorded["none"])),
+        compare("workflow.sync", p50(recorded["sync"]), p50(recorded["none"])),
+        compare("workflow.commits", extra(at_once["batched"], COMMITS_PER_RUN)),
+        compare(
+            "workflow.batched_rate", per_second(at_once["batched"]), per_second(at_once["none"])
+        ),
         compare("workflow.client_thousand", _scaled(whole[_THOUSAND], 1e-3)),
         compare("workflow.client_chain", _scaled(whole[_CLIENT_CHAIN], 1e-3)),
         compare("workflow.client_splits", _scaled(whole[_CLIENT_SPLITS], 1e-3)),

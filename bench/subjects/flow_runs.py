@@ -25,6 +25,9 @@ PEAK = "peak memory of all processes, bytes"
 _REPEATS = 5  # times of which the quickest counts, for a slope
 
 MIXED_TASKS = 20
+_LENGTH = (MIXED_TASKS - 2) // 2  # of a branch
+MIXED_OUTPUT = {"text": "n-" * _LENGTH + f"{sum(range(_LENGTH))} of n"}
+"""Of `mixed` with the name n."""
 
 
 def mixed(spin_ns: int = 0) -> dict[str, Any]:
@@ -34,10 +37,9 @@ def mixed(spin_ns: int = 0) -> dict[str, Any]:
     """
     tasks: dict[str, Any] = {}
     branches = ("a", "b")
-    length = (MIXED_TASKS - 2) // 2
     for branch in branches:
-        for number in range(length):
-            then = f"{branch}{number + 1}" if number + 1 < length else "meet"
+        for number in range(_LENGTH):
+            then = f"{branch}{number + 1}" if number + 1 < _LENGTH else "meet"
             tasks[f"{branch}{number}"] = _step(branch, number, then)
     tasks["first"] = {"next": [{"publish": [{"a": 0}, {"b": ""}], "do": ["a0", "b0"]}]}
     if spin_ns:
@@ -97,19 +99,17 @@ def pool(workers: int = WORKERS) -> Iterator[Client]:
 @contextlib.contextmanager
 def run_of_20(workers: int = WORKERS, spin_ns: int = 0) -> Iterator[Measure]:
     """Measure whole runs of 20 tasks in two branches."""
-    length = (MIXED_TASKS - 2) // 2
-    expected = {"text": "n-" * length + f"{sum(range(length))} of n"}
     definition = mixed(spin_ns)
     with pool(workers) as client:
-        _settle(lambda: client.run(definition, name="n"))
-        yield lambda calls: time_each(lambda: client.run(definition, name="n"), expected, calls)
+        settle(lambda: client.run(definition, name="n"))
+        yield lambda calls: time_each(lambda: client.run(definition, name="n"), MIXED_OUTPUT, calls)
 
 
 @contextlib.contextmanager
 def run_of(definition: dict[str, Any], inputs: dict[str, Any], output: Any) -> Iterator[Measure]:
     """Measure whole runs of any definition."""
     with pool() as client:
-        _settle(lambda: client.run(definition, inputs=inputs))
+        settle(lambda: client.run(definition, inputs=inputs))
         yield lambda calls: time_each(lambda: client.run(definition, inputs=inputs), output, calls)
 
 
@@ -160,7 +160,7 @@ def items(
                 check(run.result(), {"sum": many * (many - 1)})
             return (min(took["many"]) - min(took["few"])) // (many - few)
 
-        _settle(lambda: client.run(items_on(place), count=few, results=0, lists=False))
+        settle(lambda: client.run(items_on(place), count=few, results=0, lists=False))
 
         def measure(calls: int) -> Measurement:
             begin = time.perf_counter_ns()
@@ -177,7 +177,7 @@ def whole_items(count: int) -> Iterator[Measure]:
     definition, expected = items_on(None), {"sum": count * (count - 1)}
     inputs = {"count": count, "results": 0, "lists": False}
     with pool() as client:
-        _settle(lambda: client.run(definition, inputs=inputs))
+        settle(lambda: client.run(definition, inputs=inputs))
         yield lambda calls: time_each(
             lambda: client.run(definition, inputs=inputs), expected, calls
         )
@@ -229,7 +229,7 @@ def orders(order: str) -> Iterator[Measure]:
             return elapsed
 
     with pool() as client:
-        _settle(lambda: once(client))
+        settle(lambda: once(client))
 
         def measure(calls: int) -> Measurement:
             begin = time.perf_counter_ns()
@@ -249,7 +249,7 @@ def _until(events: Iterator[Any], *, task: str | None = None, status: str | None
     raise AssertionError(f"the run has ended before {task or status}")
 
 
-def _settle(run: Callable[[], object]) -> None:
+def settle(run: Callable[[], object]) -> None:
     """Run until it is known where the nodes run best."""
     for _ in range(20):
         run()

@@ -3,7 +3,11 @@
 Mirror: tests/broker/journal/test_answers.py.
 """
 
-from ..wire.link import Buffer
+from typing import Final
+
+from ..wire.limits import MIB
+from ..wire.link import Buffer, HistoryPart
+from ..wire.messages import NIL
 from .errors import DamageError
 from .fold import RunState
 from .ledger import Ledger
@@ -14,6 +18,7 @@ from .messages import (
     FindKey,
     FindRun,
     FoundEvents,
+    FoundHistory,
     FoundOpen,
     FoundRun,
     FoundRuns,
@@ -22,6 +27,7 @@ from .messages import (
     ListRuns,
     Question,
     ReadEvents,
+    ReadHistory,
     ReadValue,
     Statistics,
 )
@@ -31,6 +37,7 @@ from .reading import (
     find_key,
     find_run,
     find_state,
+    history,
     last_record,
     list_runs,
     open_runs,
@@ -39,6 +46,9 @@ from .reading import (
 )
 from .record import WithValue
 from .store import Store, View
+
+HISTORY_BYTES_MAX: Final = 2 * MIB
+"""Of one answer; a record more may go beyond."""
 
 Reply = tuple[Answer, tuple[Buffer, ...]]
 """An answer, and the buffers that go with it."""
@@ -50,7 +60,7 @@ def answer(store: Store, ledger: Ledger, question: Question) -> Reply:
         with store.view() as view:
             if isinstance(question, AskStatistics):
                 return _statistics(store, ledger, view, question.id), ()
-            if isinstance(question, ReadEvents | ReadValue):
+            if isinstance(question, ReadEvents | ReadValue | ReadHistory):
                 return _of_run(view, question)
             return _of_many(view, question)
     except DamageError as error:
@@ -72,19 +82,32 @@ def _of_many(view: View, question: FindRun | FindKey | ListRuns | ListOpen) -> R
             ), ()
 
 
-def _of_run(view: View, question: ReadEvents | ReadValue) -> Reply:
+def _of_run(view: View, question: ReadEvents | ReadValue | ReadHistory) -> Reply:
     state = find_state(view, question.run)
     if state is None:
         return Failed(question.id, f"there is no run {question.run}"), ()
     if isinstance(question, ReadEvents):
         read = events(view, state, start=question.start, limit=min(question.limit, PAGE_RUNS))
         return FoundEvents(question.id, tuple(read)), ()
+    if isinstance(question, ReadHistory):
+        return _history(view, state, question)
     record = _record_with_value(view, state, question.sequence)
     if record is None:
         return Failed(question.id, f"run {state.run} has no value there"), ()
     value = value_of(view, record)
     found = FoundValue(question.id, value.content, value.codec, len(value.buffers))
     return found, value.buffers
+
+
+def _history(view: View, state: RunState, question: ReadHistory) -> Reply:
+    found, is_last = history(view, state, after=question.after, bytes_max=HISTORY_BYTES_MAX)
+    parts: list[HistoryPart] = []
+    buffers: list[bytes] = []
+    for sequence, value in found:
+        own = () if value is None else value.buffers
+        parts.append(HistoryPart(sequence, NIL if value is None else value.content, len(own)))
+        buffers += own
+    return FoundHistory(question.id, tuple(parts), is_last, len(buffers)), tuple(buffers)
 
 
 def _record_with_value(view: View, state: RunState, sequence: int) -> WithValue | None:

@@ -2,7 +2,7 @@
 
 ::
 
-            Started, AttemptLost, TaskDone
+       Started, AttemptLost, TaskDone, Advanced
                      ┌────┐
     Accepted ──► open ◄───┘ ── Ended ──► done | failed | cancelled | interrupted | poisoned
                    ▲                                      │
@@ -15,6 +15,7 @@ records, and whoever checks a store folds the records again and compares. Rules:
 - What an attempt brings must carry the token of the run's latest attempt. So what a worker that was
   given up does later counts for nothing.
 - The ranges of a map's items do not overlap, and a map is done when they cover it.
+- What a run of a workflow has got done is not done again, so its attempts count from there.
 
 Mirror: tests/broker/journal/test_fold.py.
 """
@@ -28,6 +29,7 @@ from msgspec.structs import replace
 from .errors import HistoryError
 from .record import (
     Accepted,
+    Advanced,
     AttemptLost,
     Ended,
     EndStatus,
@@ -66,11 +68,13 @@ class RunState(msgspec.Struct, frozen=True, array_like=True, gc=False):
         token: Token of that attempt.
         begun: Whether a record tells of its beginning. Until one does it may have begun all the
             same, unless the run is `at_most_once`.
-        deaths: Workers that died of it since it was accepted or reopened.
+        deaths: Workers that died of it since it was accepted or reopened, or has got further.
         items: Number of items of a map, `None` for a call.
         ranges: Ranges of items that are done, in order, joined where they meet.
         code: Code of the failure that it ended with, "" where there is none.
         run_ns: Run time of the node in the attempt that ended it.
+        moved_in: The last attempt that has got a run of a workflow further; `attempts_max` counts
+            from it.
     """
 
     run: int
@@ -93,6 +97,12 @@ class RunState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ranges: tuple[Range, ...]
     code: str
     run_ns: int
+    moved_in: int = 0
+
+    @property
+    def last_attempt(self) -> int:
+        """The attempt from which on no other follows, as things stand."""
+        return self.moved_in + self.attempts_max
 
     @property
     def missing(self) -> tuple[Range, ...]:
@@ -150,6 +160,11 @@ def advance(state: RunState | None, sequence: int, record: Record) -> RunState:
     elif isinstance(record, AttemptLost):
         _check_token(state, sequence, record.token)
         changed = replace(state, begun=True, deaths=state.deaths + 1)
+    elif isinstance(record, Advanced):
+        _check_token(state, sequence, record.token)
+        changed = replace(state, begun=True)
+        if record.moved:
+            changed = replace(changed, deaths=0, moved_in=state.attempt)
     else:
         _check_token(state, sequence, record.token)
         changed = state if record.task else replace(state, ranges=_joined(state, sequence, record))
@@ -224,7 +239,7 @@ def recover(state: RunState) -> Resume | End:
     if state.deaths >= DEATHS_MAX:
         return End("poisoned", f"{state.deaths} workers died running {state.node} for it")
     may_have_run = state.begun or not state.at_most_once
-    if may_have_run and state.attempt >= state.attempts_max:
+    if may_have_run and state.attempt >= state.last_attempt:
         return End("interrupted", f"attempt {state.attempt} of {state.node} was the last one")
     return Resume(state.attempt + 1 if may_have_run else state.attempt)
 
@@ -297,6 +312,7 @@ def _reopen(state: RunState, sequence: int) -> RunState:
         token=sequence,
         begun=False,
         attempts_max=state.attempt + state.attempts_max,
+        moved_in=0,
     )
 
 

@@ -13,7 +13,7 @@ Mirror: tests/broker/journal/test_messages.py.
 import msgspec
 from msgspec import Raw
 
-from ..wire.link import Buffer, MessageReader
+from ..wire.link import Buffer, HistoryPart, MessageReader
 from .fold import RunState
 from .record import Accepted, Record
 from .rows import Counts, Filter, Pruned
@@ -86,6 +86,14 @@ class AskStatistics(msgspec.Struct, frozen=True, array_like=True, tag=23):
 
 class Hurry(msgspec.Struct, frozen=True, array_like=True, tag=24):
     """Broker: somebody waits for the records so far, so that they are not left to gather."""
+
+
+class ReadHistory(msgspec.Struct, frozen=True, array_like=True, tag=31):
+    """Broker: what a run of a workflow has come through, behind a record. By `FoundHistory`."""
+
+    id: int
+    run: int
+    after: int
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=32):
@@ -171,9 +179,22 @@ class Broken(msgspec.Struct, frozen=True, array_like=True, tag=42):
     message: str
 
 
-Question = FindRun | FindKey | ListRuns | ReadEvents | ReadValue | ListOpen | AskStatistics
+class FoundHistory(msgspec.Struct, frozen=True, array_like=True, tag=63):
+    """Journal: these records, in order; `is_last` tells that no further ones follow."""
+
+    id: int
+    parts: tuple[HistoryPart, ...]
+    is_last: bool
+    buffers: int
+
+
+Question = (
+    FindRun | FindKey | ListRuns | ReadEvents | ReadValue | ReadHistory | ListOpen | AskStatistics
+)
 ToJournal = Record | Hello | Hurry | Question
-Answer = FoundRun | FoundRuns | FoundEvents | FoundValue | FoundOpen | Statistics | Failed
+Answer = (
+    FoundRun | FoundRuns | FoundEvents | FoundValue | FoundHistory | FoundOpen | Statistics | Failed
+)
 FromJournal = Welcome | Committed | Refusing | Broken | Answer
 
 encode_message = msgspec.msgpack.Encoder().encode

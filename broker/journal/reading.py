@@ -19,8 +19,10 @@ from .fold import RunState
 from .record import (
     HEADER_BYTES,
     Accepted,
+    Advanced,
     Ended,
     Record,
+    Reopened,
     TaskDone,
     WithValue,
     key_of,
@@ -262,6 +264,34 @@ def events(view: View, state: RunState, *, start: int = 0, limit: int = PAGE_RUN
     return found[:limit]
 
 
+def history(
+    view: View, state: RunState, *, after: int, bytes_max: int
+) -> tuple[list[tuple[int, Value | None]], bool]:
+    """Return what a run of a workflow has come through, behind a record, in order.
+
+    Costs as `events`.
+
+    Returns:
+        Sequence number and value of each `Advanced`, or `None` for `Reopened`; as many as have so
+        many bytes together, and at least one. And whether these are all.
+
+    Raises:
+        DamageError: A record or a value is missing or damaged.
+    """
+    found: list[tuple[int, Value | None]] = []
+    size = 0
+    for sequence, record in events(view, state, start=after + 1, limit=state.records):
+        if not isinstance(record, Advanced | Reopened):
+            continue
+        if size > bytes_max or len(found) == PAGE_RUNS:
+            return found, False
+        value = value_of(view, record) if isinstance(record, Advanced) else None
+        found.append((sequence, value))
+        if value is not None:
+            size += len(value.content) + sum(map(len, value.buffers))
+    return found, True
+
+
 def record_at(view: View, state: RunState, sequence: int) -> Record | None:
     """Return the record of a run that has a number, `None` if none of it has.
 
@@ -278,7 +308,7 @@ def value_of(view: View, record: WithValue) -> Value:
     Raises:
         DamageError: It is missing or damaged.
     """
-    codec = 0 if isinstance(record, TaskDone) else record.codec
+    codec = 0 if isinstance(record, TaskDone | Advanced) else record.codec
     if not record.apart:
         return Value(record.value, (), codec)
     contents = []

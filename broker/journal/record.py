@@ -177,9 +177,37 @@ class Reopened(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
     at_ns: int
 
 
-Record = Accepted | Started | AttemptLost | TaskDone | Ended | Reopened
-WithValue = Accepted | TaskDone | Ended
-WITH_VALUE: Final = frozenset({Accepted, TaskDone, Ended})
+class Advanced(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
+    """A run of a workflow has come further: what its conductor has taken in since it told last.
+
+    Attributes:
+        run: Number of the run.
+        previous: Sequence number of the run's record before this one.
+        token: Of the attempt.
+        at_ns: When.
+        value: What was taken in, which only run hosts can read: an array, whose large values are
+            buffers.
+        buffers: How many belong to `value`.
+        apart: As in `Accepted`.
+        tasks: Name and status of each task that has ended, for people.
+        moved: Whether anything is done by it that no later attempt does again; else it only tells
+            of the attempt.
+    """
+
+    run: int
+    previous: int
+    token: int
+    at_ns: int
+    value: Raw = NIL
+    buffers: int = 0
+    apart: tuple[bytes, ...] = ()
+    tasks: tuple[tuple[str, str], ...] = ()
+    moved: bool = True
+
+
+Record = Accepted | Started | AttemptLost | TaskDone | Ended | Reopened | Advanced
+WithValue = Accepted | TaskDone | Ended | Advanced
+WITH_VALUE: Final = frozenset({Accepted, TaskDone, Ended, Advanced})
 """The same, to look a type up in: `isinstance` takes ten times as long."""
 
 encode_body = msgspec.msgpack.Encoder().encode

@@ -194,6 +194,11 @@ class Store:
         """Return the size of the map, which grows by itself."""
         return self._environment.info()["map_size"]
 
+    @property
+    def commits(self) -> int:
+        """How many commits there have been since the store was made."""
+        return self._environment.info()["last_txnid"]
+
     def clear_readers(self) -> int:
         """Forget readers whose process ended without a word; returns how many there were."""
         self._check_process()

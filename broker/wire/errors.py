@@ -21,7 +21,7 @@ The tree, by who can act on it::
 Specified in PROTOCOL.md, section "Errors". Mirror: tests/broker/wire/test_errors.py.
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -47,6 +47,8 @@ class ErrorDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         item: Which item of a map it is about, counted from 0; for clients to fill in.
         running: All that a lost worker had begun and not finished, with the time it had taken, the
             longest first: ``shop.sell for 12.3 ms``.
+        report: How a recorded run of a workflow has failed: `flows.RunReport` as a map. Values that
+            are large are left out.
     """
 
     outcome: Outcome | None = None
@@ -60,6 +62,7 @@ class ErrorDetails(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cause: str | None = None
     item: int | None = None
     running: tuple[str, ...] | None = None
+    report: dict[str, Any] | None = None
 
 
 NO_DETAILS = ErrorDetails()

@@ -1,6 +1,6 @@
 """Runs of workflows as they travel: how one has ended, and what it tells on its way.
 
-A run host answers the calls `RUN`, `FOLLOW` and `CONTROL` with these; PROTOCOL.md has their
+A run host answers the calls `RUN`, `FOLLOW`, `FLOW` and `CONTROL` with these; PROTOCOL.md has their
 parameters ("Workflows").
 
 Mirror: tests/broker/wire/test_flows.py.
@@ -17,6 +17,9 @@ RUN: Final = f"{BUILTIN_PREFIX}run"
 
 FOLLOW: Final = f"{BUILTIN_PREFIX}follow"
 """Runs a workflow and streams its `FlowEvent`, the last of which tells the end."""
+
+FLOW: Final = f"{BUILTIN_PREFIX}workflow"
+"""Runs a workflow as a node: gives its output, and fails as it fails. It can be recorded."""
 
 CONTROL: Final = f"{BUILTIN_PREFIX}control"
 """Pauses, resumes, cancels or signals a run that goes on."""

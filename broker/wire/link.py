@@ -94,6 +94,38 @@ class RunHere(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     id: int
 
 
+class HistoryPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One record of what a run of a workflow has come through.
+
+    Attributes:
+        sequence: Its number.
+        value: As `Advance` had it; nil where the run was reopened.
+        buffers: How many of the message's buffers belong to it, after those of the parts before.
+    """
+
+    sequence: int
+    value: Raw
+    buffers: int
+
+
+class History(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
+    """Broker to worker: answers `AskHistory`.
+
+    Attributes:
+        token: Of the request.
+        parts: An array of `HistoryPart`.
+        is_last: Whether no further parts follow.
+        problem: Why the journal can't tell; "" if it does.
+        buffers: As the parts say.
+    """
+
+    token: int
+    parts: Raw
+    is_last: bool
+    problem: str = ""
+    buffers: int = 0
+
+
 class RunStream(RunCall, frozen=True, array_like=True, tag=10, gc=False):
     """Broker to worker: as `RunCall`, and the caller takes parts, events or both.
 
@@ -120,6 +152,28 @@ class AskAlive(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """Broker to worker, which seems to be blocked: say `Alive` after all that came before this."""
 
 
+class AdvanceKept(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+    """Broker to worker: an `Advance` that asked for it is kept, and all before it."""
+
+    token: int
+
+
+class Recorded(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
+    """Broker to worker, right before the request with that token: it is an attempt of a run.
+
+    How far it comes is to be told by `Advance`.
+
+    Attributes:
+        token: Of the request.
+        run: Id of the run, for who controls it.
+        has_history: Whether something may be recorded of it: to be asked for first.
+    """
+
+    token: int
+    run: str
+    has_history: bool
+
+
 class TraceContext(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
     """Broker to worker, right before the request with that token: the traceparent of its caller."""
 
@@ -127,7 +181,7 @@ class TraceContext(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=Fals
     traceparent: str
 
 
-class RunContext(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+class RunContext(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
     """Broker to worker, right before the request with that token: it is an attempt of a run.
 
     Attributes:
@@ -239,6 +293,27 @@ class Emitted(msgspec.Struct, frozen=True, array_like=True, tag=26, gc=False):
     value: Raw
 
 
+class AskHistory(msgspec.Struct, frozen=True, array_like=True, tag=30, gc=False):
+    """Worker to broker: what was recorded of the run of that request, behind a record."""
+
+    token: int
+    after: int
+
+
+class Advance(msgspec.Struct, frozen=True, array_like=True, tag=31, gc=False):
+    """Worker to broker: to be recorded of the run of that request; see `journal.record.Advanced`.
+
+    `asks` tells that `AdvanceKept` is wanted.
+    """
+
+    token: int
+    value: Raw
+    tasks: tuple[tuple[str, str], ...]
+    moved: bool
+    asks: bool
+    buffers: int = 0
+
+
 ToWorker = (
     RunCall
     | RunChunk
@@ -252,6 +327,9 @@ ToWorker = (
     | AskAlive
     | TraceContext
     | RunContext
+    | Recorded
+    | AdvanceKept
+    | History
 )
 ToBroker = (
     Ready
@@ -265,6 +343,8 @@ ToBroker = (
     | Progressed
     | Emitted
     | Alive
+    | Advance
+    | AskHistory
 )
 
 encode_link = msgspec.msgpack.Encoder().encode

@@ -155,7 +155,8 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         seq: Its number: later ones have higher numbers, which don't follow each other.
         event: ``accepted``, ``started`` (another attempt, or any of a run that is never begun
             twice), ``lost`` (the attempt's worker died), ``part`` (a range of a map's items has
-            ended), ``ended`` or ``reopened`` (to be tried again, on demand).
+            ended, or what is done for a workflow), ``ended`` or ``reopened`` (to be tried again, on
+            demand).
         at_ns: When, nanoseconds since 1970.
         attempt: Number of the attempt that has started.
         cause: How the worker ended that was lost.
@@ -164,6 +165,7 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         status: How the run has ended.
         code: Code of the error that it has ended with.
         message: Message of that error.
+        tasks: Name and status of each task of a workflow that has ended.
     """
 
     seq: int
@@ -176,6 +178,7 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: RunStatus | None = None
     code: str | None = None
     message: str | None = None
+    tasks: tuple[tuple[str, str], ...] = ()
 
 
 class RunEvents(msgspec.Struct, frozen=True):

@@ -118,6 +118,13 @@ def encode_params(params: Mapping[str, Any] | Sequence[Any]) -> tuple[bytes, Seq
     return encode_inline(params), NO_BUFFERS
 
 
+def encode_with_buffer(
+    params: Mapping[str, Any], name: str, content: Buffer
+) -> tuple[bytes, Sequence[Buffer]]:
+    """Encode params by name, a further one of them as a buffer; errors as in `encode_params`."""
+    return encode_inline({**params, name: Ext(EXT_BUFFER, encode_inline(0))}), [content]
+
+
 def encode_value(value: Any) -> tuple[bytes, Sequence[Buffer]]:
     """Encode a result, lifting it when it is large; errors as in `encode_params`."""
     if type(value) in NEVER_LIFTED:

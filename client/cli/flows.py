@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
-from pronghorn.broker.wire.flows import FlowEvent, RunReport
+from pronghorn.broker.wire.flows import FlowEvent
 from pronghorn.broker.wire.table import WORKFLOW_SUFFIXES
 from pronghorn.broker.wire.values import encode_json
 
@@ -64,7 +64,7 @@ def run_workflow(
         CancelledError: It was cancelled.
     """
     found, name = find_workflow(workflow)
-    inputs = _inputs(words)
+    inputs = read_inputs(words)
     tree = RunTree(name)
     if not modules:
         check_listening(endpoint)
@@ -77,7 +77,7 @@ def run_workflow(
             show(event)
         report = run.report()
     if not as_json:
-        _print_output(report, name)
+        print_output(report.output, name)
     output_of(report, name)
 
 
@@ -99,7 +99,8 @@ def find_workflow(text: str, folder: Path = Path()) -> tuple[WorkflowLike, str]:
     return path, path.stem
 
 
-def _inputs(words: Sequence[str]) -> dict[str, Any]:
+def read_inputs(words: Sequence[str]) -> dict[str, Any]:
+    """Read the input of a run as it stands on the command line."""
     given = [word for word in words if word != STANDARD_INPUT]
     inputs = {
         name: value_of_file(name, read_file(value.path), {})
@@ -156,8 +157,9 @@ def _write_event(event: FlowEvent) -> None:
     write(encode_json(event) + b"\n")
 
 
-def _print_output(report: RunReport, name: str) -> None:
-    if report.output is None:
+def print_output(output: dict[str, Any] | None, name: str) -> None:
+    """Print what has come of a run."""
+    if output is None:
         return
-    line = json_line(report.output, name)
+    line = json_line(output, name)
     write(msgspec.json.format(line) + b"\n" if is_terminal(1) else line)

@@ -18,6 +18,7 @@ Examples:
   pronghorn run deploy.yaml app=@app.json regions='["eu","us"]'
   pronghorn run deploy app=@app.json
   pronghorn run deploy.yaml --with nodes.py --json
+  pronghorn run deploy.yaml --durability sync --detach
 """
 REHEARSE_EXAMPLES = """\
 \b
@@ -37,6 +38,13 @@ Examples:
   pronghorn graph deploy.yaml
   pronghorn graph deploy.yaml --format svg > deploy.svg
 """
+
+
+class Durability(StrEnum):
+    """What is promised of a recorded run once its end is told."""
+
+    BATCHED = "batched"
+    SYNC = "sync"
 
 
 class Order(StrEnum):
@@ -80,6 +88,25 @@ def run(
         int | None,
         typer.Option(min=1, metavar="N", help="Worker processes for --with. [default: all CPUs]"),
     ] = None,
+    durability: Annotated[
+        Durability | None,
+        typer.Option(
+            help="Have the run recorded, so that it survives whatever dies, and Ctrl-C, too; sync: "
+            "its end is told when that is on disk."
+        ),
+    ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Begin a recorded run, print its id, and end: see pronghorn runs show, events, "
+            "result, cancel and retry.",
+        ),
+    ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="All recorded runs with one key are one run."),
+    ] = None,
     timeout: Timeout = None,
     endpoint: Endpoint = None,
     name: Name = None,
@@ -93,7 +120,8 @@ def run(
     """Run a workflow, show its tasks, and print its output.
 
     The tasks are shown on standard error: on a terminal as a tree with the progress of items, else
-    a line for each that ends. Ctrl-C cancels the run. Ends with 1 if the run has failed.
+    a line for each that ends. Ctrl-C cancels a run that is not recorded. Ends with 1 if it has
+    failed.
     """
     from .output import reporting
 
@@ -103,6 +131,21 @@ def run(
         from .flows import run_workflow
 
         check_timeout(timeout)
+        if durability is not None or detach or key is not None:
+            from .recorded_flows import run_recorded
+
+            run_recorded(
+                workflow,
+                inputs or [],
+                endpoint=endpoint_of(endpoint, name),
+                modules=modules or [],
+                durability="sync" if durability is None else durability.value,
+                key=key,
+                detach=detach,
+                timeout_s=timeout,
+                as_json=as_json,
+            )
+            return
         run_workflow(
             workflow,
             inputs or [],

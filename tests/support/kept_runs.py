@@ -13,17 +13,19 @@ from pronghorn.broker.journal.messages import (
     FindKey,
     FindRun,
     FoundEvents,
+    FoundHistory,
     FoundOpen,
     FoundRun,
     FoundValue,
     ListOpen,
     Question,
     ReadEvents,
+    ReadHistory,
     ReadValue,
 )
-from pronghorn.broker.journal.record import Accepted, Record, WithValue
+from pronghorn.broker.journal.record import Accepted, Advanced, Record, Reopened, WithValue
 from pronghorn.broker.journal.rows import digest_of
-from pronghorn.broker.wire.link import CODEC_JSON
+from pronghorn.broker.wire.link import CODEC_JSON, HistoryPart
 from pronghorn.broker.wire.messages import NIL
 
 Answered = tuple[Answer, Sequence[bytes]]
@@ -76,6 +78,8 @@ class KeptRuns:
                 return FoundEvents(id, tuple(events[:limit])), ()
             case ReadValue(id, run, sequence):
                 return self._value(id, run, sequence or self.states[run].last)
+            case ReadHistory(id, run, after):
+                return self._history(id, run, after)
             case _:
                 raise AssertionError(f"not asked by brokers: {question!r}")
 
@@ -93,6 +97,19 @@ class KeptRuns:
         record = self.records[run][0][1]
         assert isinstance(record, Accepted)
         return record
+
+    def _history(self, id_: int, run: int, after: int) -> Answered:
+        parts: list[HistoryPart] = []
+        buffers: list[bytes] = []
+        for sequence, record in self.records[run]:
+            if sequence > after and isinstance(record, Advanced | Reopened):
+                value, own = NIL, [b""]
+                if isinstance(record, Advanced):
+                    value = record.value if not record.apart else NIL
+                    own = [self._values[digest] for digest in record.apart] or [bytes(value)]
+                parts.append(HistoryPart(sequence, Raw(own[0]) if own[0] else NIL, len(own) - 1))
+                buffers += own[1:]
+        return FoundHistory(id_, tuple(parts), True, len(buffers)), tuple(buffers)
 
     def _value(self, id_: int, run: int, sequence: int) -> Answered:
         record = dict(self.records[run])[sequence]

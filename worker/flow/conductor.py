@@ -39,6 +39,7 @@ from .events import (
     Ended,
     Event,
     Failure,
+    ItemEnded,
     ItemsEnded,
     Pause,
     Refused,
@@ -49,8 +50,10 @@ from .events import (
     Signal,
     Start,
     Stop,
+    TakeUp,
     Tick,
 )
+from .items import RUNNING
 from .limits import SIGNALS_MAX
 from .plan import Plan
 from .rendering import RenderError, evaluate
@@ -88,6 +91,25 @@ class Conductor:
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self.state.ended
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs: it waits for a time or an order, or has ended."""
+        return not any(map(_is_running, self.state.executions.values()))
+
+    @property
+    def can_rerun(self) -> bool:
+        """Whether the run has ended and left something that can be run again."""
+        return self.state.ended and bool(self.state.lost or self.state.ready)
+
+    def runs(self, execution: int, index: int | None) -> bool:
+        """Whether an execution runs that has no items, or that item of one."""
+        found = self.state.executions.get(execution)
+        if found is None:
+            return False
+        if index is None or found.items is None:
+            return found.state == "running"
+        return found.items.states[index] == RUNNING
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take an event; return what is to be done, in order."""
@@ -205,6 +227,23 @@ class Conductor:
         self.state.errors = [each for each in kept if each.task not in again]
         self.state.ended = self.state.closed = False
         self._begin(now)
+        self._advance(now)
+
+    def _on_take_up(self, event: TakeUp, now: float) -> None:
+        if self.state.ended:
+            self._refuse(f"the run has {self.state.status} already")
+            return
+        for execution in list(self.state.executions.values()):
+            if not _is_running(execution):
+                continue
+            if self.state.status != "canceling":
+                self._tasks.run_again(execution, now)
+            elif execution.items is None:
+                self._tasks.finish(execution, "canceled", None, now)
+            else:
+                for item in execution.items.in_flight():
+                    execution.items.end(ItemEnded(item.index, "canceled"))
+                self._tasks.go_on_with_items(execution, now)
         self._advance(now)
 
     def _on_signal(self, event: Signal, now: float) -> None:
@@ -402,5 +441,6 @@ _HANDLERS: Final[dict[type, Callable[[Conductor, Any, float], None]]] = {
     Resume: Conductor._on_resume,
     Cancel: Conductor._on_cancel,
     Rerun: Conductor._on_rerun,
+    TakeUp: Conductor._on_take_up,
     Signal: Conductor._on_signal,
 }

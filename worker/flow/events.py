@@ -97,6 +97,10 @@ class Rerun(msgspec.Struct, frozen=True, gc=False):
     tasks: tuple[str, ...] | None = None
 
 
+class TakeUp(msgspec.Struct, frozen=True, gc=False):
+    """Go on with a run whose host was lost: what ran has come to nothing, and is run again."""
+
+
 class Signal(msgspec.Struct, frozen=True, gc=False):
     """An event from outside, for the task that has waited for that name the longest."""
 
@@ -104,7 +108,7 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
     value: Any = None
 
 
-Event = Start | Ended | ItemsEnded | Tick | Pause | Resume | Cancel | Rerun | Signal
+Event = Start | Ended | ItemsEnded | Tick | Pause | Resume | Cancel | Rerun | TakeUp | Signal
 
 
 class RunTask(msgspec.Struct, frozen=True, gc=False):

@@ -85,6 +85,11 @@ class ItemsState(msgspec.Struct):
         self.running += len(taken)
         return taken
 
+    def in_flight(self) -> list[ItemToRun]:
+        """Give those that run."""
+        pairs = zip(self.todo, self.states, strict=True)
+        return [item for item, state in pairs if state == RUNNING and item is not None]
+
     def end(self, item: ItemEnded) -> bool:
         """Note that an item has ended; False if it was not running, so that it is late."""
         index = item.index

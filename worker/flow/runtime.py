@@ -32,6 +32,7 @@ from .model import Workflow
 from .placing import Placing
 from .plan import PLANS_MAX, Plan, PlanCache
 from .pooling import WorkerPool
+from .recording import Recording
 from .validation import validate
 
 Watcher = Callable[[FlowEvent], None]
@@ -110,6 +111,7 @@ class FlowRuntime:
         within: Context | None = None,
         depth: int = 0,
         run_id: str = "",
+        recording: Recording | None = None,
     ) -> LiveRun:
         """Make a run, which begins when its `LiveRun.run` is awaited.
 
@@ -122,12 +124,21 @@ class FlowRuntime:
             within: The call that the run is made for, by which its nodes make their calls.
             depth: Workflows that this one lies within.
             run_id: Names the run, for who controls it.
+            recording: Of the run, if it is recorded: it goes on where it was.
         """
         begin = Start(dict(inputs or {}), dict(context or {}))
         plan = workflow if isinstance(workflow, Plan) else self.plan_of(workflow)
         watch = Watch(Feed(level, run_id or None))
         return LiveRun(
-            self, plan, begin, watch, on_event, within=within, depth=depth, run_id=run_id
+            self,
+            plan,
+            begin,
+            watch,
+            on_event,
+            within=within,
+            depth=depth,
+            run_id=run_id,
+            recording=recording,
         )
 
     def lookup(self, action: str) -> Entry | Plan:

@@ -8,7 +8,7 @@ Mirror: tests/worker/flow/test_tasks.py.
 from typing import Any
 
 from .context import Context, merge
-from .events import Failure, Outcome, RunItems, RunTask, Stop, TaskEnded, WaitFor
+from .events import Failure, ItemToRun, Outcome, RunItems, RunTask, Stop, TaskEnded, WaitFor
 from .expressions import EvaluationError, is_true
 from .limits import STARTS_MAX
 from .plan import TaskPlan
@@ -45,7 +45,7 @@ class Tasks:
             self._run.commands.append(
                 TaskEnded(execution.number, task.name, status, result, again=True)
             )
-            self._run_again(task, execution, now)
+            self._try_again(task, execution, now)
             return
         self._run.commands.append(
             TaskEnded(execution.number, task.name, status, result, again=False)
@@ -64,7 +64,7 @@ class Tasks:
             self._run.fail_by_expression(task, "retry.when", error.message)
             return False
 
-    def _run_again(self, task: TaskPlan, execution: Execution, now: float) -> None:
+    def _try_again(self, task: TaskPlan, execution: Execution, now: float) -> None:
         """Start the next attempt; its input is what the branch's variables make it now."""
         retry = execution.retry
         assert retry is not None
@@ -195,16 +195,7 @@ class Tasks:
         elif execution.wait_for is not None:
             self._wait(task, execution, now)
         else:
-            self._run.commands.append(
-                RunTask(
-                    number,
-                    task.name,
-                    execution.action,
-                    execution.input,
-                    execution.attempt,
-                    task.place,
-                )
-            )
+            self._run.commands.append(_run_task(task, execution))
 
     def _wait(self, task: TaskPlan, execution: Execution, now: float) -> None:
         name = execution.wait_for
@@ -227,17 +218,7 @@ class Tasks:
         may_start = self._may_launch(execution)
         if may_start and (taken := items.take()):
             task = self._run.plan.tasks[execution.task]
-            self._run.commands.append(
-                RunItems(
-                    execution.number,
-                    task.name,
-                    taken,
-                    execution.attempt,
-                    task.place,
-                    items.batch_size,
-                    len(items.states),
-                )
-            )
+            self._run.commands.append(_run_items(task, execution, taken))
         if items.running:
             return
         if items.waiting:
@@ -245,6 +226,17 @@ class Tasks:
                 self.drop(execution)
             return
         self.finish(execution, items.outcome(), list(items.results), now)
+
+    def run_again(self, execution: Execution, now: float) -> None:
+        """Have what runs of a task run again, for it has come to nothing; with all of its time."""
+        task = self._run.plan.tasks[execution.task]
+        if execution.timeout_s is not None:
+            execution.deadline = now + execution.timeout_s
+            self._run.add_timer(execution.deadline, execution.number)
+        if execution.items is None:
+            self._run.commands.append(_run_task(task, execution))
+        else:
+            self._run.commands.append(_run_items(task, execution, execution.items.in_flight()))
 
     def come_due(self, execution: Execution, now: float) -> None:
         """Launch a delayed task whose time has come; if the run is paused, when it goes on."""
@@ -274,3 +266,27 @@ class Tasks:
         spot = (execution.task, execution.route)
         state.latest[spot] = Latest("canceled", set())
         state.lost[spot] = Lost(execution.order, execution.context, execution.items)
+
+
+def _run_task(task: TaskPlan, execution: Execution) -> RunTask:
+    return RunTask(
+        execution.number,
+        task.name,
+        execution.action,
+        execution.input,
+        execution.attempt,
+        task.place,
+    )
+
+
+def _run_items(task: TaskPlan, execution: Execution, items: list[ItemToRun]) -> RunItems:
+    assert execution.items is not None
+    return RunItems(
+        execution.number,
+        task.name,
+        items,
+        execution.attempt,
+        task.place,
+        execution.items.batch_size,
+        len(execution.items.states),
+    )

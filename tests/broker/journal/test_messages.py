@@ -16,6 +16,7 @@ from pronghorn.broker.journal.messages import (
     FindKey,
     FindRun,
     FoundEvents,
+    FoundHistory,
     FoundOpen,
     FoundRun,
     FoundRuns,
@@ -26,6 +27,7 @@ from pronghorn.broker.journal.messages import (
     ListOpen,
     ListRuns,
     ReadEvents,
+    ReadHistory,
     ReadValue,
     Refusing,
     Statistics,
@@ -36,10 +38,17 @@ from pronghorn.broker.journal.messages import (
     frames_of,
     journal_end,
 )
-from pronghorn.broker.journal.record import AttemptLost, Ended, Reopened, Started, TaskDone
+from pronghorn.broker.journal.record import (
+    Advanced,
+    AttemptLost,
+    Ended,
+    Reopened,
+    Started,
+    TaskDone,
+)
 from pronghorn.broker.journal.rows import Counts, Filter, Pruned
 from pronghorn.broker.wire.codec import DECODE_ERRORS
-from pronghorn.broker.wire.link import LENGTH
+from pronghorn.broker.wire.link import LENGTH, HistoryPart
 
 
 def state() -> Any:
@@ -54,6 +63,7 @@ TO_JOURNAL: list[ToJournal] = [
     ListRuns(3, Filter(statuses=("open", "done"), node="shop.sell"), None, 100),
     ReadEvents(4, FIRST, 0, 100),
     ReadValue(5, FIRST, 0),
+    ReadHistory(8, FIRST, FIRST + 4),
     ListOpen(6, 0, 100),
     AskStatistics(7),
     Hurry(),
@@ -63,6 +73,7 @@ TO_JOURNAL: list[ToJournal] = [
     TaskDone(FIRST, FIRST, FIRST, 5, "", 0, 1, value([1])),
     Ended(FIRST, FIRST, FIRST, 5, "done"),
     Reopened(FIRST, FIRST, 5),
+    Advanced(FIRST, FIRST, FIRST, 5, value([]), tasks=(("check", "succeeded"),)),
 ]
 FROM_JOURNAL: list[FromJournal] = [
     Welcome(FIRST, ""),
@@ -73,6 +84,7 @@ FROM_JOURNAL: list[FromJournal] = [
     FoundRuns(2, (state(),), FIRST),
     FoundEvents(3, ((FIRST, accepted()), (FIRST + 1, Started(FIRST, FIRST, 2, 5)))),
     FoundValue(4, value(5), 0, 0),
+    FoundHistory(6, (HistoryPart(FIRST + 1, value([1]), 0),), True, 0),
     FoundOpen(5, ((state(), accepted()),)),
     Statistics(6, Counts(), Pruned(), 4096, 4096),
     Failed(7, "it is damaged"),

@@ -18,8 +18,11 @@ from pronghorn.broker.wire.link import (
     LENGTH,
     READ_BYTES_MAX,
     READ_BYTES_MIN,
+    Advance,
+    AdvanceKept,
     Alive,
     AskAlive,
+    AskHistory,
     CancelNested,
     CancelRun,
     ChunkDone,
@@ -27,12 +30,14 @@ from pronghorn.broker.wire.link import (
     Emitted,
     Failed,
     FrameReader,
+    History,
     MoreCredit,
     Nested,
     NestedDone,
     NestedFailed,
     Progressed,
     Ready,
+    Recorded,
     RunCall,
     RunChunk,
     RunContext,
@@ -68,6 +73,9 @@ TO_WORKER: list[ToWorker] = [
     RunStream(9, 3, 1, 0, Raw(b"\x80"), takes_parts=True, items=8, bytes=9000, events=5),
     MoreCredit(9, 4, 4500, 1),
     AskAlive(),
+    Recorded(9, "000003", has_history=True),
+    AdvanceKept(9),
+    History(9, Raw(b"\x90"), is_last=True),
 ]
 FAILURE = ItemFailure(1, "NODE_ERROR", "no", ErrorDetails(outcome="executed"))
 TO_BROKER: list[ToBroker] = [
@@ -82,6 +90,8 @@ TO_BROKER: list[ToBroker] = [
     Progressed(9, 1.0, 2.0, "half"),
     Emitted(9, "found", Raw(b"\x03")),
     Alive(),
+    Advance(9, Raw(b"\x90"), (("check", "succeeded"),), moved=True, asks=False),
+    AskHistory(9, 0),
 ]
 
 frames = st.lists(st.binary(max_size=40), max_size=20)

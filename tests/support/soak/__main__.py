@@ -7,6 +7,7 @@
     scripts/soak powerloss [--states N] [--seed N]
     scripts/soak journal [--kills N] [--seed N]
     scripts/soak durable [--kills N] [--seed N]
+    scripts/soak flows [--trials N] [--seed N]
     scripts/soak hostile [--frames N] [--seed N] [--only ATTACK] [--json]
     scripts/soak fuzz [--minutes N] [--seed N] [--only DECODER] [--json]
 
@@ -23,7 +24,7 @@ from random import Random
 import msgspec
 from rich.console import Console
 
-from . import durable, fuzz, hostile, journals, overload, recycling, sim
+from . import durable, flows, fuzz, hostile, journals, overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
 from .report import findings_table
@@ -65,6 +66,9 @@ def main() -> int:
     runs = kinds.add_parser("durable", help="runs, while all that keeps them is killed")
     runs.add_argument("--kills", type=int, default=durable.KILLS, help="how often")
 
+    flown = kinds.add_parser("flows", help="recorded workflows, killed in mid-run")
+    flown.add_argument("--trials", type=int, default=flows.TRIALS, help="kills")
+
     attacked = kinds.add_parser("hostile", help="clients that send what they must not")
     attacked.add_argument("--frames", type=int, default=hostile.FRAMES, help="in all")
     attacks = [attack.name for attack in hostile.ATTACKS]
@@ -81,7 +85,7 @@ def main() -> int:
         "--only", action="append", help="this decoder alone; may be given several times"
     )
 
-    for parser_ in (simulated, faults, power, killed, runs, attacked, fuzzed):
+    for parser_ in (simulated, faults, power, killed, runs, flown, attacked, fuzzed):
         parser_.add_argument("--seed", type=int, help="of the first run; random unless given")
     for parser_ in (faults, loads, recycled, attacked, fuzzed):
         parser_.add_argument("--json", action="store_true", help="for programs")
@@ -104,6 +108,8 @@ def main() -> int:
         return journals.soak_kills(arguments.kills, seed)
     if arguments.soak == "durable":
         return durable.soak_durable(arguments.kills, seed)
+    if arguments.soak == "flows":
+        return flows.soak_flows(arguments.trials, seed)
     return _soak_faults(arguments.minutes, seed, arguments.only, as_json=arguments.json)
 
 

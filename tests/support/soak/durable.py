@@ -12,12 +12,12 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 from unittest.mock import patch
 
 import msgspec
@@ -92,6 +92,13 @@ class Told(msgspec.Struct, kw_only=True):
     told_at: float = 0.0
 
 
+class Counted(Protocol):
+    """What a service notes."""
+
+    kills: Counter[str]
+    violations: list[str]
+
+
 class Findings(msgspec.Struct, kw_only=True):
     """What a campaign has found."""
 
@@ -130,7 +137,7 @@ def campaign(folder: Path, kills: int, seed: int) -> Findings:
     found = Findings()
     surroundings = {EFFECTS: str(effects), "XDG_RUNTIME_DIR": str(folder)}
     with patch.dict(os.environ, surroundings):
-        service = _Service(folder / "data", found)
+        service = Service(folder / "data", found)
         crowd = [_Caller(service.endpoint, number, seed) for number in range(CALLERS)]
         try:
             _trouble(service, crowd, Random(seed), kills)
@@ -144,12 +151,13 @@ def campaign(folder: Path, kills: int, seed: int) -> Findings:
     return found
 
 
-class _Service:
+class Service:
     """A tree that is killed, in part or as a whole; then there is another."""
 
-    def __init__(self, data: Path, found: Findings) -> None:
+    def __init__(self, data: Path, found: Counted, modules: Sequence[str] = (NODES,)) -> None:
         self._data = data
         self._found = found
+        self._modules = modules
         self._broker = 0  # that should be there; 0: not known
         self.losses: list[float] = []  # when brokers were killed, monotonic seconds
         self._pool = self._start()
@@ -171,6 +179,7 @@ class _Service:
             "journal": journal,
             "broker": [tree.broker] if tree.broker else [],
             "tree": [supervisor, *children(supervisor)],
+            "host": self._host() if target == "host" else [],
         }[target]
         if not pids:
             return False
@@ -190,7 +199,12 @@ class _Service:
         self._pool.close()
 
     def _start(self) -> Pool:
-        return Pool(NODES, workers=2, name=_NAME, data=self._data, log_level="CRITICAL").__enter__()
+        pool = Pool(*self._modules, workers=2, name=_NAME, data=self._data, log_level="CRITICAL")
+        return pool.__enter__()
+
+    def _host(self) -> list[int]:
+        with self._pool.client() as client:
+            return [each.pid for each in client.admin.workers() if each.host and each.pid][:1]
 
 
 class _Caller:
@@ -272,7 +286,7 @@ class _Caller:
         told.told_at = told.told_at or monotonic()
 
 
-def _trouble(service: _Service, crowd: list[_Caller], random: Random, kills: int) -> None:
+def _trouble(service: Service, crowd: list[_Caller], random: Random, kills: int) -> None:
     done = 0
     while done < kills:
         sleep(random.uniform(*_PAUSE_S))
@@ -283,7 +297,7 @@ def _trouble(service: _Service, crowd: list[_Caller], random: Random, kills: int
         caller.stop()
 
 
-def _await_ends(service: _Service, told: dict[str, Told], found: Findings) -> None:
+def _await_ends(service: Service, told: dict[str, Told], found: Findings) -> None:
     """Wait for the end of each run that a client knows, and see what it is told of it."""
     with Client(service.endpoint, connect_timeout_s=30.0) as client:
         for token, one in told.items():
@@ -315,7 +329,7 @@ def _judge(
     data: Path,
     told: dict[str, Told],
     effects: list[str],
-    service: _Service,
+    service: Service,
     found: Findings,
 ) -> None:
     """Hold what clients were told and nodes have done against the journal."""
@@ -325,7 +339,7 @@ def _judge(
     store = Store.open_to_read(data)
     try:
         with store.view() as view:
-            for state in _all(view):
+            for state in all_runs(view):
                 found.runs[state.status] += 1
                 token = msgspec.msgpack.decode(params_of(view, state).content)[0]
                 run_id, result = format_run_id(state.run, secret_of(view, state.run)), None
@@ -355,7 +369,8 @@ def _judge(
         found.violations.append(f"runs that nobody has asked for: {sorted(kept)}")
 
 
-def _all(view: View) -> Iterator[RunState]:
+def all_runs(view: View) -> Iterator[RunState]:
+    """Give all runs of a store."""
     before = None
     while True:
         page = list_runs(view, Filter(), before=before, limit=PAGE_RUNS)

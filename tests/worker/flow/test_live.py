@@ -12,7 +12,7 @@ from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.worker.flow import live
 from pronghorn.worker.flow.events import Cancel, Pause, Resume, RunItems
 from pronghorn.worker.flow.feed import Feed, Watch
-from pronghorn.worker.flow.live import LiveRun, outcome_of
+from pronghorn.worker.flow.live import LiveRun
 from pronghorn.worker.flow.runtime import FlowRuntime
 from pronghorn.worker.flow.validation import validate
 
@@ -85,12 +85,6 @@ tasks:
 """)
     ended = await run.run()
     assert ended.errors[0].kind == "timeout"
-
-
-def test_outcome_of_an_inner_workflow() -> None:
-    assert outcome_of(RunReport("succeeded", {"x": 1})).result == {"x": 1}
-    failed = outcome_of(RunReport("failed", None, ()))
-    assert (failed.status, failed.result) == ("failed", {"output": None, "errors": []})
 
 
 def test_progress_that_nobody_took_gives_way_to_what_is_newer() -> None:

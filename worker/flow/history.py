@@ -1,0 +1,289 @@
+"""What a recorded run has taken in, as bytes and back: enough to bring a conductor to where it was.
+
+A conductor does the same again if it is told the same at the same times. So what is recorded is
+what it was told: each end of an action with its result, each order, each timer. Pure.
+
+Large values are buffers of their own, which a journal keeps once for each content. Times are
+seconds since 1970. The bytes are for the same version of Pronghorn.
+
+Mirror: tests/worker/flow/test_history.py.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.errors import JournalError
+from pronghorn.broker.wire.values import Buffer, decode_value, encode_inline
+
+from .events import (
+    Cancel,
+    Ended,
+    Event,
+    ItemEnded,
+    ItemsEnded,
+    Outcome,
+    Pause,
+    Rerun,
+    Resume,
+    Signal,
+    Start,
+    TakeUp,
+    Tick,
+)
+from .model import Workflow
+
+LARGE_BYTES: Final = 1024
+"""From so many on a value is a buffer."""
+
+_NONE: Final = -1
+_NIL: Final = Raw(b"\xc0")
+_SMALL: Final = frozenset({int, float, bool, type(None)})
+
+
+class Begun(NamedTuple):
+    """What must not run twice was begun: an execution, or one of its items."""
+
+    execution: int
+    item: int | None
+
+
+class Reopened(NamedTuple):
+    """The run had ended, and somebody wants it to go on."""
+
+
+class Moment(NamedTuple):
+    """Something that a run has come through.
+
+    Attributes:
+        at: When.
+        what: What its conductor was told; of `Start` not the input, which is the run's own.
+        workflow: With `Start`: the definition, if the run's input does not hold it.
+    """
+
+    at: float
+    what: Event | Begun | Reopened
+    workflow: Workflow | None = None
+
+
+class _Start(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    at: float
+    value: Raw  # the definition, nil if there is none
+    buffer: int
+
+
+class _Ended(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    at: float
+    execution: int
+    status: Outcome
+    message: str
+    value: Raw  # nil where it is a buffer
+    buffer: int  # its number, or `_NONE`
+
+
+class _Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    index: int
+    status: Outcome
+    message: str
+    value: Raw
+    buffer: int
+
+
+class _Items(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    at: float
+    execution: int
+    items: list[_Item]
+
+
+class _Tick(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    at: float
+
+
+class _Pause(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    at: float
+
+
+class _Resume(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    at: float
+
+
+class _Cancel(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    at: float
+    stop_running: bool
+
+
+class _Signal(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
+    at: float
+    name: str
+    value: Raw
+    buffer: int
+
+
+class _Rerun(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
+    at: float
+    tasks: tuple[str, ...] | None
+
+
+class _Begun(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
+    at: float
+    execution: int
+    item: int | None
+
+
+class _TakeUp(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
+    at: float
+
+
+_Entry = (
+    _Start
+    | _Ended
+    | _Items
+    | _Tick
+    | _Pause
+    | _Resume
+    | _Cancel
+    | _Signal
+    | _Rerun
+    | _Begun
+    | _TakeUp
+)
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_entries: Final = msgspec.msgpack.Decoder(list[_Entry]).decode
+_decode_workflow: Final = msgspec.msgpack.Decoder(Workflow).decode
+
+
+def encode_workflow(workflow: Workflow) -> bytes:
+    """Write a definition down, for `write`."""
+    return _encode(workflow)
+
+
+def write(
+    moments: Iterable[tuple[float, Event | Begun]], definition: bytes | None = None
+) -> tuple[bytes, list[Buffer]]:
+    """Write down what a conductor was told.
+
+    Args:
+        moments: When, and what.
+        definition: What is written with `Start`.
+
+    Returns:
+        An array, and the buffers that it refers to.
+    """
+    buffers: list[Buffer] = []
+    return _encode([_entry(at, what, definition, buffers) for at, what in moments]), buffers
+
+
+def read(value: Raw, buffers: Sequence[Buffer]) -> list[Moment]:
+    """Read what `write` has written.
+
+    Raises:
+        JournalError: It can't be read.
+    """
+    try:
+        return [_moment(entry, buffers) for entry in _decode_entries(value)]
+    except (IndexError, *DECODE_ERRORS) as error:
+        raise JournalError(f"what was recorded of the run can't be read: {error}") from error
+
+
+def _entry(at: float, what: Event | Begun, definition: bytes | None, out: list[Buffer]) -> _Entry:
+    match what:
+        case Ended():
+            value, number = _put(what.result, out)
+            return _Ended(at, what.execution, what.status, what.message, value, number)
+        case ItemsEnded():
+            return _Items(at, what.execution, [_item(each, out) for each in what.items])
+        case Tick():
+            return _Tick(at)
+        case Start():
+            value, number = (_NIL, _NONE) if definition is None else _put_bytes(definition, out)
+            return _Start(at, value, number)
+        case Begun():
+            return _Begun(at, what.execution, what.item)
+        case TakeUp():
+            return _TakeUp(at)
+        case Pause():
+            return _Pause(at)
+        case Resume():
+            return _Resume(at)
+        case Cancel():
+            return _Cancel(at, what.stop_running)
+        case Signal():
+            value, number = _put(what.value, out)
+            return _Signal(at, what.name, value, number)
+        case Rerun():
+            return _Rerun(at, what.tasks)
+
+
+def _item(item: ItemEnded, out: list[Buffer]) -> _Item:
+    value, number = _put(item.result, out)
+    return _Item(item.index, item.status, item.message, value, number)
+
+
+def _put(value: Any, out: list[Buffer]) -> tuple[Raw, int]:
+    encoded = encode_inline(value)
+    if type(value) in _SMALL or len(encoded) < LARGE_BYTES:
+        return Raw(encoded), _NONE
+    return _put_bytes(encoded, out)
+
+
+def _put_bytes(encoded: bytes, out: list[Buffer]) -> tuple[Raw, int]:
+    if len(encoded) < LARGE_BYTES:
+        return Raw(encoded), _NONE
+    out.append(encoded)
+    return _NIL, len(out) - 1
+
+
+def _moment(entry: _Entry, buffers: Sequence[Buffer]) -> Moment:
+    match entry:
+        case _Ended():
+            result = _value(entry.value, entry.buffer, buffers)
+            ended = Ended(entry.execution, entry.status, result, entry.message)
+            return Moment(entry.at, ended)
+        case _Items():
+            items = [
+                ItemEnded(
+                    each.index,
+                    each.status,
+                    _value(each.value, each.buffer, buffers),
+                    each.message,
+                )
+                for each in entry.items
+            ]
+            return Moment(entry.at, ItemsEnded(entry.execution, items))
+        case _Start():
+            encoded = entry.value if entry.buffer == _NONE else buffers[entry.buffer]
+            workflow = None if bytes(encoded) == bytes(_NIL) else _decode_workflow(encoded)
+            return Moment(entry.at, Start(), workflow)
+        case _Signal():
+            value = _value(entry.value, entry.buffer, buffers)
+            return Moment(entry.at, Signal(entry.name, value))
+        case _:
+            return Moment(entry.at, _plain(entry))
+
+
+def _plain(
+    entry: _Tick | _Pause | _Resume | _Cancel | _Rerun | _Begun | _TakeUp,
+) -> Event | Begun:
+    match entry:
+        case _Tick():
+            return Tick()
+        case _Pause():
+            return Pause()
+        case _Resume():
+            return Resume()
+        case _Cancel():
+            return Cancel(stop_running=entry.stop_running)
+        case _Rerun():
+            return Rerun(entry.tasks)
+        case _Begun():
+            return Begun(entry.execution, entry.item)
+        case _TakeUp():
+            return TakeUp()
+
+
+def _value(value: Raw, number: int, buffers: Sequence[Buffer]) -> Any:
+    return decode_value(value if number == _NONE else buffers[number])
