@@ -141,6 +141,7 @@ def test_it_tells_what_the_modules_hold(nodes: str, tmp_path: Path) -> None:
         "pronghorn.nodes",
         "pronghorn.run",
         "pronghorn.follow",
+        "pronghorn.workflow",
         "pronghorn.control",
     ]
     (failure,) = loaded.failures
