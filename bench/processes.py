@@ -82,7 +82,10 @@ def cpu_clock() -> str:
 
 
 def cpu_ns(pids: Iterable[int]) -> int:
-    """Return the CPU time that all threads of these processes have used so far, ns."""
+    """Return the CPU time that all threads of these processes have used so far, ns.
+
+    One that has ended counts as none.
+    """
     return sum(_process_cpu_ns(pid) for pid in pids)
 
 
@@ -142,9 +145,12 @@ def peak_bytes(pid: int) -> int:
 def _process_cpu_ns(pid: int) -> int:
     tasks = PROC / str(pid) / "task"
     if cpu_clock() == "schedstat":
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir())
+        try:
+            return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir())
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
     fields = _stat_fields(pid)
-    return (int(fields[11]) + int(fields[12])) * _TICK_NS
+    return (int(fields[11]) + int(fields[12])) * _TICK_NS if fields else 0
 
 
 def _stat_fields(pid: int) -> list[str]:

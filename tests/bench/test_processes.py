@@ -54,6 +54,7 @@ def test_cpu_time_grows_with_work() -> None:
     while time.process_time_ns() < end:
         pass
     assert processes.cpu_ns(own) - before >= 10_000_000
+    assert processes.cpu_ns([2**22 + 1]) == 0  # there is no such process
 
 
 def test_cpu_time_without_schedstat_comes_in_ticks(

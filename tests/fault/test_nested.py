@@ -80,6 +80,7 @@ def test_what_a_node_called_ends_with_it(
     start: Start, fifo: Fifo, tmp_path: Path, parent: str, way: str
 ) -> None:
     running = start(workers=2)
+    running.wait_for_workers(2)  # else a parent that is a `def` has to run its child itself
     child = Fifo(tmp_path / "child")
     timeout_s = 1.0 if way == "deadline" else None
     given_up = running.client.submit(

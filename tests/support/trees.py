@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import NamedTuple, Self
 
 import pytest
@@ -19,6 +19,7 @@ END_S = 1.0
 """Within this time after any death or signal no process and no file may be left."""
 
 PATIENCE_S = 20.0  # of a test that waits for what has to come; shows a hang, is no budget
+_LOOK_S = 0.02  # where nobody tells
 
 FAULTY = str(Path(__file__).parent / "faulty.py")
 """The module of nodes that die, hang and misbehave."""
@@ -71,6 +72,14 @@ class Running:
     @property
     def tree(self) -> Tree:
         return Tree.below(self.supervisor)
+
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until so many are ready: the first calls may come before the second worker is."""
+        end = monotonic() + PATIENCE_S
+        while sum(one.state == "ready" for one in self.client.admin.workers()) < count:
+            if monotonic() > end:
+                pytest.fail(f"there are no {count} workers that are ready")
+            sleep(_LOOK_S)
 
 
 class Ends:
