@@ -122,7 +122,10 @@ def test_plain_socket_needs_an_endpoint() -> None:
 
 def test_demo_measures_a_folder(source: Path) -> None:
     done = run("demo.py", str(source))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if " pronghorn." in line]
+    assert len(re.findall(r"signal 9 \(SIGKILL\)", done.stderr)) == 2, done.stderr
+    assert all(re.search("ended with (signal 9|exit status 0)", line) for line in told)
     text = re.sub(r"[^\S\n]+", " ", re.sub("[^\x00-\x7f]", " ", done.stdout))
     assert f"Census of {source}: 4 files" in text
     for row in (" lines 9 ", " functions 1 ", " 3 long good.py:5 ", " os 2 ", " sys 1 "):
@@ -130,6 +133,9 @@ def test_demo_measures_a_folder(source: Path) -> None:
     assert "2 files could not be parsed" in text
     assert "deep/bad.py: line 1: invalid syntax" in text
     assert "never" not in text
+    assert "killed: the worker that conducts it" in text
+    assert "killed: the broker" in text
+    assert text.count(" files, 9 lines, 1 functions") == 2
     assert re.search(r"add\(1, 2\) 2,000 \d+ \d+ ", text)
     assert re.search(r"\d+ workers \d+\.\d\d \d", text)
     assert re.search(r"one process \d+\.\d\d \S+ \S+ 1\.00x", text)

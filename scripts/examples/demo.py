@@ -1,5 +1,8 @@
 """What Pronghorn is for: tiny calls, then a census of source on all cores, also as a workflow.
 
+The workflow is run twice, the second time recorded: what conducts it and then the broker are killed
+in the middle, and it goes on. The warnings about that on standard error are meant to be there.
+
 Run it with ``./scripts/demo [FOLDER]``. The times are of this machine at this moment; for figures
 that mean something see ``./scripts/bench``.
 """
@@ -7,9 +10,11 @@ that mean something see ``./scripts/bench``.
 import argparse
 import gc
 import os
+import signal
 import statistics
 import sys
 import sysconfig
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -86,7 +91,11 @@ def find_source(folder: Path) -> list[str]:
 
 
 def run(folder: Path, paths: list[str]) -> int:
-    with Pool(*NODES) as pool, pool.client() as client:
+    with (
+        tempfile.TemporaryDirectory(prefix="pronghorn-demo-") as data,
+        Pool(*NODES, data=data) as pool,
+        pool.client() as client,
+    ):
         workers = pool.workers
         time_tiny_calls(client, workers)
         read_all(paths)
@@ -98,7 +107,10 @@ def run(folder: Path, paths: list[str]) -> int:
         )
         console.print("", "The same as a workflow: survey.yaml")
         totals = survey(client, folder)
-    if totals["lines"] != sum(each.lines for each in in_pool if each.problem is None):
+        console.print("Once more, recorded, with kill -9 in the middle")
+        again = survive(client, folder)
+    lines = sum(each.lines for each in in_pool if each.problem is None)
+    if (totals["lines"], again["lines"]) != (lines, lines):
         errors.print("The workflow has other sums: were files changed meanwhile?")
         return EXIT_FAILED
     gc.freeze()  # as workers start: what is there already is not looked through again and again
@@ -129,6 +141,36 @@ def survey(client: Client, folder: Path) -> dict[str, Any]:
     console.print(output["report"], "", markup=False)
     totals: dict[str, Any] = output["totals"]
     return totals
+
+
+def survive(client: Client, folder: Path) -> dict[str, Any]:
+    """Run the census as a recorded workflow, and kill its host and then the broker meanwhile."""
+    victims = [("the worker that conducts it", host_of), ("the broker", broker_of)]
+    running = client.start("survey", folder=str(folder), durability="batched")
+    for event in running.events():
+        if event.event == "started":
+            console.print(f"  goes on as attempt {event.attempt}")
+        for task, status in event.tasks:
+            console.print(f"  {task}: {status}", markup=False)
+        if event.event == "part" and victims:  # something is done, and will not be done again
+            who, find = victims.pop(0)
+            os.kill(find(client), signal.SIGKILL)
+            console.print(f"  killed: {who}")
+    output = running.result()
+    console.print(output["report"], "", markup=False)
+    totals: dict[str, Any] = output["totals"]
+    return totals
+
+
+def host_of(client: Client) -> int:
+    """Return the process that conducts workflows."""
+    return next(worker.pid for worker in client.admin.workers() if worker.host)
+
+
+def broker_of(client: Client) -> int:
+    """Return the process of the broker."""
+    pid: int = client.call("pronghorn.stats")["pid"]
+    return pid
 
 
 def time_tiny_calls(client: Client, workers: int) -> None:
