@@ -42,7 +42,7 @@ def recorded_runs_at_once(level: Durability, count: int) -> Iterator[Measure]:
     """Keep so many of these runs open, and count the journal's commits meanwhile."""
     definition = mixed()
 
-    async def once(client: AsyncClient) -> None:
+    async def once(client: AsyncClient, level: Durability = level) -> None:
         check(await client.run(definition, name="n", durability=level), MIXED_OUTPUT)
 
     async def caller(client: AsyncClient, runs: int) -> None:
@@ -60,6 +60,7 @@ def recorded_runs_at_once(level: Durability, count: int) -> Iterator[Measure]:
             before, begin = _commits(folder), perf_counter_ns()
             runner.run(all_callers(runner.client, each))
             elapsed = perf_counter_ns() - begin
+            runner.run(once(runner.client, "sync"))  # with which all before it is committed
             runs = each * count
             extra = {COMMITS_PER_RUN: (_commits(folder) - before) / runs}
             return Measurement(calls=runs, elapsed_ns=elapsed, extra=extra)
