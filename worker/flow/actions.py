@@ -122,6 +122,13 @@ class Actions:
         for task in [task for tasks in self._tasks.values() for task in tasks]:
             task.cancel()
 
+    def end(self) -> None:
+        """Let go of the run once it has ended.
+
+        It has the values of its whole context, and among themselves they'd wait for the collector.
+        """
+        self._tell = _tell_nobody
+
     def tell_inner(self, event: Event) -> None:
         """Have the workflows within this one do the same."""
         for inner in self._inner:
@@ -417,6 +424,10 @@ def outcome_of(report: RunReport) -> Called:
     errors = [_plain(each) for each in report.errors]
     status: Any = report.status
     return Called(status, {"output": report.output, "errors": errors}, report.reason())
+
+
+def _tell_nobody(event: Event) -> None:
+    pass
 
 
 def _lost(items: list[ItemEnded]) -> set[int]:

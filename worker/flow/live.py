@@ -148,6 +148,7 @@ class LiveRun:
                 self._actions.cancel_all()  # what was stopped and has not ended
         finally:
             self._is_over = True
+            self._actions.end()
             self._refuse_orders()
             self._told.set()
         if self._recording is not None:

@@ -1,6 +1,8 @@
 """One run: turns, orders, events that nobody takes."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -97,3 +99,20 @@ def test_progress_that_nobody_took_gives_way_to_what_is_newer() -> None:
         2, "items", task="t", execution=1, done=7, failed=1, count=10, at_s=1.0
     )
     assert watch.take() is None
+
+
+async def test_a_run_that_has_ended_needs_no_collector() -> None:
+    run = started("""
+tasks:
+  a: {action: never, timeout: 0.001, next: [{do: b}]}
+  b: {action: add, input: {a: 1}, next: [{do: noop}]}
+""")
+    await run.run()
+    ended = weakref.ref(run)
+    gc.disable()
+    try:
+        del run
+        await asyncio.sleep(0)  # what its last turn has left on the loop
+        assert ended() is None
+    finally:
+        gc.enable()
