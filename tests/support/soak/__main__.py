@@ -21,13 +21,10 @@ import signal
 import sys
 from random import Random
 
-import msgspec
-from rich.console import Console
-
 from . import durable, flows, fuzz, hostile, journals, overload, recycling, sim
 from .campaign import FULL_MINUTES, Findings, plan, run
 from .faults import EVERYTHING, KINDS
-from .report import findings_table
+from .report import findings_table, print_results
 
 
 def main() -> int:
@@ -128,11 +125,7 @@ def _soak_faults(minutes: float, seed: int, only: str | None, *, as_json: bool) 
         for violation in found[-1].violations:
             print(f"{kind}: {violation}", file=sys.stderr, flush=True)
     broken = [one for one in found if one.violations]
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(found)).decode())
-    else:
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-        console.print(findings_table(found))
+    print_results(found, findings_table, as_json=as_json)
     for one in broken:
         print(
             f"Once more: scripts/soak faults --only {one.kind} --seed {one.seed}", file=sys.stderr

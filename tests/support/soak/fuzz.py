@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from .findings import Fuzzed
+from .report import print_results
 from .served import environment
 
 MINUTES = 10.0
@@ -60,11 +60,7 @@ def soak(minutes: float, seed: int, only: Sequence[str], *, as_json: bool) -> in
         if result.finding is not None:
             print(f"{result.finding.told}\n{result.finding.input!r}", file=sys.stderr, flush=True)
         results.append(result)
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(results)).decode())
-    else:
-        width = None if sys.stdout.isatty() else 160
-        Console(highlight=False, width=width).print(results_table(results))
+    print_results(results, results_table, as_json=as_json)
     return 1 if any(result.finding for result in results) else 0
 
 

@@ -15,7 +15,6 @@ from random import Random
 from time import monotonic, sleep
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from trees import Tree
 
@@ -25,6 +24,7 @@ from pronghorn.client import Pool, conformance
 from .attacks import ATTACKS, LIMITS, Attack, Pace, Target
 from .bystander import Seen
 from .recycling import own_folder
+from .report import print_results
 from .served import environment, held, rss_mib, wait_until
 
 FRAMES = 1_000_000
@@ -144,11 +144,7 @@ def soak(frames: int, seed: int, only: Sequence[str], *, as_json: bool) -> int:
         for violation in result.violations:
             print(f"{result.attack}: {violation}", file=sys.stderr, flush=True)
         results.append(result)
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(results)).decode())
-    else:
-        width = None if sys.stdout.isatty() else 160
-        Console(highlight=False, width=width).print(results_table(results))
+    print_results(results, results_table, as_json=as_json)
     return 1 if any(result.violations for result in results) else 0
 
 

@@ -7,12 +7,13 @@ import sys
 from typing import NamedTuple
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from pronghorn.bench.budgets import BUDGETS
 from pronghorn.bench.figures import Latency, Measurement, latency
 from pronghorn.bench.subjects.overload import GOODPUT, GRANT, MEMORY, overloaded
+
+from .report import print_results
 
 SECONDS = 60
 
@@ -63,11 +64,7 @@ def soak(seconds: int, only: str | None, *, as_json: bool) -> int:
     for name in LOADS if only is None else [only]:
         print(f"{name}: {seconds} seconds", file=sys.stderr, flush=True)
         results.append(measure(name, seconds))
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(results)).decode())
-    else:
-        width = None if sys.stdout.isatty() else 160
-        Console(highlight=False, width=width).print(results_table(results))
+    print_results(results, results_table, as_json=as_json)
     return 1 if any(result.missed for result in results) else 0
 
 

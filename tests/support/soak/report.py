@@ -1,12 +1,31 @@
-"""What the soaks have found, as tables for people."""
+"""What the soaks have found, as tables for people and as JSON for programs."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
+import msgspec
+from rich.console import Console
 from rich.table import Table
 
 from .campaign import Findings
 
+WIDTH: Final = 160  # of what is not shown in a terminal
+
+R = TypeVar("R")
+
 _TOLD = ("result", "not_started", "maybe_executed", "executed", "withdrawn")
+
+
+def print_results(
+    results: Sequence[R], as_table: Callable[[Sequence[R]], Table], *, as_json: bool
+) -> None:
+    """Print results to standard output, as JSON or as the table that is made of them."""
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(results)).decode())
+    else:
+        width = None if sys.stdout.isatty() else WIDTH
+        Console(highlight=False, width=width).print(as_table(results))
 
 
 def findings_table(runs: Sequence[Findings]) -> Table:
