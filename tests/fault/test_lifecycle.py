@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from trees import PATIENCE_S, Ends, Running, children, is_alive, zombies
+from trees import PATIENCE_S, Ends, Running, children, is_alive, unreaped
 
 from pronghorn.client import (
     Client,
@@ -109,14 +109,6 @@ def loaded(
     assert load.calls > 0
 
 
-def until_all_are_reaped(running: Running) -> None:
-    """Ask the supervisor, which reaps between two questions, until no dead worker is left."""
-    deadline = monotonic() + PATIENCE_S
-    while zombies(running.supervisor):
-        assert monotonic() < deadline, "a dead worker is not reaped"
-        running.client.admin.workers()
-
-
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     module = tmp_path / "shop.py"
@@ -136,7 +128,7 @@ def test_workers_are_replaced_under_load_and_no_call_fails(start: Start, shop: P
     assert len(after) == 2
     assert not before & {worker.id for worker in after}
     assert {worker.restarts for worker in after} == {0}
-    until_all_are_reaped(running)
+    assert unreaped(running.supervisor) == []
 
 
 @pytest.mark.slow
@@ -146,7 +138,7 @@ def test_workers_are_recycled_by_requests(start: Start, shop: Path) -> None:
     for _ in range(1500):
         pids.add(running.client.call("pid"))
     assert 5 <= len(pids) <= 40, "about one for each hundred calls"
-    until_all_are_reaped(running)
+    assert unreaped(running.supervisor) == []
 
 
 @pytest.mark.slow
@@ -260,7 +252,7 @@ def test_a_reload_under_load_fails_no_call_also_when_nodes_change(start: Start, 
             shop.write_text(text)
             assert running.client.admin.reload().generation == number
     assert {worker.generation for worker in running.client.admin.workers()} >= {len(variants)}
-    until_all_are_reaped(running)
+    assert unreaped(running.supervisor) == []
 
 
 @pytest.mark.slow

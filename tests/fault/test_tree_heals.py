@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from trees import END_S, FAULTY, PATIENCE_S, Ends, Fifo, Running, is_alive, zombies
+from trees import END_S, FAULTY, PATIENCE_S, Ends, Fifo, Running, is_alive, unreaped
 
 from pronghorn.broker.wire.control import PoolReady, PoolReloaded
 from pronghorn.client import BrokerLostError, Client, PronghornError
@@ -65,7 +65,7 @@ def test_a_new_broker_serves_soon_with_new_workers(start: Start, runtime: Path) 
     assert after.broker != before.broker
     assert len(after.workers) == 2
     assert not {*after.workers} & {*before.workers}
-    assert zombies(running.supervisor) == []
+    assert unreaped(running.supervisor) == []
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_running_calls_survive_the_template_and_workers_are_replaced(
     after = running.tree
     assert after.template != before.template
     assert after.broker == before.broker
-    assert zombies(running.supervisor) == []
+    assert unreaped(running.supervisor) == []
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_worker_and_template_killed_at_once_are_both_replaced(start: Start) -> N
             ends.wait()
         assert running.client.call("add", 1, 2) == 3
         assert is_alive(before.broker)
-    assert zombies(running.supervisor) == []
+    assert unreaped(running.supervisor) == []
 
 
 @pytest.mark.slow
@@ -290,7 +290,7 @@ def test_what_the_supervisor_can_not_start_for_want_of_descriptors_it_starts_whe
             os.kill(pid, signal.SIGKILL)
         ends.wait()
     assert _retried(running.client, "add", 1, 2) == 3
-    assert zombies(running.supervisor) == []
+    assert unreaped(running.supervisor) == []
 
 
 BARREN = """

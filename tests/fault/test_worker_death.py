@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from trees import FAULTY, PATIENCE_S, Ends, Fifo, Running, is_alive, zombies
+from trees import FAULTY, PATIENCE_S, Ends, Fifo, Running, is_alive, unreaped
 
 from pronghorn.client import WorkerLostError
 
@@ -37,7 +37,7 @@ def test_caller_is_told_how_its_worker_ended_and_another_serves(start: Start) ->
         assert caught.value.outcome == "maybe_executed"
         assert caught.value.message == f"faulty.die: its worker ended with {cause}"
         assert running.client.call("pid") != before
-        assert zombies(running.supervisor) == []
+        assert unreaped(running.supervisor) == []
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_an_idle_worker_that_is_killed_is_replaced_at_once(start: Start) -> None
         begun = monotonic()
         assert not {running.client.call("pid"), running.client.call("pid")} & {*workers}
         assert monotonic() - begun < REPLACED_S
-    assert zombies(running.supervisor) == []
+    assert unreaped(running.supervisor) == []
 
 
 @pytest.mark.slow
@@ -208,7 +208,7 @@ def test_children_that_nodes_leave_behind_are_reaped(start: Start) -> None:
     with pytest.raises(WorkerLostError):
         running.client.call("die", "SIGKILL")  # its child becomes the supervisor's
     running.client.call("pid")
-    assert zombies(running.supervisor) == []
+    assert unreaped(running.supervisor) == []
     assert not is_alive(child)
 
 

@@ -223,8 +223,15 @@ def children(pid: int) -> list[int]:
     ]
 
 
-def zombies(pid: int) -> list[int]:
-    """Return the children of a process that have ended and were not reaped."""
+def unreaped(pid: int, within_s: float = END_S) -> list[int]:
+    """Return the children of a process that have ended and that it has not reaped in time."""
+    end = monotonic() + within_s  # who watches by a pidfd may hear of an end before the parent
+    while (left := _zombies(pid)) and monotonic() < end:
+        sleep(_LOOK_S)
+    return left
+
+
+def _zombies(pid: int) -> list[int]:
     return [child for child in children(pid) if _state(child) == "Z"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Commands
+from commands import Commands, Done
 from load_records import imagined
 
 from pronghorn.bench.load.artifacts import encode_record
@@ -17,6 +17,11 @@ pytestmark = pytest.mark.slow
 
 SHORT = ("--duration", "0.3", "--warmup", "0.1")
 ADD = ("load", "add", "--params", '{"a": 1, "b": {"$int": [1, 9]}}', *SHORT)
+
+
+def assert_measured(done: Done) -> None:
+    """Check that a run came to its end; that the machine had something else to do is no fault."""
+    assert done.status == 0 or (done.status == 5 and "generator saturated" in done.errors)
 
 
 def test_run_is_told_and_its_files_are_kept(served: Commands) -> None:
@@ -87,7 +92,7 @@ def test_workflows_that_are_handed_over_are_run(served: Commands) -> None:
     (served.folder / "sums.yaml").write_text(FLOW)
     runs = ("load", "--workflow", "sums.yaml", *SHORT, "--rate", "50")
     done = served(*runs, "--params", '{"a": {"$int": [1, 9]}}', "--out", "runs")
-    assert done.status in (0, 5)  # 5: the machine had something else to do
+    assert_measured(done)
     assert "a call of a workflow is a run of it" in done.output
     record = json.loads((served.folder / "runs" / "record.json").read_text())
     (kind,) = record["kinds"]
@@ -220,7 +225,7 @@ def test_a_trace_is_replayed(commands: Commands, recorded: Path) -> None:
     with commands.serving("nodes.py", "--workers", "1"):
         replay = ("load", "--replay", str(recorded), "--speed", "4")
         done = commands(*replay, "--json", "--processes", "2")
-        assert done.status == 0
+        assert_measured(done)
         record = json.loads(done.output)
         assert record["plan"]["profile"] == "replay"
         assert record["plan"]["speed"] == 4

@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic, perf_counter_ns
 
 import msgspec
-from trees import Tree, children, is_alive, zombies
+from trees import Tree, children, is_alive, unreaped
 
 from pronghorn.client import Client, Pool
 
@@ -114,14 +114,12 @@ def _run(pool: Pool, module: Path, worker_seconds: float, orders_s: float) -> Re
     for worker in workers:
         if worker.state != "ready":
             _wait_for(worker.pid)
-    deadline = monotonic() + 20.0
-    while zombies(supervisor) and monotonic() < deadline:
-        admin.workers()  # the supervisor reaps between two questions
+    left = unreaped(supervisor)
     after = _state(supervisor)
     violations = [error for caller in callers for error in caller.errors]
     violations += _leaked(before, after)
-    if zombies(supervisor):
-        violations.append(f"processes were not reaped: {zombies(supervisor)}")
+    if left:
+        violations.append(f"processes were not reaped: {left}")
     count = len(Tree.below(supervisor).workers)
     if count != WORKERS or len(children(supervisor)) != WORKERS + 2:
         violations.append(f"{count} workers, {len(children(supervisor))} processes are left")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from raw_client import HELLO, RawClient
 from raw_sockets import RawSockets
-from trees import Tree, children, command_line, is_alive, zombies
+from trees import Tree, children, command_line, is_alive, unreaped
 
 from pronghorn.broker.restart import BACKOFF_MAX_S
 from pronghorn.client import Client, PronghornError
@@ -134,7 +134,7 @@ class Served:
         end = monotonic() + SETTLE_S
         while (found := before.differences(self.census())) and monotonic() < end:
             sleep(_LOOK_S)
-        left = zombies(self.supervisor)
+        left = unreaped(self.supervisor)
         return [*found, *([f"zombies of the supervisor: {left}"] if left else [])]
 
     def close(self) -> None:
