@@ -307,7 +307,9 @@ class AskJournal(msgspec.Struct, frozen=True):
 
 
 class HurryJournal(msgspec.Struct, frozen=True):
-    """Tell the journal that somebody waits for the records so far."""
+    """Tell the journal to let the records so far gather no more; somebody may wait for them."""
+
+    waited_for: bool = True
 
 
 Command = (

@@ -39,7 +39,9 @@ from .wire.stream import FrameWriter
 
 _log = logging.getLogger("pronghorn.broker.server")
 
-_HURRY: Final = frames_of(Hurry())
+_HURRY: Final = {
+    waited_for: frames_of(Hurry(waited_for=waited_for)) for waited_for in (False, True)
+}
 _SEED_BYTES: Final = 32
 
 
@@ -82,9 +84,9 @@ class JournalEnd:
         if self._writer is not None:
             self._writer.put(frames)
 
-    def hurry(self) -> None:
-        """Have the journal told, by the next `flush`, that somebody waits for what was written."""
-        self.write(_HURRY)
+    def hurry(self, *, waited_for: bool) -> None:
+        """Have the journal told, by the next `flush`, to keep what was written, and for whom."""
+        self.write(_HURRY[waited_for])
 
     def flush(self) -> None:
         """Write what there is; what the socket does not take is written when it does."""

@@ -78,7 +78,8 @@ class Recorder:
         self.gather_due = inf  # when these are to be written at the latest, monotonic seconds
         self._written: list[Sequence[bytes]] = []  # frames of records, since the last `settle`
         self._commands: list[Command] = []  # others, likewise
-        self._hurries = False  # whether somebody waits for a record that is not kept
+        self._hurries = False  # whether what was written is not to gather in the journal, too
+        self._waited_for = False  # whether somebody waits for some of it
         self.has_news = False  # whether `settle` has something to do
 
     @property
@@ -149,8 +150,8 @@ class Recorder:
             commands.append(WriteRecords(self._written))
             self._written = []
         if self._hurries:
-            self._hurries = False
-            commands.append(HurryJournal())
+            commands.append(HurryJournal(waited_for=self._waited_for))
+            self._hurries = self._waited_for = False
         return commands
 
     def give_up(self, request: Request) -> None:
@@ -173,7 +174,7 @@ class Recorder:
             self._backlog = Backlog(generation_of(event.acknowledged))
         steps = self._release(event.acknowledged)
         self._written = self._backlog.unacknowledged()
-        self._hurries = bool(self._backlog.waiters())
+        self._hurries = self._waited_for = bool(self._backlog.waiters())
         self.has_news = True
         return steps
 
@@ -251,7 +252,7 @@ class Recorder:
         assert self._backlog is not None
         waits = self._backlog.wait(sequence, waiter)
         if waits and hurries:
-            self._hurries = self.has_news = True
+            self._hurries = self._waited_for = self.has_news = True
         return waits
 
     def wall_ns(self, at: float) -> int:

@@ -24,9 +24,11 @@ from .journal.messages import (
     FindKey,
     FindRun,
     FoundEvents,
+    FoundKeys,
     FoundOpen,
     FoundRun,
     FoundValue,
+    ListKeys,
     ListOpen,
     Question,
     ReadEvents,
@@ -34,6 +36,7 @@ from .journal.messages import (
 )
 from .journal.record import Accepted, Ended, generation_of
 from .journal.rows import parse_run_id
+from .key_filter import KeyFilter
 from .lifecycle import Lifecycle
 from .map_results import EVENTS_MAX, MapResults
 from .recorder import Ending, Step, not_kept
@@ -72,6 +75,9 @@ from .wire.runs import (
 TAKEN_UP_AT_ONCE: Final = 250
 """Open runs of one answer of the journal: some milliseconds in which the broker serves nobody."""
 
+KEYS_AT_ONCE: Final = 250
+"""Keys of one answer of the journal: half a millisecond, likewise."""
+
 _TICKETS_LOOKED_AT: Final = 64  # each time so many wait for a run, those go that do no more
 
 Asks = Wanted | OfRun
@@ -94,6 +100,9 @@ class RunCalls:
         self._held: list[tuple[int, Asks]] = []  # until then: tickets, and what they ask
         # owner and key -> who waits until the journal has said whether there is such a run
         self._lookups: dict[tuple[str, str], list[tuple[int, Wanted]]] = {}
+        self._keys: KeyFilter | None = None  # from the first request with a key on
+        self._keys_through = b""  # the last of the journal's keys that is in it
+        self._is_learning_keys = False
         self._is_ending = False
         life.recorder.on_run_ended = self._on_attempt_ended
 
@@ -110,6 +119,8 @@ class RunCalls:
     def on_welcomed(self, steps: Sequence[Step], now: float) -> None:
         """Take in that there is a journal, and which steps of runs it has kept."""
         self._inquiries.on_welcomed()
+        if self._keys is not None and not (self._keys.is_complete or self._is_learning_keys):
+            self._inquiries.begin(self._learn_keys(self._keys), now)
         if not (self._has_taken_up or self._is_taking_up):
             self._is_taking_up = True
             self._inquiries.begin(self._take_up(), now)
@@ -365,11 +376,31 @@ class RunCalls:
         run = self.runs.by_key.get(name)
         if run is not None:
             self._join(ticket, wanted, run)
+        elif self._keys is not None and self._keys.is_new(*name):
+            self._accept(ticket, wanted, now)
         elif name in self._lookups:
             self._lookups[name].append((ticket, wanted))
         else:
             self._lookups[name] = [(ticket, wanted)]
             self._inquiries.begin(self._look_up(*name), now)
+            if self._keys is None:
+                self._keys = KeyFilter()
+                self._inquiries.begin(self._learn_keys(self._keys), now)
+
+    def _learn_keys(self, keys: KeyFilter) -> Steps:
+        """Learn which keys the journal has, a few at a time; those of new runs are added anyway."""
+        self._is_learning_keys = True
+        while not keys.is_complete:
+            try:
+                found, _ = yield ListKeys(0, self._keys_through, KEYS_AT_ONCE)
+            except JournalError:  # it goes on with the next journal
+                self._is_learning_keys = False
+                return
+            assert isinstance(found, FoundKeys)
+            for hashed in found.hashes:
+                keys.add_hash(hashed)
+                self._keys_through = hashed
+            keys.is_complete = len(found.hashes) < KEYS_AT_ONCE
 
     def _look_up(self, owner: str, key: str) -> Steps:
         """Find out whether a key has a run already, and go on with those that gave it."""
@@ -410,8 +441,11 @@ class RunCalls:
         error = self._refusal(wanted)
         if error is not None:
             self._fail(ticket, error)
-        else:
-            self._join(ticket, wanted, self.runs.accept(wanted, now))
+            return
+        if wanted.key is not None:
+            assert self._keys is not None, "it was looked for there"
+            self._keys.add(wanted.owner, wanted.key)
+        self._join(ticket, wanted, self.runs.accept(wanted, now))
 
     def _refusal(self, wanted: Wanted) -> PronghornError | None:
         """Return why no other run can be accepted, `None` if one can."""

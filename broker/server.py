@@ -580,7 +580,7 @@ class BrokerServer:
                     for frames in command.records:
                         self._journal.write(frames)
                 elif isinstance(command, HurryJournal):
-                    self._journal.hurry()
+                    self._journal.hurry(waited_for=command.waited_for)
                 elif isinstance(command, AskJournal):
                     self._journal.write(frames_of(command.question))
                 else:

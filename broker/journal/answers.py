@@ -3,6 +3,7 @@
 Mirror: tests/broker/journal/test_answers.py.
 """
 
+from itertools import islice
 from typing import Final
 
 from ..wire.limits import MIB
@@ -19,10 +20,12 @@ from .messages import (
     FindRun,
     FoundEvents,
     FoundHistory,
+    FoundKeys,
     FoundOpen,
     FoundRun,
     FoundRuns,
     FoundValue,
+    ListKeys,
     ListOpen,
     ListRuns,
     Question,
@@ -45,6 +48,7 @@ from .reading import (
     value_of,
 )
 from .record import WithValue
+from .rows import Table
 from .store import Store, View
 
 HISTORY_BYTES_MAX: Final = 2 * MIB
@@ -67,12 +71,15 @@ def answer(store: Store, ledger: Ledger, question: Question) -> Reply:
         return Failed(question.id, str(error)), ()
 
 
-def _of_many(view: View, question: FindRun | FindKey | ListRuns | ListOpen) -> Reply:
+def _of_many(view: View, question: FindRun | FindKey | ListKeys | ListRuns | ListOpen) -> Reply:
     match question:
         case FindRun(id, run, secret):
             return FoundRun(id, find_run(view, run, secret)), ()
         case FindKey(id, owner, key):
             return FoundRun(id, find_key(view, owner, key)), ()
+        case ListKeys(id, after, limit):
+            keys = view.walk(Table.KEYS, after + b"\0" if after else b"")
+            return FoundKeys(id, tuple(key for key, _ in islice(keys, min(limit, PAGE_RUNS)))), ()
         case ListRuns(id, chosen, before, limit):
             page = list_runs(view, chosen, before=before, limit=min(limit, PAGE_RUNS))
             return FoundRuns(id, page.runs, page.before), ()

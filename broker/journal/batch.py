@@ -8,14 +8,19 @@ broker already, see recorder.py). A batch is bounded, and so is the queue: when 
 owner stops reading, so that what is outstanding piles up at the sender, which counts it
 (`backlog`).
 
-Records are committed in the order in which they came, all or none of a batch, so a watermark is
-enough to acknowledge them: all up to that number are kept.
+A few records that somebody waits for are logged instead (wal.py): that keeps them, and the store
+takes them in with its next commit, which is then in no hurry. So what is logged is always what was
+there first, and is in each next commit.
+
+Records are kept in the order in which they came, all or none of a batch, so a watermark is enough
+to acknowledge them: all up to that number are kept.
 
 Mirror: tests/broker/journal/test_batch.py.
 """
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -35,24 +40,45 @@ LINGER_S: Final = 0.002
 
 LINGER_RECORDS: Final = 1000  # so many do not wait for more
 
+LOGGED_S: Final = 0.05
+"""How long the store may lack what is logged. Readers beside the journal see it that much later."""
+
+LOGGED_RECORDS: Final = 256
+"""So many wait for no more: to commit them holds up who waits next for two milliseconds."""
+
+LOGGED_AT_ONCE: Final = 128  # more are committed at once: that is hardly dearer
+
 Entry = TypeVar("Entry")
 
 
 class CommitQueue(Generic[Entry]):
     """What is to be committed, in order."""
 
-    __slots__ = ("_entries", "_hurried", "_since", "_taken", "_taken_bytes", "queued_bytes")
+    __slots__ = (
+        "_entries",
+        "_hurried",
+        "_logged_at",
+        "_since",
+        "_taken",
+        "_taken_bytes",
+        "_waited_for",
+        "logged",
+        "queued_bytes",
+    )
 
     def __init__(self) -> None:
         self._entries: deque[tuple[Entry, int]] = deque()  # with its size in bytes
         self._taken = 0  # of these, so many from the first on are being committed
         self._taken_bytes = 0
         self.queued_bytes = 0  # of all entries
-        self._since = 0.0  # when the first of them came, monotonic seconds
-        self._hurried = False  # whether somebody waits for some of them
+        self.logged = 0  # of these, so many from the first on are logged
+        self._logged_at = 0.0  # when the first of those was, monotonic seconds
+        self._since = 0.0  # when the first of the others came, monotonic seconds
+        self._hurried = False  # whether these are to wait for no more
+        self._waited_for = False  # whether somebody waits for some of them
 
     def __len__(self) -> int:
-        """Return how many entries are not committed."""
+        """Return how many entries are not committed, the logged ones included."""
         return len(self._entries)
 
     @property
@@ -63,21 +89,43 @@ class CommitQueue(Generic[Entry]):
     @property
     def due(self) -> float:
         """When the next commit is to begin, monotonic seconds; `inf` when nothing is queued."""
-        if not self._entries:
-            return inf
-        at_once = self._hurried or len(self._entries) >= LINGER_RECORDS
-        return 0.0 if at_once else self._since + LINGER_S
+        due = inf
+        if self.logged:
+            due = self._logged_at + LOGGED_S if self.logged < LOGGED_RECORDS else 0.0
+        fresh = len(self._entries) - self.logged
+        if fresh:
+            at_once = self._hurried or fresh >= LINGER_RECORDS
+            due = min(due, 0.0 if at_once else self._since + LINGER_S)
+        return due
 
-    def hurry(self) -> None:
-        """Let what is queued wait for nothing more."""
-        self._hurried = bool(self._entries)
+    def hurry(self, *, waited_for: bool = False) -> None:
+        """Let what is queued wait for nothing more; somebody may wait for it."""
+        self._hurried = len(self._entries) > self.logged
+        self._waited_for = self._hurried and (waited_for or self._waited_for)
 
     def put(self, entry: Entry, size: int, now: float) -> None:
         """Add an entry of so many bytes."""
-        if not self._entries:
+        if len(self._entries) == self.logged:
             self._since = now
         self._entries.append((entry, size))
         self.queued_bytes += size
+
+    def to_log(self) -> Sequence[Entry]:
+        """Return what is to be logged; nothing if nobody waits for it, or it is rather committed.
+
+        Contract: either it is logged and then `add_logged` called, or the next commit begins.
+        """
+        fresh = len(self._entries) - self.logged
+        if not self._waited_for or fresh > LOGGED_AT_ONCE:
+            return ()
+        return [entry for entry, _ in islice(self._entries, self.logged, None)]
+
+    def add_logged(self, now: float) -> None:
+        """Take note that all there is has been logged."""
+        if not self.logged:
+            self._logged_at = now
+        self.logged = len(self._entries)
+        self._hurried = self._waited_for = False
 
     def take(self) -> Sequence[Entry]:
         """Return what the next commit is of: all there is, within the bounds; at least one, if any.
@@ -100,15 +148,18 @@ class CommitQueue(Generic[Entry]):
         for _ in range(self._taken):
             self._entries.popleft()
         self.queued_bytes -= self._taken_bytes
+        self.logged = max(0, self.logged - self._taken)
         self._taken = self._taken_bytes = 0
         self._hurried = self._hurried and bool(self._entries)
+        self._waited_for = self._waited_for and self._hurried
 
     def failed(self) -> None:
         """Put back what was taken: nothing of it was kept, it is tried again first."""
         self._taken = self._taken_bytes = 0
 
     def clear(self) -> None:
-        """Forget everything: whoever sent it keeps it, or is gone."""
-        self._entries.clear()
-        self._hurried = False
-        self.queued_bytes = self._taken = self._taken_bytes = 0
+        """Forget all that is not logged: whoever sent it keeps it, or is gone."""
+        self._taken = self._taken_bytes = 0
+        while len(self._entries) > self.logged:
+            self.queued_bytes -= self._entries.pop()[1]
+        self._hurried = self._waited_for = False

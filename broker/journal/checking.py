@@ -20,6 +20,7 @@ import msgspec
 
 from .errors import DamageError, HistoryError, UnusableStoreError
 from .fold import RunState, fold
+from .place import WAL_NAME
 from .reading import (
     check_format,
     find_key,
@@ -32,6 +33,7 @@ from .reading import (
 from .record import Accepted, Record, WithValue, key_of, read_record, sequence_at
 from .rows import (
     Counts,
+    Format,
     Table,
     decode_number,
     decode_uses,
@@ -42,6 +44,7 @@ from .rows import (
     unsealed,
 )
 from .store import Store, View, page_problems
+from .wal import read_wal
 
 PROBLEMS_MAX: Final = 100
 _LOOK_AT_CLOCK: Final = 256  # rows between two looks
@@ -58,6 +61,7 @@ class Report(msgspec.Struct, kw_only=True):
         complete: Whether everything was looked at.
         records: Records looked at.
         runs: Runs looked at.
+        logged: Records that only the write-ahead log has; looked at where nobody writes to it.
         values: Values kept apart that were looked at.
     """
 
@@ -67,6 +71,7 @@ class Report(msgspec.Struct, kw_only=True):
     complete: bool = True
     records: int = 0
     runs: int = 0
+    logged: int = 0
     values: int = 0
 
     def note(self, problem: object, *, fatal: bool = False) -> None:
@@ -132,9 +137,12 @@ def check_folder(path: Path, *, seconds: float | None = None, at_rest: bool = Fa
         return report
     try:
         with store.view() as view:
-            if check_format(view) is None:
+            found = check_format(view)
+            if found is None:
                 return report
             counts = read_counts(view)
+            if at_rest:
+                _check_wal(path, found, counts, report)
             read_pruned(view)
             if seconds is None:
                 _check_all(view, counts, report)
@@ -145,6 +153,15 @@ def check_folder(path: Path, *, seconds: float | None = None, at_rest: bool = Fa
     finally:
         store.close()
     return report
+
+
+def _check_wal(path: Path, found: Format, counts: Counts, report: Report) -> None:
+    """Look at what follows the store's last record in the write-ahead log."""
+    try:
+        frames = read_wal(path, found.store_id, counts.epoch, counts.last)
+        report.logged = sum(len(frame.entries) for frame in frames)
+    except (DamageError, OSError) as error:
+        report.note(f"{path / WAL_NAME}: {error}", fatal=True)
 
 
 def _check_newest(view: View, report: Report, deadline: float) -> None:

@@ -82,15 +82,16 @@ class Ledger:
         self.open: dict[int, RunState] = {}  # run -> its state, for every open one
         self._prune_from = b""  # in the current round of retention: key of the next run
         with store.view() as view:
-            is_ours = check_format(view) is not None
+            found = check_format(view)
             self.counts = read_counts(view)
             self.pruned = read_pruned(view)
             for key, sealed in view.walk(Table.OPEN):
                 self.open[sequence_at(key)] = read_state(Table.OPEN, key, sealed)
         if len(self.open) != self.counts.open:
             raise DamageError(f"{len(self.open)} of {self.counts.open} open runs are there")
-        if not is_ours:
-            made = Format(program, store_id, now_ns)
+        made = found or Format(program, store_id, now_ns)
+        self.store_id = made.store_id
+        if found is None:
             store.apply([_row(FORMAT_KEY, made), _row(COUNTS_KEY, self.counts)])
 
     def begin_epoch(self, epoch: str, now_ns: int) -> int:

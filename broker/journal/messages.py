@@ -85,7 +85,9 @@ class AskStatistics(msgspec.Struct, frozen=True, array_like=True, tag=23):
 
 
 class Hurry(msgspec.Struct, frozen=True, array_like=True, tag=24):
-    """Broker: somebody waits for the records so far, so that they are not left to gather."""
+    """Broker: the records so far are not left to gather; `waited_for`: somebody waits for them."""
+
+    waited_for: bool = True
 
 
 class ReadHistory(msgspec.Struct, frozen=True, array_like=True, tag=31):
@@ -94,6 +96,14 @@ class ReadHistory(msgspec.Struct, frozen=True, array_like=True, tag=31):
     id: int
     run: int
     after: int
+
+
+class ListKeys(msgspec.Struct, frozen=True, array_like=True, tag=64):
+    """Broker: hashes of idempotency keys, in order, behind one. Answered by `FoundKeys`."""
+
+    id: int
+    after: bytes
+    limit: int
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, tag=32):
@@ -138,6 +148,13 @@ class FoundEvents(msgspec.Struct, frozen=True, array_like=True, tag=37):
 
     id: int
     events: tuple[tuple[int, Record], ...]
+
+
+class FoundKeys(msgspec.Struct, frozen=True, array_like=True, tag=65):
+    """Journal: these hashes; fewer than were asked for are the last."""
+
+    id: int
+    hashes: tuple[bytes, ...]
 
 
 class FoundValue(msgspec.Struct, frozen=True, array_like=True, tag=38):
@@ -189,11 +206,27 @@ class FoundHistory(msgspec.Struct, frozen=True, array_like=True, tag=63):
 
 
 Question = (
-    FindRun | FindKey | ListRuns | ReadEvents | ReadValue | ReadHistory | ListOpen | AskStatistics
+    FindRun
+    | FindKey
+    | ListKeys
+    | ListRuns
+    | ReadEvents
+    | ReadValue
+    | ReadHistory
+    | ListOpen
+    | AskStatistics
 )
 ToJournal = Record | Hello | Hurry | Question
 Answer = (
-    FoundRun | FoundRuns | FoundEvents | FoundValue | FoundHistory | FoundOpen | Statistics | Failed
+    FoundRun
+    | FoundKeys
+    | FoundRuns
+    | FoundEvents
+    | FoundValue
+    | FoundHistory
+    | FoundOpen
+    | Statistics
+    | Failed
 )
 FromJournal = Welcome | Committed | Refusing | Broken | Answer
 

@@ -4,6 +4,7 @@
 
     DIR/lock       held by the one process that writes; has its id
     DIR/data.mdb   the store            DIR/lock.mdb   LMDB's table of readers
+    DIR/wal        what was kept since the store's last commit
     DIR/ballast    room to end what is open when the disk is full
 
 Mirror: tests/broker/journal/test_place.py.
@@ -11,6 +12,7 @@ Mirror: tests/broker/journal/test_place.py.
 
 import os
 import stat
+import time
 from pathlib import Path
 from struct import Struct as Layout
 from typing import Final, Self
@@ -23,10 +25,20 @@ LOCK_NAME: Final = "lock"
 DATA_NAME: Final = "data.mdb"
 READERS_NAME: Final = "lock.mdb"
 BALLAST_NAME: Final = "ballast"
+WAL_NAME: Final = "wal"
 COMPACTED_NAME: Final = "compacted.mdb"
 CREATING_NAME: Final = "creating"
 OUR_NAMES: Final = frozenset(
-    {LOCK_NAME, DATA_NAME, READERS_NAME, BALLAST_NAME, COMPACTED_NAME, CREATING_NAME}
+    {
+        LOCK_NAME,
+        DATA_NAME,
+        READERS_NAME,
+        BALLAST_NAME,
+        WAL_NAME,
+        f"{WAL_NAME}.new",  # of a start that was cut off
+        COMPACTED_NAME,
+        CREATING_NAME,
+    }
 )
 
 BALLAST_BYTES_MAX: Final = 64 * MIB
@@ -34,6 +46,8 @@ BALLAST_SHARE: Final = 1 / 16
 FLOOR_BYTES_MAX: Final = 1024 * MIB
 FLOOR_SHARE: Final = 1 / 20
 """Shares of the disk, so that a small one can be used; at most so much, so that a large one can."""
+
+_LOOK_S: Final = 0.02  # between two looks at a lock that somebody has
 
 _META: Final = Layout("=II")  # magic, version of LMDB's data format
 _MAGIC: Final = 0xBEEFC0DE
@@ -49,8 +63,12 @@ class DataFolder:
         self._lock = lock
 
     @classmethod
-    def hold(cls, path: Path) -> Self:
+    def hold(cls, path: Path, *, patience_s: float = 0.0) -> Self:
         """Make a folder if it is not there, and take its lock.
+
+        Args:
+            path: The folder.
+            patience_s: How long to wait for who has it now.
 
         Raises:
             UnusableStoreError: Somebody else has it, or it can't be a store's.
@@ -58,7 +76,14 @@ class DataFolder:
         try:
             _make_private(path)
             check_ours(path)
-            return cls(path, take_lock(path / LOCK_NAME))
+            end = time.monotonic() + patience_s
+            while True:
+                try:
+                    return cls(path, take_lock(path / LOCK_NAME))
+                except LockHeldError:
+                    if time.monotonic() >= end:
+                        raise
+                time.sleep(_LOOK_S)
         except LockHeldError as held:
             raise UnusableStoreError(
                 f"the journal in {path} is in use by process {held.holder}: "

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..wire.errors import NotFoundError
 from ..wire.version import SERVER_NAME
-from .errors import UnusableStoreError
+from .errors import DamageError, NoSpaceError, UnusableStoreError
 from .fold import RunState
 from .ledger import Ledger, Retention
 from .place import (
@@ -23,7 +23,14 @@ from .place import (
     has_store,
     sync_folder,
 )
+from .reading import check_format, read_counts
 from .store import Store
+from .wal import read_wal, recover
+
+CATCH_UP_S: Final = 1.0
+"""How long a writer that is at work is waited for; it is behind by less than a tenth of that."""
+
+_LOOK_S: Final = 0.02
 
 
 class Sizes(NamedTuple):
@@ -44,6 +51,53 @@ def require_store(path: Path) -> None:
         raise NotFoundError(f"there is no journal in {path}: say where it is by --data or --name")
 
 
+def catch_up(path: Path) -> int:
+    """Have the store take in what is only in its log, or wait until its writer has done so.
+
+    Returns:
+        How many records it still lacks, 0 as a rule: nobody can write to it, or its writer can't.
+
+    Raises:
+        UnusableStoreError: It can't be read.
+        DamageError: It is damaged, or its log is.
+    """
+    end = time.monotonic() + CATCH_UP_S
+    kept = wanted = 0
+    while True:
+        is_late = time.monotonic() > end
+        try:
+            kept, logged = _ends(path)
+            wanted = wanted or logged  # what is logged meanwhile is not waited for
+            if kept >= wanted:
+                return 0
+        except DamageError:  # or its writer is at work
+            if is_late:
+                raise
+        try:
+            with _ledger(path):
+                return 0
+        except NoSpaceError:
+            return wanted - kept
+        except UnusableStoreError:  # it is in use, or on a disk that can't be written to
+            if is_late:
+                return wanted - kept
+        time.sleep(_LOOK_S)
+
+
+def _ends(path: Path) -> tuple[int, int]:
+    """Return the number of the store's last record, and of the last one in its log."""
+    store = Store.open_to_read(path)
+    try:
+        with store.view() as view:
+            found, counts = check_format(view), read_counts(view)
+    finally:
+        store.close()
+    if found is None:
+        return 0, 0
+    frames = read_wal(path, found.store_id, counts.epoch, counts.last)
+    return counts.last, counts.last + sum(len(frame.entries) for frame in frames)
+
+
 def backup(path: Path, target: Path) -> int:
     """Copy the store as it is now into a new folder; returns the bytes of the copy.
 
@@ -53,6 +107,7 @@ def backup(path: Path, target: Path) -> int:
         LostStoreError: The copy can't be written.
     """
     require_store(path)
+    catch_up(path)
     try:
         target.mkdir(mode=0o700)
     except OSError as error:
@@ -76,6 +131,8 @@ def compact(path: Path) -> Sizes:
     try:
         copy = path / COMPACTED_NAME
         copy.unlink(missing_ok=True)
+        with _opened(path):
+            pass  # so that it has what is in its log
         _check_unread(path)
         before = (path / DATA_NAME).stat().st_size
         try:
@@ -125,13 +182,23 @@ def _check_unread(path: Path) -> None:
 def _ledger(path: Path) -> Iterator[Ledger]:
     folder = DataFolder.hold(path)
     try:
-        store = Store.open_to_write(path)
-        try:
-            yield Ledger(store, program=SERVER_NAME, store_id=os.urandom(16), now_ns=time.time_ns())
-        finally:
-            store.close()
+        with _opened(path) as ledger:
+            yield ledger
     finally:
         folder.close()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Ledger]:
+    """Open the store in a folder that is held, with all that is in its log."""
+    store = Store.open_to_write(path)
+    try:
+        now_ns = time.time_ns()
+        ledger = Ledger(store, program=SERVER_NAME, store_id=os.urandom(16), now_ns=now_ns)
+        recover(path, ledger)
+        yield ledger
+    finally:
+        store.close()
 
 
 def _copy(path: Path, target: Path, *, compact: bool) -> None:

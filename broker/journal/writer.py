@@ -4,7 +4,8 @@
 end of a stream for each broker. One thread and one loop: read what has come, commit all of it, say
 how far that goes, answer questions; then sleep until something comes. A commit blocks, and what
 comes meanwhile waits in the socket: that is the group commit. A thread instead would be starved by
-a busy loop beside it, for seconds.
+a busy loop beside it, for seconds. Of the few records that somebody waits for only the write-ahead
+log is written (wal.py), and the store takes them in when there are more, or soon.
 
 It ends when its supervisor's end of the channel closes, after it has kept what was written to it;
 and when the open store can't be relied on any more: then the next one starts from what is kept, and
@@ -34,7 +35,7 @@ from ..wire.limits import MIB
 from ..wire.link import READ_BYTES_MAX
 from ..wire.logs import set_up_logs
 from ..wire.version import SERVER_NAME
-from .answers import answer
+from .answers import Reply, answer
 from .batch import CommitQueue
 from .checking import check_in_child
 from .errors import DamageError, HistoryError, LostStoreError, NoSpaceError, UnusableStoreError
@@ -42,6 +43,7 @@ from .ledger import Ledger, Retention, exceeds
 from .messages import (
     Broken,
     Committed,
+    Failed,
     FromJournal,
     Hello,
     Hurry,
@@ -51,17 +53,22 @@ from .messages import (
     Welcome,
     frames_of,
 )
+from .pending import Pending
 from .place import DataFolder, has_store
 from .posting import Buffers
 from .record import Record
 from .room import Room
 from .store import Store
 from .stream import BrokerStream
+from .wal import WriteAheadLog, body_of, frame_of, recover, seed_of
 
 _log = logging.getLogger("pronghorn.broker.journal.writer")  # as a program it would be __main__
 
 CHECK_S: Final = 0.25
 """How long a store is looked at before it is trusted, besides what is always looked at."""
+
+HOLD_S: Final = 0.5
+"""How long another process may have the folder: who reads it may have to take in the log first."""
 
 RETRY_S: Final = 1.0
 _READ_BYTES_A_TURN: Final = 4 * MIB
@@ -103,9 +110,13 @@ class Writer:
                 store_id=os.urandom(16),
                 now_ns=time.time_ns(),
             )
+            self._recover(folder.path)
         except (DamageError, NoSpaceError, LostStoreError) as error:
             self._store.close()
             raise UnusableStoreError(f"{folder.path}: {error}") from error
+        self._wal = WriteAheadLog.open(folder.path)
+        self._seed = 0  # of the checksums in it, by the broker's epoch
+        self._pending = Pending()  # what of runs is logged, and the store does not have
         self._queue: CommitQueue[tuple[Record, Buffers]] = CommitQueue()
         self._questions: deque[Question] = deque()
         self._stream: BrokerStream | None = None
@@ -138,7 +149,7 @@ class Writer:
             self._look_at_disk(time.monotonic())
             while self._wait():
                 self._read()
-                self._commit()
+                self._keep()
                 self._greet()
                 self._answer()
                 self._tend()
@@ -148,7 +159,19 @@ class Writer:
             for stream in (self._stream, self._next_stream):
                 if stream is not None:
                     stream.close()
+            self._close_wal()
             self._store.close()
+
+    def _recover(self, path: Path) -> None:
+        """Have the store take in what was kept, and it does not have."""
+        try:
+            recovered = recover(path, self._ledger)
+        except NoSpaceError:
+            if not self._room.give_reserve():
+                raise
+            recovered = recover(path, self._ledger)
+        if recovered:
+            _log.info("%d records were only in the write-ahead log", recovered)
 
     # --- one turn -------------------------------------------------------------------------------
 
@@ -248,7 +271,7 @@ class Writer:
         if type(message) in _RECORDS and self._welcomed:
             self._queue.put((cast(Record, message), buffers), size, now)
         elif isinstance(message, Hurry) and self._welcomed:
-            self._queue.hurry()
+            self._queue.hurry(waited_for=message.waited_for)
         elif isinstance(message, _QUESTIONS) and self._welcomed:
             self._questions.append(message)
             self._queue.hurry()  # it is answered from what is kept
@@ -268,26 +291,69 @@ class Writer:
         self._hello, self._welcomed, self._unread_bytes = None, False, 0
         self._stream, self._next_stream = self._next_stream, None
 
-    def _commit(self) -> None:
-        """Commit what has queued, and say how far that goes."""
+    def _keep(self) -> None:
+        """Keep what has queued, in the log or in the store, and say how far that goes."""
         now = time.monotonic()
-        if self._stream is not None and not self._stream.alive:
-            self._queue.hurry()  # the next broker waits for it
-        if now < max(self._queue.due, self._blocked_until):
+        if now < self._blocked_until:
             return
-        batch = self._queue.take()
+        if self._stream is not None and not self._stream.alive:
+            self._queue.hurry()
+            self._commit(now)  # the next broker waits for it
+        elif not self._log(now) and now >= self._queue.due:
+            self._commit(now)
+
+    def _log(self, now: float) -> bool:
+        """Log what somebody waits for; `False` if there is nothing, or it is to be committed."""
+        wal, entries = self._wal, self._queue.to_log()
+        if wal is None or not entries:
+            return False
+        body = body_of(entries)
+        if not wal.has_room(len(body)):
+            return False
+        last = self._ledger.counts.last + self._queue.logged
+        try:
+            wal.append(frame_of(self._seed, last + 1, len(entries), body))
+        except OSError as error:
+            _log.error("nothing is logged any more, records go to the store at once: %s", error)
+            self._close_wal()
+            return False
+        self._queue.add_logged(now)
+        self._pending.add((record for record, _ in entries), self._ledger.open)
+        self._tell(Committed(last + len(entries)))
+        return True
+
+    def _close_wal(self) -> None:
+        if self._wal is not None:
+            self._wal.close()
+            self._wal = None
+
+    def _commit(self, now: float) -> bool:
+        """Have the store take in what has queued; `False` if it can't."""
+        queue = self._queue
+        if not len(queue):
+            return True
+        logged, batch = queue.logged, queue.take()
         try:
             through = self._ledger.commit(batch)
         except NoSpaceError as error:
-            self._queue.failed()
+            queue.failed()
             self._on_no_space(str(error), now)
+            return False
         except HistoryError as error:
-            self._queue.failed()
+            queue.failed()
+            if len(batch) <= logged:  # it was acknowledged, so it can't be refused any more
+                raise DamageError(f"what is logged can't be: {error}") from error
             self._break_off(str(error))
-        else:
-            self._queue.committed()
+            return False
+        queue.committed()
+        if not queue.logged:
+            self._pending.clear()
+            if self._wal is not None:
+                self._wal.begin_anew()
+        if len(batch) > logged:
             self._tell(Committed(through))
-            self._look_at_disk(now)
+        self._look_at_disk(now)
+        return True
 
     def _greet(self) -> None:
         """Answer a broker's hello, when all of the one before is kept."""
@@ -299,6 +365,7 @@ class Writer:
         except NoSpaceError as error:
             self._on_no_space(str(error), time.monotonic())
             return
+        self._seed = seed_of(self._ledger.store_id, hello.epoch)
         self._hello, self._welcomed = None, True
         self._tell(Welcome(acknowledged, self._refusing))
 
@@ -307,9 +374,18 @@ class Writer:
         for _ in range(min(len(self._questions), _ANSWERS_A_TURN)):
             if stream is None or self._is_slow():
                 return
-            found, buffers = answer(self._store, self._ledger, self._questions.popleft())
+            found, buffers = self._find(self._questions.popleft())
             stream.put(frames_of(found, *buffers))
             stream.flush()
+
+    def _find(self, question: Question) -> Reply:
+        """Answer a question out of the store, which first takes in what is logged of that."""
+        now = time.monotonic()
+        if self._pending.concerns(question) and (
+            now < self._blocked_until or not self._commit(now)
+        ):
+            return Failed(question.id, f"what is kept of it can't be read: {self._refusing}"), ()
+        return answer(self._store, self._ledger, question)
 
     def _tell(self, message: FromJournal) -> None:
         if self._stream is not None:
@@ -362,6 +438,9 @@ class Writer:
             self._prune(now)
 
     def _prune(self, now: float) -> None:
+        if self._queue.logged and not self._commit(now):  # it may be of what would go
+            self._prune_at = now + RETRY_S
+            return
         try:
             removed = self._ledger.prune(self._retention, time.time_ns())
         except NoSpaceError as error:
@@ -383,8 +462,7 @@ class Writer:
         deadline = time.monotonic() + _STOP_S
         while time.monotonic() < deadline:
             read = self._read()
-            self._queue.hurry()
-            self._commit()
+            self._commit(time.monotonic())
             if len(self._queue):
                 time.sleep(max(0.0, min(self._blocked_until, deadline) - time.monotonic()))
             elif not read:
@@ -418,7 +496,7 @@ def main() -> int:
     assert isinstance(config, JournalConfig)
     set_up_logs("journal", config.log_level, config.log_format)
     try:
-        folder = DataFolder.hold(Path(config.folder))
+        folder = DataFolder.hold(Path(config.folder), patience_s=HOLD_S)
         writer = Writer(config, channel, folder)
     except UnusableStoreError as error:
         with suppress(*GONE):

@@ -19,6 +19,7 @@ import msgspec
 
 from pronghorn.broker.journal.errors import DamageError
 from pronghorn.broker.journal.fold import RunState
+from pronghorn.broker.journal.place import WAL_NAME
 from pronghorn.broker.journal.reading import (
     Value,
     check_format,
@@ -32,7 +33,7 @@ from pronghorn.broker.journal.reading import (
 from pronghorn.broker.journal.record import SEQUENCE_BYTES, Record, TaskDone, WithValue
 from pronghorn.broker.journal.rows import format_run_id, parse_run_id
 from pronghorn.broker.journal.store import Store, View
-from pronghorn.broker.journal.upkeep import require_store
+from pronghorn.broker.journal.upkeep import catch_up, require_store
 from pronghorn.broker.wire.errors import (
     InvalidArgumentError,
     JournalError,
@@ -44,6 +45,8 @@ from pronghorn.broker.wire.link import CODEC_JSON, unwrap_json
 from pronghorn.broker.wire.linux import die_with_parent
 from pronghorn.broker.wire.places import DEFAULT_NAME, data_folder
 from pronghorn.broker.wire.values import decode_value, encode_json
+
+from .output import warn
 
 _DAMAGE_SIGNALS = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV})
 
@@ -90,6 +93,12 @@ def opened(path: Path) -> Iterator[Store]:
     """
     require_store(path)
     survive_damage(path)
+    try:
+        lacks = catch_up(path)
+        if lacks:
+            warn(f"the newest {lacks} records are only in {path / WAL_NAME} yet, and not shown")
+    except DamageError as error:
+        warn(f"the newest records can't be shown: {error}")
     store = Store.open_to_read(path)
     try:
         with store.view() as view:

@@ -74,6 +74,7 @@ def gathered(driver: Driver) -> list[Record]:
     assert driver.core.next_due() <= driver.now + GATHER_S
     written = records(driver.tick(driver.now + GATHER_S))
     assert driver.hurried  # for they have waited already
+    assert not driver.waited_for
     return written
 
 
@@ -186,7 +187,7 @@ def test_sync_is_answered_when_its_end_is_kept(recording: Driver) -> None:
     commands = recording.work(Done(run.token, VALUE, 1234))
     accepted, ended = records(commands)
     assert len(commands) == 1  # and no reply
-    assert recording.hurried
+    assert recording.waited_for
     assert isinstance(accepted, Accepted)
     assert (accepted.run, accepted.node, accepted.durability) == (START + 1, "m.add", "sync")
     assert (accepted.value, len(accepted.secret)) == (PARAMS, 16)
@@ -286,7 +287,7 @@ def test_batched_waits_when_the_journal_is_behind(recording: Driver) -> None:
     recording.now += 0.2
     run = begun(recording, BATCHED, 2)
     assert len(records(recording.work(Done(run.token, VALUE, 1)))) == 2
-    assert recording.hurried
+    assert recording.waited_for
     assert keep(recording, 4) == [result(2)]
 
 

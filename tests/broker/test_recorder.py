@@ -28,7 +28,7 @@ def accepted_by(recorder: Recorder) -> Accepted:
     assert recorder.is_busy
     recorder.write_gathered()
     written, hurry = recorder.settle(1.0)
-    assert hurry == HurryJournal()
+    assert hurry == HurryJournal(waited_for=False)
     assert isinstance(written, WriteRecords)
     (frame, buffer), _ = written.records
     assert buffer == b"abc"
@@ -58,3 +58,4 @@ def test_a_notification_is_recorded_and_not_answered() -> None:
     recorder.end(request(keep=Keep("sync", NIL, ())), Result(None, NIL), (), None)
     commands = recorder.settle(1.0)
     assert [type(command) for command in commands] == [WriteRecords, HurryJournal]
+    assert commands[1] == HurryJournal(waited_for=True)

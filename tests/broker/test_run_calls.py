@@ -21,6 +21,7 @@ from pronghorn.broker.events import (
     WorkerGone,
     WorkerSent,
 )
+from pronghorn.broker.journal.messages import FindKey, ListKeys
 from pronghorn.broker.journal.record import Accepted, Ended
 from pronghorn.broker.journal.rows import format_run_id
 from pronghorn.broker.recorder import GATHER_S
@@ -251,7 +252,7 @@ def test_many_that_come_with_a_key_at_once_get_one_run(recording: DurableDriver)
     recording.hello(OTHER)
     recording.say(Call(1, "add", PARAMS, KEYED), Call(2, "add", PARAMS, KEYED))
     recording.say(Call(1, "add", PARAMS, KEYED), peer=OTHER)
-    assert len(recording.asked) == 1
+    assert [type(asked) for asked in recording.asked] == [FindKey, ListKeys]
     recording.say(Cancel(1))  # the run goes on for the others
     commands = recording.run(recording.keep())
     assert replies(commands) == {2: 3}
@@ -277,6 +278,48 @@ def test_a_key_that_nobody_waits_for_any_more_is_not_accepted(recording: Durable
     recording.say(Cancel(1))
     assert recording.keep() == []
     assert not recording.kept.states
+
+
+def with_key(key: str, id_: int = 1) -> Call:
+    return Call(id_, "add", PARAMS, Options(durability="sync", key=key))
+
+
+def test_a_key_that_is_certainly_new_is_not_looked_up(recording: DurableDriver) -> None:
+    recording.run(recording.say(with_key("first")) + recording.keep())
+    commands = recording.say(with_key("second", 2))
+    assert not recording.asked
+    assert replies(recording.run(commands + recording.keep())) == {2: 3}
+    recording.say(with_key("first", 3))
+    assert [type(asked) for asked in recording.asked] == [FindKey]
+    assert replies(recording.keep()) == {3: 3}
+    assert len(recording.kept.states) == 2
+
+
+def test_keys_of_earlier_starts_are_learnt_a_few_at_a_time(
+    recording: DurableDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_calls, "KEYS_AT_ONCE", 2)
+    for number in range(5):
+        recording.run(recording.say(with_key(f"key-{number}")) + recording.keep())
+        recording.acknowledge(number + 1)
+    driver = restarted(recording)
+    driver.say(with_key("key-0"))
+    for _ in range(2):  # two pages, and there is one more
+        assert any(isinstance(asked, ListKeys) for asked in driver.asked)
+        driver.answer()
+    driver.lose_journal()
+    driver.say(with_key("another", 2))
+    driver.open_journal()
+    assert replies(driver.say(with_key("key-1", 3)) + driver.keep()) == {3: 3}
+    driver.acknowledge(2)
+    driver.say(with_key("third", 4))
+    assert not driver.asked
+    assert len(driver.written) == 1
+    for number in range(5):
+        told = replies(driver.say(with_key(f"key-{number}", 10)) + driver.keep())
+        assert told == {10: 3}
+        driver.acknowledge(number + 3)
+    assert len(driver.kept.states) == 7
 
 
 # --- what is asked of runs -----------------------------------------------------------------------

@@ -100,6 +100,7 @@ class Driver:
         self.core = BrokerCore(config)
         self.now = 1000.0
         self.hurried = False  # whether the last burst has had the journal hurried
+        self.waited_for = False  # and whether because somebody waits
         self.pages: dict[int, Page] = {}
         if table is not None:
             self.do(TableKnown(table))
@@ -107,13 +108,14 @@ class Driver:
     def do(self, *events: Event) -> list[Command]:
         """Take in a burst of events and return what is to be done.
 
-        That somebody waits for the journal is only noted, in `hurried`.
+        What the journal is told of hurry is only noted, in `hurried` and `waited_for`.
         """
         commands = self.do_all(*events)
-        self.hurried = HurryJournal() in commands
-        if self.hurried:
-            commands.remove(HurryJournal())
-        return commands
+        told = [command for command in commands if isinstance(command, HurryJournal)]
+        assert len(told) < 2
+        self.hurried = bool(told)
+        self.waited_for = any(command.waited_for for command in told)
+        return [command for command in commands if command not in told]
 
     def do_all(self, *events: Event) -> list[Command]:
         """Take in a burst of events and return all that is to be done."""

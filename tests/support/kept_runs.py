@@ -14,9 +14,11 @@ from pronghorn.broker.journal.messages import (
     FindRun,
     FoundEvents,
     FoundHistory,
+    FoundKeys,
     FoundOpen,
     FoundRun,
     FoundValue,
+    ListKeys,
     ListOpen,
     Question,
     ReadEvents,
@@ -24,7 +26,7 @@ from pronghorn.broker.journal.messages import (
     ReadValue,
 )
 from pronghorn.broker.journal.record import Accepted, Advanced, Record, Reopened, WithValue
-from pronghorn.broker.journal.rows import digest_of
+from pronghorn.broker.journal.rows import digest_of, key_hash
 from pronghorn.broker.wire.link import CODEC_JSON, HistoryPart
 from pronghorn.broker.wire.messages import NIL
 
@@ -65,6 +67,9 @@ class KeptRuns:
             case FindKey(id, owner, key):
                 number = self.keys.get((owner, key))
                 return FoundRun(id, None if number is None else self.states[number]), ()
+            case ListKeys(id, after, limit):
+                hashes = sorted(key_hash(*key) for key in self.keys)
+                return FoundKeys(id, tuple([one for one in hashes if one > after][:limit])), ()
             case ListOpen(id, after, limit):
                 runs = sorted(run for run, state in self.states.items() if state.status == "open")
                 later = [run for run in runs if run > after][:limit]

@@ -16,10 +16,12 @@ from pronghorn.broker.journal.messages import (
     FindKey,
     FindRun,
     FoundEvents,
+    FoundKeys,
     FoundOpen,
     FoundRun,
     FoundRuns,
     FoundValue,
+    ListKeys,
     ListOpen,
     ListRuns,
     Question,
@@ -28,7 +30,7 @@ from pronghorn.broker.journal.messages import (
     Statistics,
 )
 from pronghorn.broker.journal.record import Started, key_of
-from pronghorn.broker.journal.rows import Filter, Table
+from pronghorn.broker.journal.rows import Filter, Table, key_hash
 from pronghorn.broker.journal.store import Put
 
 
@@ -120,3 +122,14 @@ def test_statistics(books: Ledger) -> None:
     assert isinstance(found, Statistics)
     assert found.counts == books.counts
     assert 0 < found.used_bytes <= found.file_bytes
+
+
+def test_keys_are_listed_by_their_hashes_in_pages(books: Ledger, story: Story) -> None:
+    before = len(story.records)
+    for number in range(4):
+        story.accept(key=f"order-{number}")
+    commit(books, story.records[before:])
+    hashes = sorted(key_hash("uid:1000", f"order-{key}") for key in (17, 0, 1, 2, 3))
+    assert asked(books, ListKeys(1, b"", 3)) == FoundKeys(1, tuple(hashes[:3]))
+    assert asked(books, ListKeys(2, hashes[2], 3)) == FoundKeys(2, tuple(hashes[3:]))
+    assert asked(books, ListKeys(3, hashes[4], 3)) == FoundKeys(3, ())

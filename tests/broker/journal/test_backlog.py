@@ -111,6 +111,7 @@ def test_whatever_dies_what_was_acknowledged_is_kept_once_and_in_order(seed: int
     story = Story(1)
     backlog: Backlog[int] = Backlog(1)
     kept: list[bytes] = []  # what is on disk
+    in_store = 0  # of these; the others are logged
     queue: CommitQueue[bytes] = CommitQueue()
     waiting: set[int] = set()
     for _ in range(400):
@@ -125,16 +126,28 @@ def test_whatever_dies_what_was_acknowledged_is_kept_once_and_in_order(seed: int
                 if random.random() < 0.3:
                     assert backlog.wait(sequence, sequence)
                     waiting.add(sequence)
-        elif action < 0.9:  # a commit; its acknowledgement may be lost with the writer
-            kept += queue.take()
-            queue.committed()
+                    queue.hurry(waited_for=True)
+        elif action < 0.9:  # a commit, or a write to the log
+            logged = queue.to_log() if random.random() < 0.7 else ()
+            kept += logged
+            if logged:
+                queue.add_logged(0.0)
+            else:
+                taken = queue.take()
+                new = taken[len(kept) - in_store :]
+                assert taken == [*kept[in_store:], *new], "what is logged is committed first"
+                kept += new
+                in_store += len(taken)
+                queue.committed()
+            # The acknowledgement may be lost with the writer.
             if random.random() < 0.8:
                 released = backlog.acknowledge(sequence_of(1, len(kept)))
                 assert all(number <= sequence_of(1, len(kept)) for number in released)
                 waiting -= set(released)
-        else:  # another writer: a commit that was under way is lost
+        else:  # another writer: a commit that was under way is lost, what is logged goes first
             queue.take()
-            queue.clear()
+            queue = CommitQueue()
+            in_store = len(kept)
             waiting -= set(backlog.acknowledge(sequence_of(1, len(kept))))
             for frames in backlog.unacknowledged():
                 queue.put(frames[0], len(frames[0]), 0.0)

@@ -9,6 +9,9 @@ from pronghorn.broker.journal.batch import (
     BATCH_RECORDS,
     LINGER_RECORDS,
     LINGER_S,
+    LOGGED_AT_ONCE,
+    LOGGED_RECORDS,
+    LOGGED_S,
     QUEUE_BYTES,
     CommitQueue,
 )
@@ -131,3 +134,96 @@ def test_many_wait_for_no_more(queue: CommitQueue[int]) -> None:
     assert queue.due > 0.0
     fill(queue, 1)
     assert queue.due == 0.0
+
+
+def log(queue: CommitQueue[int], now: float = NOW) -> list[int]:
+    """Log what is to be logged."""
+    entries = list(queue.to_log())
+    if entries:
+        queue.add_logged(now)
+    return entries
+
+
+def test_what_somebody_waits_for_is_to_be_logged(queue: CommitQueue[int]) -> None:
+    fill(queue, 2)
+    assert log(queue) == []
+    queue.hurry()  # it is not to gather, but nobody waits
+    assert log(queue) == []
+    queue.hurry(waited_for=True)
+    queue.hurry()
+    assert log(queue) == [0, 1]
+    assert log(queue) == []
+    assert queue.logged == len(queue) == 2
+
+
+def test_what_is_logged_is_committed_soon(queue: CommitQueue[int]) -> None:
+    fill(queue, 1)
+    queue.hurry(waited_for=True)
+    log(queue)
+    assert queue.due == NOW + LOGGED_S
+    fill(queue, 1, now=NOW + 1)
+    queue.hurry(waited_for=True)
+    log(queue, NOW + 1)
+    assert queue.due == NOW + LOGGED_S  # from the first one on
+    assert queue.take() == [0, 0]
+    queue.committed()
+    assert queue.due == inf
+    assert queue.logged == 0
+
+
+def test_what_comes_after_what_is_logged_gathers_as_ever(queue: CommitQueue[int]) -> None:
+    fill(queue, 1)
+    queue.hurry(waited_for=True)
+    log(queue)
+    fill(queue, 1, now=NOW + LOGGED_S / 2)
+    assert queue.due == NOW + LOGGED_S / 2 + LINGER_S
+    assert log(queue) == []
+    queue.hurry()
+    assert queue.due == 0.0
+
+
+def test_many_that_are_logged_are_committed_at_once(queue: CommitQueue[int]) -> None:
+    for _ in range(2):
+        fill(queue, LOGGED_RECORDS // 2)
+        assert queue.due > 0.0
+        queue.hurry(waited_for=True)
+        log(queue)
+    assert queue.due == 0.0
+
+
+def test_many_at_once_are_committed_and_not_logged(queue: CommitQueue[int]) -> None:
+    fill(queue, LOGGED_AT_ONCE + 1)
+    queue.hurry(waited_for=True)
+    assert log(queue) == []
+    assert queue.due == 0.0
+    assert len(queue.take()) == LOGGED_AT_ONCE + 1
+    queue.committed()
+    fill(queue, 1)
+    assert log(queue) == []  # nobody waits for that
+
+
+def test_a_batch_may_end_among_what_is_logged(queue: CommitQueue[int]) -> None:
+    for number in range(3):
+        queue.put(number, BATCH_BYTES // 2, NOW)
+    queue.hurry(waited_for=True)
+    assert log(queue) == [0, 1, 2]
+    assert queue.take() == [0, 1]
+    queue.committed()
+    assert queue.logged == 1
+    assert queue.due == NOW + LOGGED_S
+
+
+def test_clearing_leaves_what_is_logged(queue: CommitQueue[int]) -> None:
+    fill(queue, 2)
+    queue.hurry(waited_for=True)
+    log(queue)
+    fill(queue, 3)
+    queue.hurry(waited_for=True)
+    queue.take()
+    queue.clear()
+    assert len(queue) == queue.logged == 2
+    assert queue.queued_bytes == 200
+    assert log(queue) == []
+    assert queue.take() == [0, 1]
+    queue.committed()
+    assert queue.due == inf
