@@ -124,7 +124,9 @@ def _check_behind(content: bytes, position: int, seed: int, expected: int) -> No
 
 
 def _missing(expected: int, first: int) -> DamageError:
-    return DamageError(f"records {expected} to {first - 1} are damaged or missing, others follow")
+    return DamageError(
+        f"record {expected} and maybe others are damaged or missing, {first} follows"
+    )
 
 
 def _entries_of(body: bytes, first: int, count: int) -> list[Entry]:

@@ -106,6 +106,8 @@ class Served:
             step(self.story, self.random)
             for sequence, record in self.story.records[begin:]:
                 assert self.broker.write_record(record) == sequence
+            if self.random.random() < 0.5:
+                self.broker.hurry()
             self.broker.exchange(0.002)
 
     def settle(self) -> bool:
@@ -128,7 +130,7 @@ class Served:
 
 FAILURES = [
     (kind, error)
-    for kind in ("write", "meta", "sync")
+    for kind in ("write", "meta", "sync", "log")
     for error in (errno.ENOSPC, errno.EIO, 0)
     if (kind, error) != ("sync", 0)  # which can't be done by half
 ]

@@ -10,12 +10,13 @@ import pytest
 from journal_records import Story
 from journal_stores import filled
 
+from pronghorn.broker.journal import upkeep
 from pronghorn.broker.journal.checking import check_folder
-from pronghorn.broker.journal.errors import LostStoreError, UnusableStoreError
+from pronghorn.broker.journal.errors import DamageError, LostStoreError, UnusableStoreError
 from pronghorn.broker.journal.fold import RunState
-from pronghorn.broker.journal.place import COMPACTED_NAME, DATA_NAME, DataFolder
+from pronghorn.broker.journal.place import COMPACTED_NAME, DATA_NAME, WAL_NAME, DataFolder
 from pronghorn.broker.journal.store import Store
-from pronghorn.broker.journal.upkeep import backup, compact, remove_runs
+from pronghorn.broker.journal.upkeep import backup, catch_up, compact, remove_runs
 from pronghorn.broker.wire.errors import NotFoundError
 
 
@@ -126,3 +127,59 @@ def test_what_is_not_there_is_told(tmp_path: Path, absent: str) -> None:
         with pytest.raises(NotFoundError, match=r"there is no journal in .*: say where it is"):
             work()
     assert not (tmp_path / "gone").exists()
+
+
+# --- what a writer has left in its log -----------------------------------------------------------
+
+
+@pytest.fixture
+def behind(tmp_path: Path) -> Story:
+    return filled(tmp_path / "behind", logged=20)
+
+
+def test_a_store_catches_up_with_its_log(behind: Story, tmp_path: Path) -> None:
+    path = tmp_path / "behind"
+    report = check_folder(path, at_rest=True)
+    assert (report.problems, report.logged) == ([], 20)
+    assert catch_up(path) == 0
+    report = check_folder(path, at_rest=True)
+    assert (report.problems, report.logged, report.records) == ([], 0, len(behind.records))
+    assert catch_up(path) == 0
+
+
+def test_a_store_that_somebody_holds_catches_up_by_itself(
+    behind: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CATCH_UP_S", 0.1)
+    path = tmp_path / "behind"
+    folder = DataFolder.hold(path)
+    assert catch_up(path) == 20
+    folder.close()
+    assert catch_up(path) == 0
+
+
+def test_a_damaged_log_is_told(behind: Story, tmp_path: Path) -> None:
+    path = tmp_path / "behind"
+    frame = (path / WAL_NAME).read_bytes()
+    for damaged in (bytes(100) + frame, frame[:30] + b"?" + frame[31:] + frame):
+        (path / WAL_NAME).write_bytes(damaged)
+        (problem,) = check_folder(path, at_rest=True).problems
+        assert "wal: record " in problem
+    with pytest.raises(DamageError):
+        catch_up(path)
+
+
+@pytest.mark.parametrize("how", ["backup", "compact", "remove"])
+def test_what_is_done_to_a_store_is_done_to_all_of_it(
+    behind: Story, tmp_path: Path, how: str
+) -> None:
+    path = tmp_path / "behind"
+    if how == "backup":
+        backup(path, tmp_path / "copy")
+        path = tmp_path / "copy"
+    elif how == "compact":
+        compact(path)
+    else:
+        remove_runs(path, lambda state: False)
+    report = check_folder(path, at_rest=True)
+    assert (report.problems, report.records) == ([], len(behind.records))

@@ -115,15 +115,17 @@ def test_damage_before_others_is_told_wherever_it_is(story: Story) -> None:
         position = random.randrange(last)
         flipped = bytearray(content)
         flipped[position] ^= 1 << random.randrange(8)
-        with pytest.raises(DamageError, match="missing, others follow"):
+        with pytest.raises(DamageError, match="damaged or missing"):
             read(bytes(flipped))
 
 
 def test_a_gap_is_told(story: Story) -> None:
     first, _, third = frames(story, 10, 10, 10)
-    with pytest.raises(DamageError, match=f"records {FIRST + 10} to {FIRST + 19} are"):
+    with pytest.raises(
+        DamageError, match=f"record {FIRST + 10} and maybe others .* {FIRST + 20} follows"
+    ):
         read(first + third)
-    with pytest.raises(DamageError, match=f"records {FIRST - 5} to {FIRST - 1} are"):
+    with pytest.raises(DamageError, match=f"record {FIRST - 5} .* {FIRST} follows"):
         read(first, FIRST - 6)
 
 
@@ -247,7 +249,7 @@ def test_a_damaged_log_is_told_with_what_to_do(begin: Begin, tmp_path: Path, sto
     first, _, third = frames(story, 10, 10, 10)
     (tmp_path / WAL_NAME).write_bytes(first + third)
     ledger = begin()
-    with pytest.raises(DamageError, match=r"wal: records .* move that file away"):
+    with pytest.raises(DamageError, match=r"wal: record .* move that file away"):
         recover(tmp_path, ledger)
     assert ledger.counts.last == FIRST - 1
 

@@ -21,16 +21,20 @@ from pronghorn.broker.journal.messages import (
     Broken,
     FindKey,
     FindRun,
+    FoundOpen,
     FoundRun,
+    FoundValue,
     Hello,
     ListOpen,
     ReadValue,
+    Statistics,
     frames_of,
 )
-from pronghorn.broker.journal.place import DATA_NAME, LOCK_NAME
+from pronghorn.broker.journal.place import DATA_NAME, LOCK_NAME, WAL_NAME
 from pronghorn.broker.journal.record import Ended, Started, key_of, sequence_of
 from pronghorn.broker.journal.rows import Table
 from pronghorn.broker.journal.store import Put, Store
+from pronghorn.broker.journal.wal import WAL_BYTES
 from pronghorn.broker.wire.channel import make_pair
 from pronghorn.broker.wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
 
@@ -128,6 +132,106 @@ def test_what_nobody_waits_for_gathers_until_somebody_does(folder: Path) -> None
         broker.close()
 
 
+def logged(folder: Path) -> int:
+    """Return how many records only the log has."""
+    report = check_folder(folder, at_rest=True)
+    assert report.problems == []
+    return report.logged
+
+
+def keep_waited_for(broker: Broker, **fields: Any) -> int:
+    """Have a run kept that somebody waits for."""
+    run = write_run(broker, **fields)
+    broker.hurry()
+    broker.settle()
+    return run
+
+
+def test_what_somebody_waits_for_is_logged_and_survives_the_writer(folder: Path) -> None:
+    running = Journal(JournalConfig(folder=str(folder)))
+    broker = running.attach("e1").welcomed()
+    runs = [keep_waited_for(broker, key=f"key-{number}") for number in range(3)]
+    running.kill()
+    broker.close()
+    assert 0 < logged(folder) <= 6
+    with journal(folder) as running:
+        broker = running.attach("e2").welcomed()
+        assert broker.ask(AskStatistics(1)).counts.done == 3
+        for run in runs:
+            assert broker.ask(FindRun(2, run, SECRET)).state.status == "done"
+        broker.close()
+    assert logged(folder) == 0
+    whole(folder)
+
+
+def test_the_store_has_what_is_asked_for(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        for number in range(20):
+            key = f"key-{number}"
+            run = keep_waited_for(broker, key=key)
+            question = (
+                FindRun(1, run, SECRET),
+                FindKey(1, "uid:1000", key),
+                ReadValue(1, run, 0),
+                ListOpen(1, 0, 1),
+                AskStatistics(1),
+            )[number % 5]
+            found = broker.ask(question)
+            if isinstance(found, FoundRun):
+                assert found.state is not None
+                assert found.state.status == "done"
+            elif isinstance(found, Statistics):
+                assert found.counts.done == number + 1
+            else:
+                assert isinstance(found, FoundValue | FoundOpen)
+        broker.close()
+
+
+def test_the_store_takes_in_what_is_logged_soon_and_then_it_sleeps(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        keep_waited_for(broker)
+        until(lambda: not logged(folder))
+        until(lambda: sleeps_for_ever(running.process.pid))
+        broker.close()
+
+
+def test_more_than_the_log_takes_is_kept_all_the_same(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        sizes = [*(WAL_BYTES // 5 for _ in range(12)), WAL_BYTES, 2 * WAL_BYTES, 10]
+        runs = [keep_waited_for(broker, value=value("x" * size)) for size in sizes]
+        for run, size in zip(runs, sizes, strict=True):
+            assert len(broker.ask(ReadValue(1, run, run)).value) >= size
+        broker.close()
+    whole(folder)
+
+
+def test_without_a_log_each_is_committed_at_once(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / f"{WAL_NAME}.new").mkdir()  # so that it can't be made
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        for _ in range(3):
+            keep_waited_for(broker)
+        broker.close()
+    report = check_folder(folder)
+    assert (report.problems, report.records) == ([], 6)
+    assert not (folder / WAL_NAME).exists()
+
+
+def test_a_defective_record_behind_what_is_logged_costs_nothing(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        keep_waited_for(broker)
+        broker.write_record(Started(77, 76, 1, 5))  # of a run that there is not
+        assert isinstance(broker.next_answer(Broken), Broken)
+        broker.close()
+    report = check_folder(folder, at_rest=True)
+    assert (report.problems, report.records) == ([], 2)
+
+
 def test_large_values_and_buffers_go_both_ways(folder: Path) -> None:
     with journal(folder) as running:
         broker = running.attach("e1").welcomed()
@@ -222,6 +326,21 @@ def test_a_damaged_store_is_told_and_left_alone(folder: Path) -> None:
     assert f"the journal in {folder} is damaged" in message
     assert f"`pronghorn journal verify --data {folder}`" in message
     assert (folder / DATA_NAME).read_bytes() == content
+
+
+def test_a_damaged_log_is_told_with_what_to_do(folder: Path) -> None:
+    filled(folder, records=100, logged=10)
+    frame = (folder / WAL_NAME).read_bytes()
+    (folder / WAL_NAME).write_bytes(frame[:30] + b"?" + frame[31:] + frame)
+    message = refused(folder)
+    assert f"{folder / WAL_NAME}: record " in message
+    assert "move that file away" in message
+    (folder / WAL_NAME).unlink()
+    with journal(folder) as running:
+        broker = running.attach("e9").welcomed()
+        found = broker.ask(AskStatistics(1))
+        assert found.counts.records + found.pruned.records == 90
+        broker.close()
 
 
 def test_damage_that_concerns_no_open_run_is_told_and_passed_over(folder: Path) -> None:

@@ -87,6 +87,8 @@ def _load(broker: Broker, story: Story, random: Random) -> None:
                 step(story, random)
                 for sequence, record in story.records[before:]:
                     assert broker.write_record(record) == sequence
+            if random.random() < 0.5:
+                broker.hurry()
         broker.exchange(0.001)
 
 

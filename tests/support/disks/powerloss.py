@@ -2,13 +2,15 @@
 
 The writer works with its writes, syncs and acknowledgements written down (shim.c). A state after a
 loss of power is what was synced by then, or written through, and of what was written since the last
-sync any part: each unit of 4 KiB, or of a sector, is there or is not. Each state is opened and
-looked at by a child: it has to be whole, to have all that was acknowledged, exactly the first
+sync any part: each unit of 4 KiB, or of a sector, is there or is not. So is each of the last write
+to the log, which may have been under way. Each state is opened and looked at by a child: it has to
+be whole, and once it has taken in the log, to have all that was acknowledged, exactly the first
 records of those that were written, and to take more.
 
 What it leaves out: a disk that lies about its syncs, or that writes a sector in part.
 """
 
+import faulthandler
 import os
 import shutil
 import struct
@@ -26,10 +28,11 @@ from pronghorn.bench.subjects.journal import journal
 from pronghorn.broker.journal.checking import check_folder
 from pronghorn.broker.journal.ledger import Ledger
 from pronghorn.broker.journal.messages import Committed, broker_end
-from pronghorn.broker.journal.place import DATA_NAME, READERS_NAME
+from pronghorn.broker.journal.place import DATA_NAME, READERS_NAME, WAL_NAME
 from pronghorn.broker.journal.record import encode_body, key_of, parse_record, sequence_at
 from pronghorn.broker.journal.rows import Table, unsealed
 from pronghorn.broker.journal.store import Store
+from pronghorn.broker.journal.wal import recover
 
 from .shim import traced
 
@@ -52,7 +55,14 @@ class Work(NamedTuple):
     entries: list[Entry]
     acknowledged: list[int]  # number of the last acknowledged record, after each entry
     written: dict[int, bytes]  # number of a record -> its body, as it was sent
-    file: bytes  # what the file was at the end
+    files: "Files"  # what was there at the end
+
+
+class Files(NamedTuple):
+    """What is in a folder."""
+
+    data: bytes
+    log: bytes
 
 
 def work(folder: Path, random: Random, *, records: int) -> Work:
@@ -68,14 +78,16 @@ def work(folder: Path, random: Random, *, records: int) -> Work:
             for sequence, record in story.records[before:]:
                 assert broker.write_record(record) == sequence
                 written[sequence] = encode_body(record)
+            if random.random() < 0.5:
+                broker.hurry()
             broker.exchange()
             if random.random() < 0.7:
                 broker.settle()
         broker.settle()
         broker.close()
     entries = parse(trace.read_bytes())
-    file = (folder / "journal" / DATA_NAME).read_bytes()
-    return Work(entries, _acknowledged(entries), written, file)
+    data, log = ((folder / "journal" / name).read_bytes() for name in (DATA_NAME, WAL_NAME))
+    return Work(entries, _acknowledged(entries), written, Files(data, log))
 
 
 def parse(trace: bytes) -> list[Entry]:
@@ -96,8 +108,8 @@ def first_moment(done: Work) -> int:
 
 def replay(
     done: Work, until: int, random: Random | None, unit: int, *, unsynced: bool = False
-) -> bytearray:
-    """Build the file as it may be after a loss of power before an entry.
+) -> Files:
+    """Build the files as they may be after a loss of power before an entry.
 
     Without `random` nothing is lost. With `unsynced` the last syncs did nothing, as with a disk
     that lies, or with LMDB's unsafe flags.
@@ -105,22 +117,25 @@ def replay(
     entries = done.entries[:until]
     syncs = [index for index, entry in enumerate(entries) if entry.kind == "S"]
     synced = syncs[-10 if unsynced and len(syncs) > 10 else -1]
-    file = bytearray()
+    data, log = bytearray(), bytearray(len(done.files.log))
     for index, (kind, offset, content) in enumerate(entries):
-        if kind not in "WD":
+        if kind not in "WDL":
             continue
-        if random is None or index < synced or (kind == "D" and not unsynced):
+        file = log if kind == "L" else data
+        is_written_through = kind == "D" or (kind == "L" and index < len(entries) - 1)
+        if random is None or index < synced or (is_written_through and not unsynced):
             _put(file, offset, content)
             continue
         for begin in range(0, len(content), unit):
             if random.random() >= _LOST:
                 _put(file, offset + begin, content[begin : begin + unit])
-    return file
+    return Files(bytes(data), bytes(log))
 
 
-def survives(file: bytes, acknowledged: int, done: Work, folder: Path) -> str:
+def survives(files: Files, acknowledged: int, done: Work, folder: Path) -> str:
     """Look at one state in a child; returns what is wrong with it, "" if nothing is."""
-    (folder / DATA_NAME).write_bytes(file)
+    (folder / DATA_NAME).write_bytes(files.data)
+    (folder / WAL_NAME).write_bytes(files.log)
     (folder / READERS_NAME).unlink(missing_ok=True)
     return in_child(lambda: _look(folder, acknowledged, done.written))
 
@@ -130,6 +145,7 @@ def in_child(look: Callable[[], None]) -> str:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        faulthandler.disable()  # that it ends is what is looked for
         try:
             look()
         except BaseException:
@@ -148,15 +164,16 @@ def campaign(states: int, seed: int, *, records: int = 600, unsynced: bool = Fal
     wrong = []
     with tempfile.TemporaryDirectory() as path:
         done = work(Path(path), random, records=records)
-    assert replay(done, len(done.entries), None, 1) == done.file, "the trace is not complete"
+    assert replay(done, len(done.entries), None, 1) == done.files, "the trace is not complete"
     assert done.acknowledged[-1] == max(done.written)
+    assert {entry.kind for entry in done.entries} == set("WDSLA")
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
     try:
         for number in range(states):
             until = random.randrange(first_moment(done) + 1, len(done.entries) + 1)
             unit = UNITS[number % len(UNITS)]
-            file = replay(done, until, random, unit, unsynced=unsynced)
-            found = survives(file, done.acknowledged[until - 1], done, folder)
+            files = replay(done, until, random, unit, unsynced=unsynced)
+            found = survives(files, done.acknowledged[until - 1], done, folder)
             if found:
                 wrong.append(f"state {number}, entry {until}, units of {unit}: {found}")
     finally:
@@ -169,6 +186,7 @@ def _look(folder: Path, acknowledged: int, written: dict[int, bytes]) -> None:
     assert not report.problem_count, report.problems
     store = Store.open_to_write(folder)
     ledger = Ledger(store, program="test", store_id=b"", now_ns=time_ns())
+    recover(folder, ledger)
     last = ledger.counts.last
     assert last >= acknowledged, f"{acknowledged} was acknowledged, {last} is the last"
     with store.view() as view:

@@ -1,12 +1,14 @@
-/* Between LMDB and the kernel, by LD_PRELOAD: writes down what happens to files named data.mdb, or
- * has it fail. What it does is told by the environment:
+/* Between a writer and the kernel, by LD_PRELOAD: writes down what happens to files named data.mdb
+ * and wal, or has it fail. What it does is told by the environment:
  *
  * DISK_TRACE=FILE          append one entry for each write and each sync that has succeeded, and for
  *                          each message sent: kind (1 byte), offset (8), length (4), bytes.
- *                          Kinds: W written, D written through (O_DSYNC), S synced, A sent.
+ *                          Kinds: W written, D written through (O_DSYNC), S synced, L logged
+ *                          (written through to wal), A sent.
  * DISK_FAIL=KIND:N:COUNT:ERRNO
  *                          have the N-th and the next COUNT - 1 calls fail: KIND is write, meta
- *                          (written through) or sync; ERRNO 0 writes half of what was asked for.
+ *                          (written through), log or sync; ERRNO 0 writes half of what was asked
+ *                          for.
  *                          With COUNT 0: all from the N-th on, for as long as DISK_FAIL_WHILE is there.
  */
 #define _GNU_SOURCE
@@ -22,7 +24,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { OTHER, DATA, META };
+enum { OTHER, DATA, META, LOG };
 static char kinds[65536]; /* by descriptor */
 static int trace = -1;
 static struct { char kind[8]; long first, count, seen; int error; const char *file; } fail;
@@ -65,14 +67,21 @@ static int fails(const char *kind) {
     return fail.file && access(fail.file, F_OK) == 0;
 }
 
-static const char *kind_of(int fd) { return kinds[fd] == META ? "meta" : "write"; }
+static const char *kind_of(int fd) {
+    return kinds[fd] == META ? "meta" : kinds[fd] == LOG ? "log" : "write";
+}
+
+static int ends_with(const char *path, const char *name) {
+    size_t length = strlen(path), part = strlen(name);
+    return length >= part && strcmp(path + length - part, name) == 0;
+}
 
 static int opened(int fd, const char *path, int flags) {
-    size_t length = strlen(path);
-    if (fd >= 0 && fd < (int)sizeof kinds)
-        kinds[fd] = length >= 8 && strcmp(path + length - 8, "data.mdb") == 0 && (flags & O_ACCMODE)
-                        ? (flags & O_DSYNC) ? META : DATA
-                        : OTHER;
+    if (fd < 0 || fd >= (int)sizeof kinds) return fd;
+    kinds[fd] = OTHER;
+    if (!(flags & O_ACCMODE)) return fd;
+    if (ends_with(path, "data.mdb")) kinds[fd] = (flags & O_DSYNC) ? META : DATA;
+    if (ends_with(path, "/wal")) kinds[fd] = LOG;
     return fd;
 }
 
@@ -97,7 +106,8 @@ int close(int fd) {
 static int is_file(int fd) { return fd >= 0 && fd < (int)sizeof kinds && kinds[fd] != OTHER; }
 
 static ssize_t noted(int fd, ssize_t written, off_t offset, const struct iovec *parts, int count) {
-    if (written > 0) note(kinds[fd] == META ? 'D' : 'W', offset, parts, count, (uint32_t)written);
+    char kind = kinds[fd] == META ? 'D' : kinds[fd] == LOG ? 'L' : 'W';
+    if (written > 0) note(kind, offset, parts, count, (uint32_t)written);
     return written;
 }
 

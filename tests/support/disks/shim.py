@@ -1,4 +1,4 @@
-"""Compiles shim.c, which stands between LMDB and the kernel; see there for what it does."""
+"""Compiles shim.c, which stands between a writer and the kernel; see there for what it does."""
 
 import atexit
 import shutil
