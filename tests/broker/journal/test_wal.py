@@ -1,6 +1,7 @@
-"""Mirror of broker/journal/wal.py."""
+"""Mirror of broker/journal/wal.py; replays tests/golden/journal/wal.json."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ STORE = b"store".ljust(16)
 SEED = seed_of(STORE, "e1")
 FIRST = sequence_of(1, 1)
 SIZE = 64 * 1024
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "journal" / "wal.json").read_text())
 
 
 def entries_of(records: list[tuple[int, Record]]) -> list[Entry]:
@@ -60,6 +62,19 @@ def encoded(story: Story, start: int = 0, end: int | None = None) -> list[bytes]
 @pytest.fixture
 def story() -> Story:
     return told(Random(1), 30)
+
+
+def test_golden_frame_means_what_it_meant() -> None:
+    content = bytes.fromhex(GOLDEN["content"])
+    seed = seed_of(bytes.fromhex(GOLDEN["store_id"]), GOLDEN["epoch"])
+    found = read_frames(content, seed, GOLDEN["last"])
+    assert [
+        [frame.first, [[encode_body(record).hex(), *map(bytes.hex, buffers)]]]
+        for frame in found
+        for record, buffers in frame.entries
+    ] == GOLDEN["frames"]
+    again = [frame_of(seed, frame.first, 1, body_of(frame.entries)) for frame in found]
+    assert b"".join(again) == content
 
 
 def test_what_was_written_is_read(story: Story) -> None:
