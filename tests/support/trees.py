@@ -81,6 +81,14 @@ class Running:
                 pytest.fail(f"there are no {count} workers that are ready")
             sleep(_LOOK_S)
 
+    def wait_for_processes(self, count: int) -> None:
+        """Wait until there are so many workers, those that start or leave included."""
+        end = monotonic() + PATIENCE_S
+        while len(workers := self.tree.workers) != count:
+            if monotonic() > end:
+                pytest.fail(f"there are not {count} workers but {workers}")
+            sleep(_LOOK_S)
+
 
 class Ends:
     """Watches processes, which need not be children, until they end."""
