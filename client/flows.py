@@ -21,11 +21,10 @@ from pronghorn.broker.wire.errors import (
     ProtocolError,
 )
 from pronghorn.broker.wire.flows import FLOW, FlowEvent, RunLevel, RunOrder, RunReport
-from pronghorn.broker.wire.messages import Durability
 from pronghorn.broker.wire.values import encode_inline, encode_params, encode_with_buffer
 
 from .invocation import NodeLike, Params, Target, result_of, target_of
-from .stopwatch import Extras, with_options
+from .stopwatch import Extras, is_recorded
 from .streaming import AsyncStream, Stream
 
 _ID_BYTES = 8
@@ -161,26 +160,19 @@ def recorded_output(reply: object, buffers: Sequence[bytes], name: str) -> dict[
     return output
 
 
-def run_extras(
-    extras: Extras | None,
-    durability: Durability | None,
-    key: str | None,
-    on_event: object,
-) -> Extras | None:
-    """Give the options of a run that is recorded; None if it is not to be.
+def run_extras(extras: Extras | None, on_event: object) -> Extras | None:
+    """Give the options of a run that is recorded, by default as `sync`; None if it is not to be.
 
     Raises:
-        InvalidArgumentError: They make no sense.
+        InvalidArgumentError: Events are asked for, too.
     """
-    if durability is not None or key is not None:
-        extras = with_options(extras, durability=durability or "sync", key=key or ...)
-    if extras is None or extras.durability in (None, "none"):
+    if extras is None or not is_recorded(extras):
         return None
     if on_event is not None:
         raise InvalidArgumentError(
             "a recorded run goes on without its caller: `start` it, and ask for its `events`"
         )
-    return extras
+    return extras._replace(durability=extras.durability or "sync")
 
 
 def failure_of(error: NodeError, name: str) -> NodeError:

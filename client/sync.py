@@ -431,7 +431,7 @@ class Client(BaseClient):
             CancelledError: It was cancelled.
             PronghornError: Whatever else has kept it from its end.
         """
-        extras = run_extras(self._extras, durability, key, on_event)
+        extras = run_extras(recorded(self._extras, durability, key), on_event)
         if extras is not None:
             encoded, name = flow_params(workflow, inputs, named), name_of(workflow)
             timeout_ms = timeout_ms_of(timeout_s or self._timeout_s)

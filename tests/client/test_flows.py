@@ -12,8 +12,10 @@ from pronghorn.client.flows import (
     new_run_id,
     output_of,
     read_report,
+    run_extras,
     run_params,
 )
+from pronghorn.client.stopwatch import Extras, recorded
 
 
 class Built:
@@ -49,6 +51,21 @@ def test_the_end_of_a_run() -> None:
         output_of(RunReport("canceled"), "f")
     with pytest.raises(ProtocolError, match="not the report of a run"):
         read_report(3)
+
+
+@pytest.mark.parametrize("extras", [None, Extras(priority=0), Extras(durability="none")])
+def test_a_run_that_asks_for_nothing_is_not_recorded(extras: Extras | None) -> None:
+    assert run_extras(extras, print) is None
+
+
+def test_a_run_with_a_key_is_recorded_as_sync_unless_told_otherwise() -> None:
+    assert run_extras(Extras(key="a"), None) == Extras(key="a", durability="sync")
+    batched = recorded(Extras(key="a"), "batched", None)
+    assert run_extras(batched, None) == batched == Extras(key="a", durability="batched")
+    with pytest.raises(InvalidArgumentError, match="1 to 255 bytes"):
+        recorded(None, "sync", "")
+    with pytest.raises(InvalidArgumentError, match="ask for its `events`"):
+        run_extras(batched, print)
 
 
 def test_ids_differ() -> None:
