@@ -143,8 +143,8 @@ class RunCalls:
         self._inquiries.on_gone(reason, now)
         if reason:
             held, self._held = self._held, []
-            for ticket, _ in held:
-                self._fail(ticket, JournalError(f"the journal can't be asked: {reason}"))
+            for ticket, asks in held:
+                self._fail(ticket, _no_journal_for(asks, reason))
             self.runs.news += self.runs.by_number.values()
         self._settle(now)
 
@@ -595,6 +595,15 @@ def _all_of(tickets: list[int]) -> list[int]:
 
 def _as_json(values: Raw, node: str) -> Raw:
     return reply_value(values, (), codec=CODEC_MSGPACK, as_json=True, node=node)[0]
+
+
+def _no_journal_for(asks: Asks, reason: str) -> JournalError:
+    """Make the error for what has waited for a journal, and there is none."""
+    if isinstance(asks, Wanted):
+        name = asks.node.name
+        details = ErrorDetails(outcome="not_started", node=name)
+        return JournalError(f"{name} can't be recorded: {reason}", details)
+    return JournalError(f"the journal can't be asked: {reason}")
 
 
 def _not_yours(id_: str) -> PermissionDeniedError:

@@ -5,6 +5,7 @@ As in `app`, imports of ours are inside the functions.
 Mirror: tests/client/cli/test_call_app.py.
 """
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -24,7 +25,16 @@ MAP_EXAMPLES = """\
 Examples:
   pronghorn map add < params.jsonl > sums.jsonl
   seq 9 | sed 's/.*/{"a": &, "b": 1}/' | pronghorn map add
+  pronghorn map add params.jsonl --durability sync --key sums-may
 """
+
+
+class Durability(StrEnum):
+    """What is promised of a map."""
+
+    NONE = "none"
+    BATCHED = "batched"
+    SYNC = "sync"
 
 
 def call(
@@ -125,7 +135,10 @@ def map_(
     ] = False,
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Give up a chunk after so long. [default: never]"),
+        typer.Option(
+            metavar="SECONDS",
+            help="Give up a chunk, or starting a recorded map, after so long. [default: never]",
+        ),
     ] = None,
     priority: Priority = None,
     chunk_size: Annotated[
@@ -134,6 +147,29 @@ def map_(
             min=1, metavar="N", help="Items per message. [default: as many as run for 4 ms]"
         ),
     ] = None,
+    durability: Annotated[
+        Durability | None,
+        typer.Option(
+            help="Have the map recorded as one run, which survives whatever dies, and Ctrl-C, too: "
+            "its input is read to the end first; sync: a result is printed when it is on disk; "
+            "batched: its record follows. [default: none]"
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="All recorded maps with one key are one run: later ones print its results.",
+        ),
+    ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Begin a recorded map, print its id, and end: see pronghorn runs show, events, "
+            "result, cancel and retry.",
+        ),
+    ] = False,
     endpoint: Endpoint = None,
     name: Name = None,
     as_json: Annotated[
@@ -142,7 +178,8 @@ def map_(
 ) -> None:
     """Run a node for each line of input, on all workers.
 
-    Results are lines of JSON, by default in the order of the items.
+    Results are lines of JSON, by default in the order of the items. The id of a recorded map is
+    told on standard error.
     """
     from .output import reporting
 
@@ -152,12 +189,22 @@ def map_(
         from .mapping import MapOptions, map_lines
 
         check_timeout(timeout)
+        is_recorded = durability not in (None, Durability.NONE) or detach or key is not None
         options = MapOptions(
             ordered=not unordered,
             keep_going=keep_going,
             timeout_s=timeout,
             priority=priority,
             chunk_size=chunk_size,
+            durability="none" if durability is Durability.NONE else None,
         )
         found = endpoint_of(endpoint, name)
+        if is_recorded:
+            from .recorded_maps import Recording, map_recorded
+
+            recording = Recording(
+                durability=None if durability is None else durability.value, key=key, detach=detach
+            )
+            map_recorded(check_node(node), file, found, options, recording, as_json=as_json)
+            return
         map_lines(check_node(node), file, found, options, quiet=as_json)

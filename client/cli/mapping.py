@@ -7,8 +7,9 @@ import errno
 import os
 import stat
 import sys
-from contextlib import AbstractContextManager, closing, nullcontext
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -37,6 +38,7 @@ class MapOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None
     chunk_size: int | None
     priority: int | None = None
+    durability: Literal["none"] | None = None  # else it is not for `map_lines`
 
 
 def map_lines(node: str, source: str, endpoint: str, options: MapOptions, *, quiet: bool) -> None:
@@ -53,37 +55,36 @@ def map_lines(node: str, source: str, endpoint: str, options: MapOptions, *, qui
         PronghornError: A line is no params, or its node failed, unless to keep going.
         SystemExit: Some failed and it kept going.
     """
-    descriptor = _open(source)
-    try:
+    with opened(source) as descriptor:
         check_listening(endpoint)
         transport = RemoteTransport(endpoint, CONNECT_TIMEOUT_S, key_for(endpoint))
+        printer = Printer(node, ordered=options.ordered, keep_going=options.keep_going)
         with closing(transport), _bar(descriptor, quiet=quiet) as bar:
-            mapping = _Mapping(node, transport, options, bar)
-            mapping.run(Lines(descriptor))
-    finally:
-        if source != STANDARD_INPUT:
-            os.close(descriptor)
-    if mapping.failed:
-        warn(f"{mapping.failed} of {mapping.done} items failed")
-        raise SystemExit(Status.NODE_ERROR)
+            _Mapping(node, transport, options, printer, bar).run(Lines(descriptor))
+    printer.finish()
 
 
 class _Mapping:
     """One run of the command."""
 
     def __init__(
-        self, node: str, transport: RemoteTransport, options: MapOptions, bar: "Progress | None"
+        self,
+        node: str,
+        transport: RemoteTransport,
+        options: MapOptions,
+        printer: "Printer",
+        bar: "Progress | None",
     ) -> None:
         self._node = node
         self._transport = transport
-        self._extras = with_options(None, priority=options.priority)
+        self._extras = with_options(None, priority=options.priority, durability=options.durability)
         self._options = options
+        self._printer = printer
         self._bar = bar
-        self.done = 0  # items whose result or error was printed
-        self.failed = 0  # those of them that failed
 
     def run(self, lines: Lines) -> None:
         timeout_ms = timeout_ms_of(self._options.timeout_s)
+        printer = self._printer
         while lines.wait():
             plan = MapPlan(
                 self._node,
@@ -94,14 +95,29 @@ class _Mapping:
             )
             with closing(self._transport.map(plan, timeout_ms, self._extras)) as results:
                 for values, _ in results:
-                    self._print(values)
+                    printer.print(values)
                     if self._bar is not None:
-                        self._bar.show(self.done, taken=lines.number, read=lines.bytes_taken)
+                        self._bar.show(printer.done, taken=lines.number, read=lines.bytes_taken)
             bad = lines.take_bad()
             if bad is not None:
-                self._print([bad])
+                printer.print([bad])
 
-    def _print(self, values: list[Any]) -> None:
+
+class Printer:
+    """Prints results and errors of items as lines of JSON.
+
+    Attributes:
+        done: Items whose result or error was printed.
+    """
+
+    def __init__(self, node: str, *, ordered: bool, keep_going: bool) -> None:
+        self._node = node
+        self._ordered = ordered
+        self._keep_going = keep_going
+        self._failed = 0  # of those that are done
+        self.done = 0
+
+    def print(self, values: list[Any]) -> None:
         """Print results as they came, in one write; raises the first error unless to keep going."""
         printed: list[bytes] = []
         try:
@@ -110,6 +126,16 @@ class _Mapping:
                 self.done += 1
         finally:
             write(b"".join(printed))
+
+    def finish(self) -> None:
+        """Tell how many have failed.
+
+        Raises:
+            SystemExit: Some have.
+        """
+        if self._failed:
+            warn(f"{self._failed} of {self.done} items failed")
+            raise SystemExit(Status.NODE_ERROR)
 
     def _line(self, value: Any) -> bytes:
         if isinstance(value, PronghornError):
@@ -122,24 +148,38 @@ class _Mapping:
         if isinstance(error, BrokerLostError):
             raise error  # of which every further item would die as well
         error = self._placed(error)
-        if not self._options.keep_going:
+        if not self._keep_going:
             raise error
-        self.failed += 1
+        self._failed += 1
         return msgspec.json.encode({"error": error_fields(error)}) + b"\n"
 
     def _placed(self, error: PronghornError) -> PronghornError:
         """Say which item of all it was, as far as that is known, instead of which of its chunk."""
-        ordered = self._options.ordered
-        details = msgspec.structs.replace(error.details, item=self.done if ordered else None)
+        details = msgspec.structs.replace(error.details, item=self.done if self._ordered else None)
         placed = type(error)(error.message, details)
-        if ordered:
+        if self._ordered:
             placed.add_note(f"item {self.done + 1}")
         return placed
 
 
-def _open(source: str) -> int:
+@contextmanager
+def opened(source: str) -> Iterator[int]:
+    """Open a file, or take standard input for ``-``; gives the descriptor.
+
+    Raises:
+        InvalidArgumentError: It can't be read.
+    """
     if source == STANDARD_INPUT:
-        return sys.stdin.fileno()
+        yield sys.stdin.fileno()
+        return
+    descriptor = _open(source)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(source: str) -> int:
     path = os.path.expanduser(source)
     try:
         if os.path.isdir(path):

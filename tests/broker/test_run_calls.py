@@ -13,6 +13,7 @@ from pronghorn.broker.events import (
     Assign,
     DrainBegun,
     Drained,
+    JournalGone,
     PeerGone,
     Received,
     Send,
@@ -497,3 +498,17 @@ def test_plain_drivers_have_no_journal(driver: Driver) -> None:
     driver.start_worker()
     driver.hello()
     assert driver.say(Run(1, "add", PARAMS)) == [WantJournal()]
+
+
+def test_what_waited_for_a_journal_hears_that_there_is_none(driver: Driver) -> None:
+    driver.start_worker()
+    driver.hello()
+    driver.say(Run(1, "add", PARAMS), Call(2, "add", PARAMS, KEYED))
+    driver.say(Call(3, "pronghorn.run.status", msgspec.Raw(msgspec.msgpack.encode(["0" * 48]))))
+    told = replies(driver.do(JournalGone("no folder")))
+    assert {id_: error(one).message for id_, one in told.items()} == {
+        1: "m.add can't be recorded: no folder",
+        2: "m.add can't be recorded: no folder",
+        3: "the journal can't be asked: no folder",
+    }
+    assert [told[id_].details.outcome for id_ in (1, 2)] == ["not_started"] * 2
