@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from time import monotonic, sleep
 from typing import NamedTuple, Self
 
@@ -197,6 +198,23 @@ def hosting(script: str | Path, *arguments: str) -> Iterator[Host]:
         finally:
             process.kill()
             process.communicate()
+
+
+def is_within(took_s: float, budget_s: float) -> bool:
+    """Whether something took no longer than it may on a machine with nothing else to do.
+
+    Where others have the cores, all that takes processes is slower, and the budget is larger by as
+    much.
+    """
+    return took_s < budget_s or took_s < budget_s * _slowness()
+
+
+def _slowness() -> float:
+    """How many times longer than it runs a process takes to start just now."""
+    begun, used = monotonic(), getrusage(RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import pronghorn.worker.runtime"], check=True)
+    took_s, after = monotonic() - begun, getrusage(RUSAGE_CHILDREN)
+    return took_s / (after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
 
 
 def kill(pids: list[int]) -> None:
