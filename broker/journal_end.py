@@ -64,11 +64,19 @@ class JournalEnd:
         self._waits_to_write = False
 
     def attach(self, descriptors: Sequence[int]) -> None:
-        """Use this stream from now on; the core hears of it when the journal has answered."""
+        """Use this stream from now on; the core hears of it when the journal has answered.
+
+        Until then nothing may be written to it but the hello: what the journal has not kept is
+        written again after its answer, and twice would be one record too many. So the core hears
+        that the stream before is gone, whose end may not have been read yet.
+        """
+        had_one = self._socket is not None
         self.close()
         if not descriptors:  # it did not arrive
             self._handle(JournalGone("the broker has too many files open"))
             return
+        if had_one:
+            self._handle(JournalGone())
         self._socket = sock = socket.socket(fileno=descriptors[0])
         sock.setblocking(False)
         self._writer, self._reader = FrameWriter(sock), broker_end()
