@@ -1,6 +1,7 @@
 """What a journal has kept, and its answers, without a store: for tests of brokers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -31,6 +32,12 @@ from pronghorn.broker.wire.link import CODEC_JSON, HistoryPart
 from pronghorn.broker.wire.messages import NIL
 
 Answered = tuple[Answer, Sequence[bytes]]
+
+
+def uid_in(params: Any) -> int:
+    """Return the `uid` of a run of the simulation; the items of a map say of which they are."""
+    uid: int = params[0]["of"] if isinstance(params, list) else params["uid"]
+    return uid
 
 
 class KeptRuns:
@@ -95,8 +102,7 @@ class KeptRuns:
         params = msgspec.msgpack.decode(value)
         if accepted.codec == CODEC_JSON:
             params = msgspec.json.decode(params)
-        uid: int = params["uid"]
-        return uid
+        return uid_in(params)
 
     def _accepted(self, run: int) -> Accepted:
         record = self.records[run][0][1]

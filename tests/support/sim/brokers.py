@@ -111,6 +111,13 @@ class FakeBroker:
             self._watch.forget_turns()
             self._settle()
 
+    def lost(self, peer: bytes) -> None:
+        """Take in that a peer is gone."""
+        if self.alive:
+            self._egress.forget(peer)
+            self._handle(PeerGone(peer))
+            self._settle()
+
     def journal_says(
         self,
         event: JournalWelcomed | JournalCommitted | JournalRefusing | JournalGone | JournalAnswered,

@@ -138,7 +138,13 @@ class OurClient:
             run = dice.choose(oracle.runs)
         else:
             name = dice.choose(RUN_NAMES)
-            run = oracle.open_run(name, duration(name, dice), dice.choose(DURABILITIES))
+            durability = dice.choose(DURABILITIES)
+            if dice.chance(2):
+                count = 1 + dice.below(_MAP_ITEMS_MAX)
+                durations_s = [duration(name, dice) / 10 for _ in range(count)]
+                run = oracle.open_map(name, durations_s, durability)
+            else:
+                run = oracle.open_run(name, duration(name, dice), durability)
             if not keyed:
                 self._start(run, dice, key=None, starts=True)
                 oracle.runs.remove(run)  # nobody else can start it
@@ -147,15 +153,21 @@ class OurClient:
         self._start(run, dice, key=f"key {run.uid}", starts=dice.chance(2))
 
     def _start(self, run: Record, dice: Dice, *, key: str | None, starts: bool) -> None:
-        params = msgspec.msgpack.encode({"uid": run.uid}), ()
-        extras = Extras(durability=run.durability, key=key, starts=starts)
+        body: Any = {"uid": run.uid}
+        if run.items:
+            body, starts = [{"uid": item.uid, "of": run.uid} for item in run.items], True
+        params = msgspec.msgpack.encode(body), ()
+        extras = Extras(durability=run.durability, key=key, starts=starts, maps=bool(run.items))
         self._ask_of_run(run, "start" if starts else "call", run.name, params, extras, dice)
 
     def ask(self, dice: Dice) -> None:
         """Ask something of a run that is known."""
         known = [run for run in self._world.oracle.all_runs if run.run_id]
         if known:
-            run, asks = dice.choose(known), dice.choose(("status", "result", "events", "cancel"))
+            run = dice.choose(known)
+            asks = dice.choose(("status", "result", "events", "cancel"))
+            if run.items and dice.chance(2):
+                asks = "items"
             params = msgspec.msgpack.encode([run.run_id]), ()
             self._ask_of_run(run, asks, f"pronghorn.run.{asks}", params, None, dice)
 

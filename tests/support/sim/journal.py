@@ -4,7 +4,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from kept_runs import KeptRuns
+from kept_runs import KeptRuns, uid_in
 
 from pronghorn.broker.events import (
     AskJournal,
@@ -21,6 +21,7 @@ from pronghorn.broker.journal.record import (
     Ended,
     EndStatus,
     Record,
+    TaskDone,
     decode_record,
     sequence_of,
 )
@@ -186,11 +187,14 @@ class FakeJournal:
             sequence = sequence_of(self._generation, self._index)
             self.runs.keep(sequence, record, buffers)
             if isinstance(record, Accepted):
-                self._uids[record.run] = _value(record)["uid"]
+                self._uids[record.run] = uid_in(_value(record))
+            elif isinstance(record, TaskDone):
+                self._world.oracle.keep_range(self._uids[record.run], record)
             elif isinstance(record, Ended):
                 uid = self._uids[record.run]
                 assert uid not in self.kept, f"call {uid} has two runs"
                 self.kept[uid] = record.status, _value(record)
+                self._world.oracle.keep_end(uid, record.status)
         self._world.log("kept", self._index)
 
 

@@ -6,8 +6,10 @@ It stands outside of all cores: a node that runs says so here, whatever the mess
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from kept_runs import KeptRuns
 
+from pronghorn.broker.journal.record import TaskDone
 from pronghorn.broker.wire.errors import Outcome, PronghornError
 from pronghorn.broker.wire.link import RunContext
 from pronghorn.broker.wire.messages import Durability, Error, Pong, Result
@@ -20,7 +22,7 @@ class Record:
     """One call, or one item of a map."""
 
     __slots__ = (
-        *("claimed", "due", "duration_s", "fails", "known", "name"),
+        *("claimed", "due", "duration_s", "fails", "is_kept", "items", "known", "name"),
         *("again", "asks", "durability", "retried", "run", "run_id", "runs", "told", "uid"),
     )
 
@@ -39,6 +41,8 @@ class Record:
         self.run: Record | None = None  # that this call waits for, or asks something of
         self.run_id = ""  # of a run, once it was told
         self.asks = ""  # what is asked of its run
+        self.items: list[Record] = []  # of a run that is a map
+        self.is_kept = False  # whether it is an item of such a one, and what it came to is kept
         self.told: str | None = None  # what its caller was told; None as long as it was not
 
     @property
@@ -81,6 +85,33 @@ class Oracle:
         self.runs.append(record)
         return record
 
+    def open_map(self, name: str, durations_s: list[float], durability: Durability) -> Record:
+        """Note a new map that is one run."""
+        run = self.open_run(name, 0.0, durability)
+        for duration_s in durations_s:
+            item = self.open(name, duration_s)
+            item.again = run.again
+            self.abandon(item)
+            run.items.append(item)
+        return run
+
+    def keep_range(self, uid: int, record: TaskDone) -> None:
+        """Take in that the journal keeps what some items of a map have come to."""
+        items = self.records[uid].items[record.first : record.first + record.count]
+        values = msgspec.msgpack.decode(record.value)
+        failed = {one.index: one.code for one in record.failures or ()}
+        assert len(values) == len(items) == record.count
+        for index, (item, value) in enumerate(zip(items, values, strict=True)):
+            assert not item.is_kept, f"item {item.uid} is kept twice"
+            item.is_kept = True
+            self._check_item(item, value, failed.get(index))
+
+    def keep_end(self, uid: int, status: str) -> None:
+        """Take in that the journal keeps the end of a run."""
+        if status == "done":
+            left = [item.uid for item in self.records[uid].items if not item.is_kept]
+            assert not left, f"map {uid} is done without its items {left}"
+
     @property
     def all_runs(self) -> list[Record]:
         """All runs that somebody has asked for."""
@@ -100,6 +131,7 @@ class Oracle:
     def ran(self, record: Record) -> None:
         """A worker begins to run a node."""
         record.runs += 1
+        assert not record.is_kept, f"item {record.uid} runs, and what it came to is kept"
         assert record.runs == 1 or record.retried or record.again, (
             f"call {record.uid} runs a second time"
         )
@@ -166,7 +198,8 @@ class Oracle:
             assert state is not None or not record.runs, f"run {record.uid} ran and is not kept"
             if state is not None:
                 assert record.runs <= state.attempt, f"run {record.uid} ran {record.runs} times"
-                assert state.status != "done" or record.runs, f"run {record.uid} never ran"
+                is_done = state.status == "done" and not record.items
+                assert not is_done or record.runs, f"run {record.uid} never ran"
 
     def _tell_of_run(
         self, record: Record, run: Record, reply: Result | Error | PronghornError
@@ -174,7 +207,8 @@ class Oracle:
         """Judge what a caller is told that waits for a run or asks something of it."""
         if not isinstance(reply, Result):
             assert reply.code not in ("INTERNAL", "PROTOCOL_ERROR"), reply.message
-            if reply.code == "INTERRUPTED" or "workers died" in reply.message:
+            of_run = not run.items  # else it may be that of an item
+            if of_run and (reply.code == "INTERRUPTED" or "workers died" in reply.message):
                 status = "interrupted" if reply.code == "INTERRUPTED" else "poisoned"
                 assert run.durability != "sync" or self._kept[run.uid] == (status, None)
             if reply.code == "NOT_FOUND":
@@ -193,11 +227,36 @@ class Oracle:
             kinds = [event["event"] for event in value["events"]]
             assert kinds[0] == "accepted", kinds
             assert not value["ended"] or kinds[-1] == "ended", kinds
+        elif record.asks == "items":
+            self._tell_items(run, value)
+        elif run.items:
+            assert value == [item.value for item in run.items], f"map {run.uid} got {value!r}"
+            self._check_promise(run, "done")
         else:
             assert value == run.value, f"run {run.uid} got {value!r}, not {run.value}"
             assert run.runs, f"run {run.uid} has a result and never ran"
             self._check_promise(run, "done")
         self._end(record, "result")
+
+    def _tell_items(self, run: Record, told: Any) -> None:
+        """Judge the results of items that a caller is told."""
+        assert told["items"] == len(run.items)
+        for part in told["parts"]:
+            failed = {one[0]: one[1] for one in part["failures"] or ()}
+            for index, value in enumerate(part["values"]):
+                item = run.items[part["first"] + index]
+                assert item.is_kept, f"item {item.uid} is told before it is kept"
+                self._check_item(item, value, failed.get(index))
+
+    @staticmethod
+    def _check_item(item: Record, value: Any, code: str | None) -> None:
+        if code is None:
+            assert value == item.value, f"item {item.uid} got {value!r}, not {item.value}"
+            assert item.runs, f"item {item.uid} has a result and never ran"
+        elif code == "NODE_ERROR":
+            assert item.fails, f"item {item.uid} does not fail"
+        elif code in ("WORKER_LOST", "INTERRUPTED"):
+            assert item.claimed, f"item {item.uid} was not begun, told {code}"
 
     def untold(self) -> list[int]:
         """Give the calls whose callers still wait."""
@@ -207,7 +266,7 @@ class Oracle:
         """Check that what is told was kept before, or remember that it has to be."""
         if record.durability == "sync":
             assert record.uid in self._kept, f"call {record.uid} is told before it is kept"
-            value = record.value if status == "done" else None
+            value = record.value if status == "done" and not record.items else None
             kept = self._kept[record.uid]
             assert kept == (status, value), f"call {record.uid} is told {status}, kept as {kept}"
         elif record.durability == "batched":

@@ -37,6 +37,7 @@ _REPLACED_S = 0.01
 _BROKER_AWAY_S = 0.02
 _WARMING_S = 0.01  # longest time from the start of a generation's workers until it is served
 _NOTICED_S = 0.01  # longest time until a client notices that the broker is gone
+_PEER_NOTICED_S = 1.0  # time until the broker notices that a peer is gone that it sends nothing
 _DRAINED_S = 120.0  # everything comes to an end within that time once nothing more goes wrong
 
 
@@ -172,7 +173,13 @@ class World:
     def disconnect(self, connection: Connection, *, lose: bool) -> None:
         """End a connection."""
         connection.close(lose=lose)
-        self.connections.pop(connection.peer, None)
+        if self.connections.pop(connection.peer, None) is not None:
+            self.agenda.after(_PEER_NOTICED_S, self._notice_gone, self.broker, connection.peer)
+
+    def _notice_gone(self, broker: FakeBroker, peer: bytes) -> None:
+        """Have the broker's shell find out that a peer is gone that is sent nothing."""
+        if broker is self.broker:
+            broker.lost(peer)
 
     def on_word(self, worker_id: int, word: Any) -> None:
         """Hand a worker's message to the broker."""
