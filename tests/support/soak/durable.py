@@ -7,21 +7,18 @@ one.
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 from unittest.mock import patch
 
 import msgspec
-from trees import Tree, children, command_line
 
 from pronghorn.broker.journal.backlog import REFUSE
 from pronghorn.broker.journal.checking import check_folder
@@ -45,17 +42,18 @@ from pronghorn.client import (
     InvalidArgumentError,
     JournalError,
     NodeError,
-    Pool,
     PronghornError,
     WorkerLostError,
 )
 
+from . import durable_maps
+from .durable_maps import KeptMap, ToldMap
 from .durable_nodes import EFFECTS
+from .killed import Service
 
 KILLS: Final = 300
 CALLERS: Final = 8
 NODES: Final = str(Path(__file__).parent / "durable_nodes.py")
-_NAME: Final = "soak"
 _TARGETS: Final = ("worker", "worker", "journal", "journal", "broker", "tree")
 _PAUSE_S: Final = (0.02, 0.3)  # between two kills, beside what a new tree takes
 _ENDS_S: Final = 60.0  # for all runs to end, once nothing is killed any more
@@ -64,9 +62,14 @@ _WINDOW_S: Final = REFUSE.age_s  # the oldest record that may be outstanding
 # What tells how a run has ended; all else tells that it is not known.
 _ENDINGS: Final = (CancelledError, InterruptedRunError, NodeError, WorkerLostError)
 
+_BROKEN: Final = (
+    "can't go on with what was written"  # what the journal finds in the broker's records
+)
+_DEFECTS: Final = ("INTERNAL", "PROTOCOL_ERROR")
+
 Kind = Literal["sync", "batched", "started", "keyed", "once", "poison", "left", "cancelled"]
-_KINDS: Final[tuple[Kind, ...]] = (
-    *("sync", "batched", "started", "keyed") * 8,
+_KINDS: Final[tuple[Kind | Literal["map"], ...]] = (
+    *("sync", "batched", "started", "keyed", "map") * 8,
     *("once", "left", "cancelled") * 4,
     "poison",
 )
@@ -92,19 +95,15 @@ class Told(msgspec.Struct, kw_only=True):
     told_at: float = 0.0
 
 
-class Counted(Protocol):
-    """What a service notes."""
-
-    kills: Counter[str]
-    violations: list[str]
-
-
 class Findings(msgspec.Struct, kw_only=True):
     """What a campaign has found."""
 
     kills: Counter[str] = msgspec.field(default_factory=Counter)
     told: Counter[str] = msgspec.field(default_factory=Counter)  # kind -> told of its end
     runs: Counter[str] = msgspec.field(default_factory=Counter)  # status -> in the journal
+    maps: Counter[str] = msgspec.field(default_factory=Counter)  # status -> in the journal
+    items: int = 0  # of them, that were told
+    again: int = 0  # items that have begun more than once
     lost: int = 0  # batched results that were told and not kept
     lost_s: float = 0.0  # the longest time between such a result and a kill
     violations: list[str] = msgspec.field(default_factory=list)
@@ -122,6 +121,8 @@ def soak_durable(kills: int, seed: int) -> int:
     print(
         f"{found.kills.total()} kills, seed {seed}: {dict(found.kills)}\n"
         f"told: {dict(found.told)}\nin the journal: {dict(found.runs)}\n"
+        f"maps among them: {dict(found.maps)}, {found.items} items told, "
+        f"{found.again} begun more than once\n"
         f"batched, told and lost: {found.lost}, at most {found.lost_s * 1e3:.1f} ms before a kill\n"
         f"{len(found.violations)} promises broken"
     )
@@ -137,74 +138,21 @@ def campaign(folder: Path, kills: int, seed: int) -> Findings:
     found = Findings()
     surroundings = {EFFECTS: str(effects), "XDG_RUNTIME_DIR": str(folder)}
     with patch.dict(os.environ, surroundings):
-        service = Service(folder / "data", found)
+        service = Service(folder / "data", found, (NODES,))
         crowd = [_Caller(service.endpoint, number, seed) for number in range(CALLERS)]
         try:
             _trouble(service, crowd, Random(seed), kills)
             told = {token: one for caller in crowd for token, one in caller.told.items()}
+            maps = {token: one for caller in crowd for token, one in caller.maps.items()}
             _await_ends(service, told, found)
+            _await_maps(service, maps, found)
+            found.violations += {defect for caller in crowd for defect in caller.defects}
         finally:
             for caller in crowd:
                 caller.stop()
             service.close()
-        _judge(folder / "data", told, effects.read_text().split(), service, found)
+        _judge(folder / "data", told, maps, effects.read_text().splitlines(), service, found)
     return found
-
-
-class Service:
-    """A tree that is killed, in part or as a whole; then there is another."""
-
-    def __init__(self, data: Path, found: Counted, modules: Sequence[str] = (NODES,)) -> None:
-        self._data = data
-        self._found = found
-        self._modules = modules
-        self._broker = 0  # that should be there; 0: not known
-        self.losses: list[float] = []  # when brokers were killed, monotonic seconds
-        self._pool = self._start()
-        self.endpoint = self._pool.endpoint
-
-    def kill(self, target: str, random: Random) -> bool:
-        """Kill something; `False` if it is not there, for it is being started again.
-
-        After a whole tree there is another when this returns.
-        """
-        supervisor = self._pool._tree.supervisor_pid
-        tree = Tree.below(supervisor)
-        if self._broker and tree.broker != self._broker:
-            self._found.violations.append("the broker has ended, and was not killed")
-        self._broker = 0 if target in ("broker", "tree") else tree.broker
-        journal = [one for one in children(supervisor) if "journal.writer" in command_line(one)]
-        pids = {
-            "worker": [random.choice(tree.workers)] if tree.workers else [],
-            "journal": journal,
-            "broker": [tree.broker] if tree.broker else [],
-            "tree": [supervisor, *children(supervisor)],
-            "host": self._host() if target == "host" else [],
-        }[target]
-        if not pids:
-            return False
-        if target in ("broker", "tree"):
-            self.losses.append(monotonic())
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._found.kills[target] += 1
-        if target == "tree":
-            self._pool.close()
-            self._pool = self._start()
-        return True
-
-    def close(self) -> None:
-        """End the tree in good order."""
-        self._pool.close()
-
-    def _start(self) -> Pool:
-        pool = Pool(*self._modules, workers=2, name=_NAME, data=self._data, log_level="CRITICAL")
-        return pool.__enter__()
-
-    def _host(self) -> list[int]:
-        with self._pool.client() as client:
-            return [each.pid for each in client.admin.workers() if each.host and each.pid][:1]
 
 
 class _Caller:
@@ -212,6 +160,8 @@ class _Caller:
 
     def __init__(self, endpoint: str, number: int, seed: int) -> None:
         self.told: dict[str, Told] = {}
+        self.maps: dict[str, ToldMap] = {}
+        self.defects: set[str] = set()  # errors that no death explains
         self._random = Random(seed * CALLERS + number)
         self._number = number
         self._client = Client(endpoint, connect_timeout_s=30.0)
@@ -232,6 +182,9 @@ class _Caller:
             count += 1
             kind = self._random.choice(_KINDS)
             token = f"{self._number}-{count}"
+            if kind == "map":
+                self._map(token)
+                continue
             node = {"once": "act_once", "poison": "poison"}.get(kind, "act")
             told = self.told[token] = Told(kind=kind, node=node)
             ms = self._random.choice((0.0, 0.0, 1.0, 20.0))
@@ -239,8 +192,21 @@ class _Caller:
                 self._ask(told, token, ms)
             except _ENDINGS as error:
                 told.ends.add(type(error).__name__)
-            except PronghornError:
-                sleep(0.005)  # it is not known what became of it
+            except PronghornError as error:
+                self._on_unknown(error)
+
+    def _map(self, token: str) -> None:
+        told = self.maps[token] = durable_maps.new(token, self._random)
+        try:
+            durable_maps.ask(self._client, told, self._random, self._stopping.is_set)
+        except PronghornError as error:
+            self._on_unknown(error)
+
+    def _on_unknown(self, error: PronghornError) -> None:
+        """Go on after an error that leaves open what became of it, unless it tells of a defect."""
+        if error.code in _DEFECTS or _BROKEN in error.message:
+            self.defects.add(repr(error))
+        sleep(0.005)
 
     def _ask(self, told: Told, token: str, ms: float) -> None:
         client, node = self._client, told.node
@@ -269,8 +235,8 @@ class _Caller:
                 self._note(told, durable.call(told.node, token, ms))
             except _ENDINGS as error:
                 told.ends.add(type(error).__name__)
-            except PronghornError:
-                sleep(0.005)
+            except PronghornError as error:
+                self._on_unknown(error)
                 continue
             answers += 1
         try:
@@ -310,15 +276,32 @@ def _await_ends(service: Service, told: dict[str, Told], found: Findings) -> Non
                     found.violations.append(f"{token}, {one.kind}: {run_id}: {error!r}")
 
 
+def _await_maps(service: Service, maps: dict[str, ToldMap], found: Findings) -> None:
+    """Wait for the end of each map that a client knows, and see what is told of its items."""
+    with Client(service.endpoint, connect_timeout_s=30.0) as client:
+        for token, one in maps.items():
+            for run_id in one.run_ids:
+                run = client.attach(run_id, is_map=True)
+                try:
+                    _with_a_journal(lambda one=one, run=run: one.read(run))  # type: ignore[misc]
+                except PronghornError as error:
+                    found.violations.append(f"{token}, map: {run_id}: {error!r}")
+
+
 def _result(client: Client, run_id: str) -> Any:
-    """Wait for the result of a run; the journal may have been killed while it was being started.
+    """Wait for the result of a run."""
+    return _with_a_journal(lambda: client.attach(run_id).result(_ENDS_S))
+
+
+def _with_a_journal(ask: Callable[[], Any]) -> Any:
+    """Ask for something; the journal may have been killed while it was being started.
 
     Then it is tried again after some seconds, and cannot be asked until then.
     """
     deadline = monotonic() + _ENDS_S
     while True:
         try:
-            return client.attach(run_id).result(_ENDS_S)
+            return ask()
         except JournalError:
             if monotonic() > deadline:
                 raise
@@ -328,6 +311,7 @@ def _result(client: Client, run_id: str) -> Any:
 def _judge(
     data: Path,
     told: dict[str, Told],
+    maps: dict[str, ToldMap],
     effects: list[str],
     service: Service,
     found: Findings,
@@ -336,6 +320,7 @@ def _judge(
     found.violations += [f"the journal: {problem}" for problem in check_folder(data).problems]
     begun = Counter(effects)
     kept: dict[str, list[tuple[RunState, str, str | None]]] = {}
+    kept_maps: dict[str, list[KeptMap]] = {}
     store = Store.open_to_read(data)
     try:
         with store.view() as view:
@@ -343,6 +328,11 @@ def _judge(
                 found.runs[state.status] += 1
                 token = msgspec.msgpack.decode(params_of(view, state).content)[0]
                 run_id, result = format_run_id(state.run, secret_of(view, state.run)), None
+                if state.items is not None:
+                    found.maps[state.status] += 1
+                    kept_map = KeptMap.of(view, state, run_id)
+                    kept_maps.setdefault(token["token"], []).append(kept_map)
+                    continue
                 if state.status == "done":
                     result = msgspec.msgpack.decode(
                         value_of(view, last_record(view, state)).content
@@ -353,6 +343,7 @@ def _judge(
                 kept.setdefault(token, []).append((state, run_id, result))
     finally:
         store.close()
+    _judge_maps(maps, kept_maps, [line for line in effects if " " in line], found)
     for token, one in told.items():
         runs = kept.pop(token, [])
         for violation in _violations(one, runs, begun[token]):
@@ -367,6 +358,22 @@ def _judge(
                 found.violations.append(f"{token}: it was told {lost_s} s before a loss, and lost")
     if kept:
         found.violations.append(f"runs that nobody has asked for: {sorted(kept)}")
+
+
+def _judge_maps(
+    maps: dict[str, ToldMap],
+    kept: dict[str, list[KeptMap]],
+    effects: list[str],
+    found: Findings,
+) -> None:
+    begun = durable_maps.read_effects(effects)
+    for token, one in maps.items():
+        for violation in durable_maps.violations(one, kept.pop(token, []), begun):
+            found.violations.append(f"{token}, map of {one.count}: {violation}")
+        found.items += len(one.results)
+    found.again = sum(len(times) > 1 for times in begun.values())
+    if kept:
+        found.violations.append(f"maps that nobody has asked for: {sorted(kept)}")
 
 
 def all_runs(view: View) -> Iterator[RunState]:

@@ -29,8 +29,9 @@ from pronghorn.client import Client, PronghornError
 from pronghorn.worker.flow.events import Ended, ItemsEnded
 from pronghorn.worker.flow.history import read
 
-from .durable import Service, all_runs
+from .durable import all_runs
 from .flow_nodes import EFFECTS
+from .killed import Service
 
 TRIALS: Final = 100
 NODES: Final = str(Path(__file__).parent / "flow_nodes.py")
