@@ -10,6 +10,7 @@
 Mirror: tests/broker/journal/test_place.py.
 """
 
+import errno
 import os
 import stat
 import time
@@ -74,8 +75,9 @@ class DataFolder:
             UnusableStoreError: Somebody else has it, or it can't be a store's.
         """
         try:
-            _make_private(path)
-            check_ours(path)
+            _make_folder(path)
+            check_ours(path)  # first: nobody should have to open up a folder that is refused then
+            _check_private(path)
             end = time.monotonic() + patience_s
             while True:
                 try:
@@ -87,10 +89,13 @@ class DataFolder:
         except LockHeldError as held:
             raise UnusableStoreError(
                 f"the journal in {path} is in use by process {held.holder}: "
-                "stop it, or choose another --data"
+                "stop it, or choose another folder"
             ) from None
         except OSError as error:
-            raise UnusableStoreError(f"can't use {path} for a journal: {error.strerror}") from error
+            raise UnusableStoreError(
+                f"can't use {path} for a journal: {error.strerror}: make it a folder that can be "
+                "written to, or choose another"
+            ) from error
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -179,7 +184,7 @@ def check_ours(path: Path) -> None:
     if version != _DATA_VERSION:
         raise UnusableStoreError(
             f"{path / DATA_NAME} is of LMDB's data format {version}, "
-            f"made by something newer: only {_DATA_VERSION} is known"
+            f"made by something newer: only {_DATA_VERSION} is known, choose another folder"
         )
 
 
@@ -207,13 +212,25 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _make_private(path: Path) -> None:
-    """Make a folder that only its user can enter; one that is there has to be such a one."""
+def _make_folder(path: Path) -> None:
+    """Make a folder that only its user can enter, unless it is there."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if not path.is_dir():
         path.mkdir(mode=0o700, parents=True)
         sync_folder(path.parent)
+
+
+def _check_private(path: Path) -> None:
+    """Refuse a folder that somebody else has made or may enter.
+
+    Raises:
+        UnusableStoreError: It is such a one.
+    """
     status = path.stat()
     if status.st_uid != os.geteuid():
-        raise UnusableStoreError(f"{path} belongs to user {status.st_uid}, not to this one")
+        raise UnusableStoreError(
+            f"{path} belongs to user {status.st_uid}, not to this one: choose another folder"
+        )
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise UnusableStoreError(f"{path} is open to other users: chmod 700 {path}")

@@ -46,13 +46,13 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir(mode=0o700)
     os.chown(folder, 12345, 12345)
-    with pytest.raises(UnusableStoreError, match="belongs to user 12345"):
+    with pytest.raises(UnusableStoreError, match=r"belongs to user 12345.*choose another"):
         DataFolder.hold(folder)
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "thesis"
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o755)  # which nobody is told to change for a journal that it can't have
     (folder / "chapter-1.txt").write_text("years of work")
     with pytest.raises(UnusableStoreError, match=r"holds no journal but chapter-1\.txt"):
         DataFolder.hold(folder)
@@ -61,7 +61,8 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnusableStoreError, match=r"can't use .*file for a journal"):
+    told = r"can't use .*file for a journal: Not a directory: make it a folder that can be"
+    with pytest.raises(UnusableStoreError, match=told):
         DataFolder.hold(tmp_path / "file")
     assert not has_store(tmp_path / "file")
 
