@@ -8,6 +8,7 @@ Mirror: tests/broker/journal/test_rows.py.
 from collections.abc import Callable
 from enum import Enum
 from hashlib import blake2b
+from string import hexdigits
 from typing import Final, TypeVar
 
 import msgspec
@@ -100,6 +101,7 @@ class Generation(msgspec.Struct, frozen=True, array_like=True):
     at_ns: int
 
 
+_HEX_DIGITS: Final = frozenset(hexdigits)
 _ID_LENGTH: Final = 2 * (SEQUENCE_BYTES + SECRET_BYTES)
 
 
@@ -210,12 +212,17 @@ def format_run_id(run: int, secret: bytes) -> str:
     return f"{run:016x}{secret.hex()}"
 
 
+def is_hex(text: str) -> bool:
+    """Whether a text is of hex digits, and of nothing else that `int` takes for some."""
+    return set(text) <= _HEX_DIGITS
+
+
 def parse_run_id(text: str) -> tuple[int, bytes]:
     """Return a run's number and secret.
 
     Raises:
         ValueError: That is no id of a run.
     """
-    if len(text) != _ID_LENGTH or not text.isalnum():
+    if len(text) != _ID_LENGTH or not is_hex(text):
         raise ValueError(f"{text!r:.80} is no id of a run: it has {_ID_LENGTH} hex digits")
     return int(text[: 2 * SEQUENCE_BYTES], 16), bytes.fromhex(text[2 * SEQUENCE_BYTES :])

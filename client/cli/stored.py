@@ -31,7 +31,7 @@ from pronghorn.broker.journal.reading import (
     value_of,
 )
 from pronghorn.broker.journal.record import SEQUENCE_BYTES, Record, TaskDone, WithValue
-from pronghorn.broker.journal.rows import format_run_id, parse_run_id
+from pronghorn.broker.journal.rows import format_run_id, is_hex, parse_run_id
 from pronghorn.broker.journal.store import Store, View
 from pronghorn.broker.journal.upkeep import catch_up, require_store
 from pronghorn.broker.wire.errors import (
@@ -117,7 +117,7 @@ def state_of(view: View, run_id: str) -> RunState:
         DamageError: It is damaged.
     """
     try:
-        if len(run_id) == 2 * SEQUENCE_BYTES:
+        if len(run_id) == 2 * SEQUENCE_BYTES and is_hex(run_id):
             state = find_state(view, int(run_id, 16))
         else:
             state = find_run(view, *parse_run_id(run_id))

@@ -84,7 +84,7 @@ def test_runs_are_found_by_their_id_and_by_the_number_in_it(view: View, story: S
     with pytest.raises(NotFoundError, match="kept no longer"):
         state_of(view, "0" * 16)
     for wrong in ("", "17", "x" * 16, "x" * 48):
-        with pytest.raises(InvalidArgumentError):
+        with pytest.raises(InvalidArgumentError, match="is no id of a run: it has 48 hex digits"):
             state_of(view, wrong)
 
 
