@@ -242,9 +242,18 @@ output: [{v: "{{ v }}"}]
 """)
 
 
+BEGINS = yaml.safe_load("""
+tasks:
+  a: {action: core.wait, input: {event: begin}, next: [{do: b}]}
+  b: {action: core.wait, input: {event: go}, next: [{publish: [{v: "{{ result() }}"}]}]}
+output: [{v: "{{ v }}"}]
+""")
+
+
 def test_pause_resume_and_signal(client: Client) -> None:
-    with client.submit_run(WAITS) as run:
-        run.pause()
+    with client.submit_run(BEGINS) as run:
+        run.pause()  # what runs ends first
+        run.signal("begin")
         run.signal("go", 42)
         seen = []
         for event in run.events():
@@ -267,10 +276,11 @@ def test_cancel(client: Client) -> None:
         events = list(run.events())
         assert ("task_ended", "succeeded") in [(each.kind, each.status) for each in events]
         assert events[-1].status == "canceled"
-    with client.submit_run(WAITS) as run:
+    with client.submit_run(task("nap", "{seconds: 60}")) as run:
         run.cancel()
         with pytest.raises(InvalidArgumentError, match="can't be resumed"):
             run.resume()
+        run.cancel(stop_running=True)
 
 
 def test_to_leave_a_run_cancels_it(client: Client) -> None:
