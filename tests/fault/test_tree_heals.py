@@ -123,8 +123,7 @@ def test_running_calls_survive_the_template_and_workers_are_replaced(
     opened.write_text("go on")
     assert future.result(PATIENCE_S) == worker
     with Ends(before.workers) as ends:
-        for pid in before.workers:
-            os.kill(pid, signal.SIGKILL)
+        ends.kill()
         ends.wait()
     assert running.client.call("add", 1, 2) == 3  # as soon as there is a template again
     after = running.tree
@@ -140,8 +139,7 @@ def test_worker_and_template_killed_at_once_are_both_replaced(start: Start) -> N
         before = running.tree
         pids = [before.template, *before.workers]
         with Ends(pids) as ends:
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
+            ends.kill()
             ends.wait()
         assert running.client.call("add", 1, 2) == 3
         assert is_alive(before.broker)
@@ -153,8 +151,7 @@ def test_the_whole_tree_below_the_supervisor_comes_back(start: Start) -> None:
     running = start(workers=2)
     before = running.tree
     with Ends(before.pids[1:]) as ends:
-        for pid in before.pids[1:]:
-            os.kill(pid, signal.SIGKILL)
+        ends.kill()
         ends.wait()
     assert is_within(calls_until_served(running.client), END_S)
     assert {*before.pids} & {*running.tree.pids} == {before.supervisor}
@@ -278,16 +275,14 @@ def test_what_the_supervisor_can_not_start_for_want_of_descriptors_it_starts_whe
     # No number below is free: it can open nothing any more.
     resource.prlimit(tree.supervisor, resource.RLIMIT_NOFILE, (5, limits[1]))
     with Ends(pids) as ends:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        ends.kill()
         ends.wait()
     line = until(fifo, "can't be started" if victims != "worker" else "no worker can be started")
     assert "Too many open files: raise the limit of open files (ulimit -n)" in line
     resource.prlimit(tree.supervisor, resource.RLIMIT_NOFILE, limits)
     assert _retried(running.client, "add", 1, 2) == 3
     with Ends(running.tree.workers) as ends:
-        for pid in running.tree.workers:
-            os.kill(pid, signal.SIGKILL)
+        ends.kill()
         ends.wait()
     assert _retried(running.client, "add", 1, 2) == 3
     assert unreaped(running.supervisor) == []

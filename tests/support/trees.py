@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from time import monotonic, sleep
@@ -114,6 +114,12 @@ class Ends:
                 del left[pidfd]
         return monotonic() - begun
 
+    def kill(self) -> None:
+        """Kill them all; one may end before its turn, by what was done to another."""
+        for pidfd in self._pidfds:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
     def close(self) -> None:
         for pidfd in self._pidfds:
             os.close(pidfd)
@@ -220,8 +226,7 @@ def _slowness() -> float:
 def kill(pids: list[int]) -> None:
     """Kill processes and wait for their ends."""
     with Ends(pids) as ends:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        ends.kill()
         ends.wait(PATIENCE_S)
 
 
