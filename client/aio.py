@@ -10,6 +10,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Coroutine,
     Iterable,
     Iterator,
     Mapping,
@@ -23,7 +24,7 @@ import msgspec
 
 from pronghorn.broker.wire.errors import PronghornError
 from pronghorn.broker.wire.flows import CONTROL, FOLLOW, RUN, FlowEvent, RunLevel
-from pronghorn.broker.wire.messages import Durability
+from pronghorn.broker.wire.messages import Durability, Result
 from pronghorn.broker.wire.places import default_endpoint
 from pronghorn.broker.wire.statistics import STATS, Statistics
 from pronghorn.broker.wire.values import NodeDescription
@@ -75,6 +76,8 @@ from .transport import Answer, AsyncTransport
 
 if TYPE_CHECKING:
     from pronghorn.broker.wire.keys import PrivateKey
+
+    from .otel import Spans
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -139,8 +142,10 @@ class AsyncClient(BaseClient):
         on_event: OnEvent | None = None,
         **kwargs: Any,
     ) -> Any: ...
-    async def call(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Any:
+    def call(self, node: NodeLike, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         """Run a node and return its result.
+
+        No coroutine by itself: one that did nothing but wait for another would cost each call.
 
         Args:
             node: Its name, or the decorated function, whose types the result then has.
@@ -153,7 +158,7 @@ class AsyncClient(BaseClient):
         Raises:
             PronghornError: One of its subclasses; `outcome` says whether the node ran.
         """
-        return await self._in_span(node, args, kwargs, self._extras)
+        return self._in_span(node, args, kwargs, self._extras)
 
     @overload
     async def trace(
@@ -187,17 +192,27 @@ class AsyncClient(BaseClient):
             raise
         return Traced(result, stopwatch.waterfall())
 
-    async def _in_span(
+    def _in_span(
         self,
         node: NodeLike,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         extras: Extras | None,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Make a call, within a span if the program uses OpenTelemetry."""
         spans = spans_in_use()
         if spans is None:
-            return await self._call(node, args, kwargs, extras)
+            return self._call(node, args, kwargs, extras)
+        return self._call_in(spans, node, args, kwargs, extras)
+
+    async def _call_in(
+        self,
+        spans: "Spans",
+        node: NodeLike,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        extras: Extras | None,
+    ) -> Any:
         with spans.call(target_of(node).name, extras) as within:
             return await self._call(node, args, kwargs, within)
 
@@ -219,8 +234,11 @@ class AsyncClient(BaseClient):
         if on_event is not None:
             opened = self._opener(target, encoded, timeout_ms, on_event, extras, parts=False)
             return await call_telling_async(target, opened)
-        reply, buffers = await self._repeated(target, encoded, timeout_ms, extras)
-        return result_of(target, reply, buffers)
+        begun = 0.0 if timeout_ms is None else monotonic()
+        answer = await self._transport.call(target.name, encoded, timeout_ms, extras=extras)
+        if type(answer[0]) is not Result:
+            answer = await self._again(answer, target, encoded, timeout_ms, begun, extras)
+        return result_of(target, *answer)
 
     async def _repeated(
         self, target: Target, encoded: Params, timeout_ms: float | None, extras: Extras | None
@@ -228,6 +246,18 @@ class AsyncClient(BaseClient):
         """Make a call, and make it again when its broker is lost and that does no harm."""
         begun = 0.0 if timeout_ms is None else monotonic()
         answer = await self._transport.call(target.name, encoded, timeout_ms, extras=extras)
+        return await self._again(answer, target, encoded, timeout_ms, begun, extras)
+
+    async def _again(
+        self,
+        answer: Answer,
+        target: Target,
+        encoded: Params,
+        timeout_ms: float | None,
+        begun: float,
+        extras: Extras | None,
+    ) -> Answer:
+        """Make a call again that has begun at a time and got that answer, if that is worth it."""
         repeats = 0
         while is_worth_repeating(target, answer[0], extras) and repeats < REPEATS_MAX:
             repeats += 1
