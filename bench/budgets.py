@@ -210,7 +210,8 @@ BUDGETS: dict[str, Budget] = {
     "recording.cpu": _most("CPU of all processes per recorded call / not recorded", 1.25, 1.05),
     "guard.bytecodes": Budget(figure=_BYTECODES, unit="", must=3_700),
     "guard.bytecodes_elsewhere": _printed(_BYTECODES, ""),
-    "guard.bytecodes_batched": Budget(figure=_BYTECODES_BATCHED, unit="", must=5_300),
+    # 5,020 where the journal's word comes with the next call, 5,370 where it is a turn of its own
+    "guard.bytecodes_batched": Budget(figure=_BYTECODES_BATCHED, unit="", must=5_700),
     "guard.bytecodes_batched_elsewhere": _printed(_BYTECODES_BATCHED, ""),
     "guard.bytecodes_run": Budget(figure=_BYTECODES_RUN, unit="", must=49_000),
     "guard.bytecodes_run_elsewhere": _printed(_BYTECODES_RUN, ""),

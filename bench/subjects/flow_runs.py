@@ -30,10 +30,10 @@ MIXED_OUTPUT = {"text": "n-" * _LENGTH + f"{sum(range(_LENGTH))} of n"}
 """Of `mixed` with the name n."""
 
 
-def mixed(spin_ns: int = 0) -> dict[str, Any]:
+def mixed(spin_ns: int = 0, place: str | None = None) -> dict[str, Any]:
     """Define 20 trivial tasks with templates, in two branches that meet in the last.
 
-    With `spin_ns` one of them has its worker busy for so long.
+    With `spin_ns` one of them has its worker busy for so long; `place` pins all others.
     """
     tasks: dict[str, Any] = {}
     branches = ("a", "b")
@@ -41,11 +41,13 @@ def mixed(spin_ns: int = 0) -> dict[str, Any]:
         for number in range(_LENGTH):
             then = f"{branch}{number + 1}" if number + 1 < _LENGTH else "meet"
             tasks[f"{branch}{number}"] = _step(branch, number, then)
+    if place is not None:
+        tasks = {name: task | {"place": place} for name, task in tasks.items()}
     tasks["first"] = {"next": [{"publish": [{"a": 0}, {"b": ""}], "do": ["a0", "b0"]}]}
     if spin_ns:
         busy = {"action": "add_after", "input": {"a": 0, "b": 0, "spin_ns": spin_ns}}
         tasks["first"] |= busy
-    tasks["meet"] = {
+    tasks["meet"] = ({} if place is None else {"place": place}) | {
         "join": "all",
         "action": "concat",
         "input": {"a": "{{ b }}", "b": "{{ a }} of {{ name }}"},
@@ -97,9 +99,11 @@ def pool(workers: int = WORKERS) -> Iterator[Client]:
 
 
 @contextlib.contextmanager
-def run_of_20(workers: int = WORKERS, spin_ns: int = 0) -> Iterator[Measure]:
+def run_of_20(
+    workers: int = WORKERS, spin_ns: int = 0, place: str | None = None
+) -> Iterator[Measure]:
     """Measure whole runs of 20 tasks in two branches."""
-    definition = mixed(spin_ns)
+    definition = mixed(spin_ns, place)
     with pool(workers) as client:
         settle(lambda: client.run(definition, name="n"))
         yield lambda calls: time_each(lambda: client.run(definition, name="n"), MIXED_OUTPUT, calls)
