@@ -169,6 +169,8 @@ BUDGETS: dict[str, Budget] = {
     "workflow.client_item_lists": _most("from the client, on 5 MB of lists / nothing", 1.1, 1.0),
     "workflow.client_pooled": _printed("an item in the workers", "us"),
     "workflow.client_pooled_texts": _least("items/s in workers, 5 MB of text / nothing", 0.9, 1.0),
+    "workflow.wire": _printed("bytes sent for an item in the workers", "B"),
+    "workflow.wire_texts": _most("the same on 5 MB of text / nothing", 1.05, 1.0),
     "workflow.client_memory": _most("memory for 5 MB of lists, in copies", 3, 2, ""),
     "workflow.client_pause": _most("pause, p99", 5, 2, "ms"),
     "workflow.client_resume": _most("resume, p99", 5, 2, "ms"),

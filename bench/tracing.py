@@ -1,8 +1,4 @@
-"""Counts the bytecodes that a process runs in its main thread. Run in it by bytecodes.py.
-
-Knows nothing of Pronghorn and imports nothing of it: it is there before anything else. A fork goes
-on counting. SIGURG, which nobody else uses, has the count since the last one written to the FIFO of
-this process below the folder that the environment names.
+"""Counts the bytecodes that a process runs in its main thread. Run in it by injected.py.
 
 Mirror: tests/bench/test_bytecodes.py.
 """

@@ -28,7 +28,7 @@ from ..rounds import Rounds, run
 from ..subject import Subject
 from ..subjects.flow import chain_of, splits_of
 from ..subjects.flow_recorded import COMMITS_PER_RUN
-from ..subjects.flow_runs import MIXED_TASKS, PEAK
+from ..subjects.flow_runs import MIXED_TASKS, PEAK, WIRE
 from .options import Options
 
 QUESTION = "What do workflows cost, in the engine and for a client, whatever the context's size?"
@@ -46,6 +46,7 @@ _CLIENT_RUN, _THOUSAND = f"{MIXED_TASKS} tasks in two branches", "1,000 items, w
 _CLIENT_CHAIN, _CLIENT_SPLITS = "chain of 100, from the client", "25 splits, from the client"
 _CLIENT_NAPS, _SPINS = "10 naps of 100 ms, from the client", "8 spins of 50 ms, from the client"
 _POOLED, _POOLED_TEXTS = "1,000 items in workers, empty", "1,000 items in workers, 5 MB text"
+_WIRE_EMPTY, _WIRE_TEXTS = "bytes of an item, empty", "bytes of an item, 5 MB text"
 _PEAK_EMPTY, _PEAK_LISTS = "peak, 10,000 items, empty", "peak, 10,000 items, 5 MB lists"
 _LEVELS = ("none", "batched", "sync")
 AT_ONCE = 100  # recorded runs
@@ -109,6 +110,18 @@ def measure(options: Options) -> Report:
         options.plan(calls=1, slices=1, warm_up=1),
         options.progress,
     )
+    wire = run(
+        [
+            Subject(
+                name=name,
+                factory="subjects.flow_runs:wire",
+                options={"few": 1000, "many": 10_000, "results": results},
+            )
+            for name, results in ((_WIRE_EMPTY, 0), (_WIRE_TEXTS, _RESULTS))
+        ],
+        options.plan(calls=3, slices=1, warm_up=1),
+        options.progress,
+    )
     orders = run(
         [
             Subject(name=order, factory="subjects.flow_runs:orders", options={"order": order})
@@ -152,6 +165,7 @@ def measure(options: Options) -> Report:
         "whole runs from the client": whole,
         "items from the client": slopes,
         "memory": memory,
+        "wire": wire,
         "orders": orders,
     }
     return Report(
@@ -162,7 +176,7 @@ def measure(options: Options) -> Report:
             *(
                 latency_table(title, rounds)
                 for title, rounds in groups.items()
-                if title not in ("memory", "recorded runs at once")
+                if title not in ("memory", "wire", "recorded runs at once")
             ),
             rate_table("recorded runs at once", at_once, "runs/s"),
         ],
@@ -204,7 +218,7 @@ def _comparisons(groups: dict[str, Rounds]) -> list[Comparison]:
 
 def _from_the_client(groups: dict[str, Rounds]) -> list[Comparison]:
     whole, slopes = groups["whole runs from the client"], groups["items from the client"]
-    memory, orders = groups["memory"], groups["orders"]
+    memory, wire, orders = groups["memory"], groups["wire"], groups["orders"]
     recorded, at_once = groups["recorded runs"], groups["recorded runs at once"]
     copies = [
         (lists.extra[PEAK] - empty.extra[PEAK]) / _COPY_BYTES
@@ -234,6 +248,10 @@ def _from_the_client(groups: dict[str, Rounds]) -> list[Comparison]:
         compare("workflow.client_item_lists", p50(slopes[_LISTS]), p50(slopes[_EMPTY])),
         compare("workflow.client_pooled", p50(slopes[_POOLED])),
         compare("workflow.client_pooled_texts", p50(slopes[_POOLED]), p50(slopes[_POOLED_TEXTS])),
+        compare("workflow.wire", extra(wire[_WIRE_EMPTY], WIRE)),
+        compare(
+            "workflow.wire_texts", extra(wire[_WIRE_TEXTS], WIRE), extra(wire[_WIRE_EMPTY], WIRE)
+        ),
         compare("workflow.client_memory", copies),
         *(compare(f"workflow.client_{order}", p99(orders[order], 1e-3)) for order in _ORDERS),
     ]

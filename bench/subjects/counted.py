@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
-from .. import bytecodes as tracing
+from .. import tracing
+from ..bytecodes import counting as counting_bytecodes
 from ..figures import ALL_CPU, Measurement
 from ..floors import zeromq
+from ..injected import counting_children
 from ..instructions import EVENT, counting
 from ..processes import descendants, family_cpu_ns
 from ..subject import resolve
@@ -51,12 +53,12 @@ def bytecodes(factory: str, **options: Any) -> Iterator[Measure]:
         factory: That of a subject of ours; its calls are made in this thread.
         **options: Of that factory.
     """
-    with tracing.traced_children() as folder, resolve(factory)(**options) as measure:
+    with counting_children(tracing) as folder, resolve(factory)(**options) as measure:
         tree = Tree.of_this_process()
         roles = {"broker": tree.pids["broker"], "worker": tree.pids["worker"]}
 
         def measure_and_count(calls: int) -> Measurement:
-            with tracing.counting(folder, roles) as counts:
+            with counting_bytecodes(folder, roles) as counts:
                 done = measure(calls)
             each = {role: count / calls for role, count in counts.items()}
             extra = each | {EXTRA: sum(each.values())}

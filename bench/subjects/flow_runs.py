@@ -15,13 +15,17 @@ from typing import Any
 
 from pronghorn.client.sync import Client
 
+from .. import tapping
 from ..figures import Measurement
+from ..injected import ask, counting_children
 from ..processes import descendants, peak_bytes
 from ..timing import Measure, check, time_each
+from ..tree import Tree
 from .calls import open_pool
 
 WORKERS = 2
 PEAK = "peak memory of all processes, bytes"
+WIRE = "bytes that broker and workers send for an item"
 _REPEATS = 5  # times of which the quickest counts, for a slope
 
 MIXED_TASKS = 20
@@ -201,6 +205,37 @@ def peak(count: int, results: int) -> Iterator[Measure]:
             together = sum(map(peak_bytes, descendants(os.getpid())))
             elapsed = time.perf_counter_ns() - begin
             return Measurement(calls=calls, elapsed_ns=elapsed, extra={PEAK: float(together)})
+
+        yield measure
+
+
+@contextlib.contextmanager
+def wire(few: int, many: int, results: int) -> Iterator[Measure]:
+    """Measure the bytes that travel for an item which runs in the workers, each hop counted.
+
+    A slope, as for `items`. The run host is one of the workers; what the client sends, the run's
+    definition, is not counted.
+    """
+    definition = items_on("pool")
+    with counting_children(tapping) as folder, pool() as client:
+        tree = Tree.of_this_process().pids
+        senders = [*tree["broker"], *tree["worker"]]
+
+        def sent(count: int, results: int) -> int:
+            ask(folder, senders)
+            output = client.run(definition, count=count, results=results, lists=False)
+            check(output, {"sum": count * (count - 1)})
+            return ask(folder, senders)
+
+        settle(lambda: sent(few, 0))
+
+        def measure(calls: int) -> Measurement:
+            begin = time.perf_counter_ns()
+            slopes = [
+                (sent(many, results) - sent(few, results)) / (many - few) for _ in range(calls)
+            ]
+            elapsed = time.perf_counter_ns() - begin
+            return Measurement(calls=calls, elapsed_ns=elapsed, extra={WIRE: sum(slopes) / calls})
 
         yield measure
 

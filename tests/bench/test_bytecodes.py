@@ -1,6 +1,5 @@
 """Mirror of bench/bytecodes.py and bench/tracing.py: counts of code that is known."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pronghorn.bench import bytecodes
+from pronghorn.bench import tracing
+from pronghorn.bench.injected import ask, counting_children
 from pronghorn.bench.subject import Subject, started
 from pronghorn.bench.subjects.counted import EXTRA
 
@@ -26,7 +26,7 @@ for line in sys.stdin:
 def looping(*, forks: bool = False) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
     """Start a traced program that loops as often as it is told to."""
     code = f"import os\nif os.fork(): os._exit(os.wait()[1])\n{LOOP}" if forks else LOOP
-    with bytecodes.traced_children() as folder:
+    with counting_children(tracing) as folder:
         process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -50,10 +50,10 @@ def loop(process: "subprocess.Popen[str]", times: int) -> None:
 def test_what_a_process_runs_is_counted() -> None:
     counts = []
     with looping() as (folder, process):
-        bytecodes.ask(folder, [process.pid])
+        ask(folder, [process.pid])
         for times in (0, 100, 1100):
             loop(process, times)
-            counts.append(bytecodes.ask(folder, [process.pid]))
+            counts.append(ask(folder, [process.pid]))
     none, few, many = counts
     per_loop = (few - none) / 100
     assert 2 <= per_loop <= 4  # FOR_ITER, STORE_NAME, JUMP_BACKWARD
@@ -66,17 +66,9 @@ def test_a_fork_goes_on_counting() -> None:
     with looping(forks=True) as (folder, process):
         path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         (child,) = map(int, path.read_text().split())
-        bytecodes.ask(folder, [child])
+        ask(folder, [child])
         loop(process, 500)
-        assert 1000 <= bytecodes.ask(folder, [child]) <= 2100
-
-
-def test_the_environment_is_as_it_was() -> None:
-    before = dict(os.environ)
-    with bytecodes.traced_children() as folder:
-        assert os.environ["PYTHONPATH"].startswith(str(folder))
-    assert dict(os.environ) == before
-    assert not folder.exists()
+        assert 1000 <= ask(folder, [child]) <= 2100
 
 
 @pytest.mark.slow

@@ -33,3 +33,9 @@ def test_measures(factory: Any, options: dict[str, Any]) -> None:
 def test_peak_memory_is_that_of_all_processes() -> None:
     with flow_runs.peak(count=2, results=1) as measure:
         assert measure(1).extra[flow_runs.PEAK] > 100e6
+
+
+@pytest.mark.slow
+def test_an_item_has_its_input_and_its_result_sent_over_two_hops() -> None:
+    with flow_runs.wire(few=50, many=550, results=2) as measure:
+        assert 20 < measure(1).extra[flow_runs.WIRE] < 200
