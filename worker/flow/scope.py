@@ -7,14 +7,16 @@ Mirror: tests/worker/flow/test_scope.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, Final
 
+import msgspec
 from jinja2.runtime import Undefined
 from jinja2.sandbox import safe_range
 from jinja2.utils import missing
 
 from .context import Context
-from .measure import check_elements
+from .measure import check_elements, check_text
 
 ABSENT: Final = object()
 """In a `Scope`: there is none here, such as no result before a task has ended."""
@@ -150,9 +152,27 @@ class Variables(Mapping[str, Any]):
         return len(self._context.variables())
 
 
-def _zip(*lists: Any) -> list[list[Any]]:
-    check_elements(sum(map(len, lists)))
-    return [list(together) for together in zip(*lists, strict=False)]
+def _zip(*lists: Any, pad: Any = None) -> list[Any]:
+    """Put lists side by side, the shorter ones filled up; one alone is given as it is."""
+    given = [[] if each is None else each for each in lists]
+    check_elements(max(map(len, given), default=0) * len(given))
+    if len(given) == 1:
+        return list(given[0])
+    return [list(together) for together in zip_longest(*given, fillvalue=pad)]
+
+
+def _json(text: Any) -> Any:
+    """Read JSON; what was read already, and is a mapping, is given as it is."""
+    if isinstance(text, Mapping):
+        return text
+    if not isinstance(text, str):
+        raise ScopeError(f"json() is for text, got {type(text).__name__}")
+    check_text(len(text))
+    check_elements(sum(map(text.count, ",[{")))
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ScopeError(f"json(): {error}") from error
 
 
 def _default(value: Any, otherwise: Any = "") -> Any:
@@ -171,6 +191,7 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 _PLAIN_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "zip": _zip,
+    "json": _json,
     "length": len,
     "default": _default,
     "range": safe_range,

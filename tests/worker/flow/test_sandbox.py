@@ -148,7 +148,7 @@ def test_too_much(text: str) -> None:
         ("{{ nothing|default('x') }}", "x"),
         ("{{ default(none, 'x') }}", "x"),
         ("{{ xs|length + length(text) }}", 6),
-        ("{{ zip(xs, 'ab') }}", [[3, "a"], [1, "b"]]),
+        ("{{ zip(xs, 'ab') }}", [[3, "a"], [1, "b"], [2, None]]),
     ],
 )
 def test_allowed(text: str, expected: Any) -> None:

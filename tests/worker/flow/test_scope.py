@@ -62,6 +62,36 @@ def test_items() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("zip([1, 2], ['a', 'b'])", [[1, "a"], [2, "b"]]),
+        ("zip([1, 2], ['a'])", [[1, "a"], [2, None]]),
+        ("zip([1], [], none, pad=0)", [[1, 0, 0]]),
+        ("zip([1, 2])", [1, 2]),
+        ("zip(none)", []),
+        ("""json('{"a": [1]}').a""", [1]),
+        ("json({'a': 1})", {"a": 1}),
+    ],
+)
+def test_functions_of_values(text: str, expected: Any) -> None:
+    assert evaluate(text, scope()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("json(1)", "is for text, got int"),
+        ("json('{')", "Input data was truncated"),
+        ("json('[' ~ '0,' * 1000000 ~ '0]')", "1000001 elements is too long"),
+        ("zip(range(99999), range(1), range(1), " + "[], " * 8 + ")", "too long"),
+    ],
+)
+def test_functions_refuse(text: str, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        evaluate(text, scope())
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("result()", "for what follows a task"),
