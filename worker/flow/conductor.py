@@ -335,7 +335,10 @@ class Conductor:
             return
         elif state.status == "canceling":
             self._end("canceled")
-        elif state.status == "failed" or self._transitions.note_unmet_joins():
+        elif state.status == "failed":
+            self._end("failed")
+        elif self._transitions.note_unmet_joins():
+            self._transitions.end_at_last()
             self._end("failed")
         elif not state.ready:
             self._end("succeeded")

@@ -94,6 +94,8 @@ def _contexts(state: RunState) -> Iterable[Context]:
             yield from arrival.contexts
     for terminal in state.terminals:
         yield terminal.context
+    if state.last is not None:
+        yield state.last.context
     for lost in state.lost.values():
         yield lost.context
 

@@ -129,6 +129,8 @@ class RunState(msgspec.Struct):
         latest: The last execution at each spot; there once a task has started.
         routes: By number.
         terminals: The branches that have ended.
+        last: The task that has ended last, if its branch goes on: that ends there if all that it
+            leads to is a join which can't be met.
         lost: Spot -> a failed task that ended the run.
         signals: Name, value; not yet waited for, in the order in which they came.
         numbers: Given out: to executions and to changes of contexts.
@@ -146,6 +148,7 @@ class RunState(msgspec.Struct):
     latest: dict[Spot, Latest] = {}
     routes: list[Route] = msgspec.field(default_factory=lambda: [Route(None, ())])
     terminals: list[Terminal] = []
+    last: Terminal | None = None
     lost: dict[Spot, Lost] = {}
     signals: list[tuple[str, Any]] = []
     errors: list[Failure] = []

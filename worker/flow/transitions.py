@@ -31,7 +31,7 @@ class Transitions:
         """Look at all transitions (C3) and decide what that means for the run (C4)."""
         state = self._run.state
         commands: list[tuple[str, Context]] = []
-        reached: list[Arrival] = []
+        ready: list[Arrival] = []
         for transition in task.next:
             context = self._fire(task, transition, execution.context, scope)
             if context is None:
@@ -41,7 +41,9 @@ class Transitions:
                     commands.append((target, context))
                 else:
                     latest.fired.add(target)
-                    reached.append(self._arrive(target, execution, transition.index, context))
+                    arrival = self._arrive(target, execution, transition.index, context)
+                    if arrival is not None:
+                        ready.append(arrival)
         handled = bool(latest.fired) or any(name != "continue" for name, _ in commands)
         if status == "canceled":
             if state.status in MOVING:
@@ -56,12 +58,19 @@ class Transitions:
             if name == "fail":
                 self._run.note(Failure("command", f"{task.name} leads to 'fail'"))
                 self.fail_by_task()
-                for arrival in reached:
+                for arrival in ready:
                     arrival.on_fail = not state.closed
         nothing_follows = state.status in ENDED or state.status == "canceling"
+        state.last = Terminal(execution.order, execution.order, execution.context)
         if nothing_follows or not (latest.fired or commands):
-            order = execution.order
-            state.terminals.append(Terminal(order, order, execution.context))
+            self.end_at_last()
+
+    def end_at_last(self) -> None:
+        """Note that a branch has ended at the task that has ended last."""
+        last = self._run.state.last
+        if last is not None:
+            self._run.state.terminals.append(last)
+            self._run.state.last = None
 
     def _fire(
         self, task: TaskPlan, transition: TransitionPlan, context: Context, scope: Scope
@@ -91,8 +100,10 @@ class Transitions:
                 return None
         return context.publish(self._run.number(), published)
 
-    def _arrive(self, target: int, source: Execution, transition: int, context: Context) -> Arrival:
-        """Note that a branch has reached a task; it may be ready then."""
+    def _arrive(
+        self, target: int, source: Execution, transition: int, context: Context
+    ) -> Arrival | None:
+        """Note that a branch has reached a task; gives None if that waits for others still."""
         state = self._run.state
         plan = self._run.plan.tasks[target]
         route = source.route
@@ -107,9 +118,9 @@ class Transitions:
         arrival.contexts.append(context)
         if plan.join is None or self._count_arrived(plan, route) >= plan.join:
             state.ready[spot] = arrival
-        else:
-            state.waiting[spot] = arrival
-        return arrival
+            return arrival
+        state.waiting[spot] = arrival
+        return None
 
     def _split(self, route: int, key: tuple[int, int, int]) -> int:
         """Give the route that an arrival at a split task has for itself (C6)."""

@@ -130,6 +130,22 @@ tasks:
     assert play.errors == [("command", None, None)]
 
 
+def test_join_beside_fail_that_waits_for_others_does_not_start_any_more() -> None:
+    play = Play("""
+tasks:
+  a: {action: a, next: [{do: [j, one, fail]}]}
+  b: {action: a, next: [{do: j}]}
+  j: {action: a, join: all}
+  one: {action: a, join: 1}
+""")
+    play.end("a")
+    assert play.started() == ["one"]
+    play.end("b").end("one")
+    assert play.started() == []
+    assert play.ended is not None
+    assert play.ended.status == "failed"
+
+
 def test_missing_when_fires_after_a_failure_too() -> None:
     play = Play("tasks: {a: {action: a, next: [{do: b}]}, b: {action: a}}")
     assert play.fail("a").started() == ["b"]
@@ -198,6 +214,22 @@ tasks:
     assert play.ended is not None
     assert play.ended.status == "failed"
     assert play.errors[:2] == [("task", "right", None), ("join", "end", "join")]
+
+
+def test_output_has_what_the_last_task_before_an_unmet_join_has_seen() -> None:
+    play = Play("""
+vars: [{n: 0}]
+tasks:
+  a: {action: a, next: [{publish: [{n: 1}], do: b}]}
+  b: {action: a, next: [{publish: [{n: 2}], do: j}, {when: "{{ failed() }}", do: c}]}
+  c: {action: a, next: [{do: j}]}
+  j: {action: a, join: all}
+output: [{n: "{{ n }}"}]
+""")
+    play.end("a").end("b")
+    assert play.ended is not None
+    assert (play.ended.status, play.output) == ("failed", {"n": 1})
+    assert play.errors == [("join", "j", "join")]
 
 
 def test_join_that_nothing_has_reached_is_no_failure() -> None:
