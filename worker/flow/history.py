@@ -4,9 +4,11 @@ A conductor does the same again if it is told the same at the same times. So wha
 what it was told: each end of an action with its result, each order, each timer. Pure.
 
 Large values are buffers of their own, which a journal keeps once for each content. Times are
-seconds since 1970. The bytes are for the same version of Pronghorn.
+seconds since 1970. Who takes a run up may be of a later version than who began it: the kinds below
+keep their meaning, and so does what a conductor does when it is told them. Histories of finished
+runs are kept as golden files for that.
 
-Mirror: tests/worker/flow/test_history.py.
+Mirrors: tests/worker/flow/test_history.py, tests/worker/flow/test_histories.py.
 """
 
 from collections.abc import Iterable, Sequence
