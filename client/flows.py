@@ -391,4 +391,4 @@ def _event(part: Any, name: str) -> FlowEvent:
 def _report_of(event: FlowEvent, run_id: str) -> RunReport | None:
     if event.kind != "ended":
         return None
-    return RunReport(event.status or "failed", event.output, event.errors, run_id)
+    return RunReport(event.status or "failed", event.output, event.errors, run_id, event.context)

@@ -63,6 +63,23 @@ class RunFailure(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{', '.join(place)}: {self.message}" if place else self.message
 
 
+class ContextSize(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How large the variables of a run are, about: the bytes that they take on the wire.
+
+    Attributes:
+        bytes: Of all that it has begun with and published. What was published over counts too, for
+            it may still be seen by other branches.
+        growth: Of them what it has published.
+        largest: The variable that has the largest value.
+        largest_bytes: Of that value.
+    """
+
+    bytes: int = 0
+    growth: int = 0
+    largest: str = ""
+    largest_bytes: int = 0
+
+
 class RunReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a run has ended.
 
@@ -71,12 +88,14 @@ class RunReport(msgspec.Struct, frozen=True, omit_defaults=True):
         output: By name, also of a run that has failed; None where there is none.
         errors: What went wrong, also what was handled.
         id: Names the run.
+        context: How large its variables are.
     """
 
     status: str
     output: dict[str, Any] | None = None
     errors: tuple[RunFailure, ...] = ()
     id: str = ""
+    context: ContextSize = ContextSize()
 
     def reason(self) -> str:
         """Say why it did not succeed: its last errors."""
@@ -103,6 +122,7 @@ class FlowEvent(msgspec.Struct, frozen=True, omit_defaults=True):
         errors: Of the run.
         at_s: When it has happened, seconds since the run began.
         run: Its id, with ``begun`` and ``ended``.
+        context: With ``ended``: how large its variables are.
     """
 
     number: int
@@ -120,3 +140,4 @@ class FlowEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: tuple[RunFailure, ...] = ()
     at_s: float = 0.0
     run: str | None = None
+    context: ContextSize = ContextSize()

@@ -286,6 +286,7 @@ class Conductor:
         if wrong:
             self._run.fail()
             return None
+        self._run.measure(variables, published=False)
         return scope.context
 
     def _choose_lost(self, tasks: tuple[str, ...] | None) -> dict[Spot, Lost] | None:
@@ -352,7 +353,9 @@ class Conductor:
         state.ended = True
         final = cast(Any, state.status)
         errors = tuple(state.errors)
-        self._run.commands.append(RunEnded(final, output, errors, state.errors_left_out))
+        self._run.commands.append(
+            RunEnded(final, output, errors, state.errors_left_out, state.context)
+        )
 
     def _output(self) -> dict[str, Any] | None:
         """Evaluate the output (C7); what can't be is left out and fails the run."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pronghorn.broker.wire.flows import RunFailure
+from pronghorn.broker.wire.flows import ContextSize, RunFailure
 
 from .model import Place
 
@@ -194,12 +194,14 @@ class RunEnded(msgspec.Struct, frozen=True, gc=False):
         output: By name; None where the workflow has none or nothing of it could be evaluated.
         errors: In the order in which they came.
         errors_left_out: Further ones that were not kept.
+        context: How large the variables are.
     """
 
     status: Literal["succeeded", "failed", "canceled"]
     output: dict[str, Any] | None
     errors: tuple[Failure, ...]
     errors_left_out: int = 0
+    context: ContextSize = ContextSize()
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):

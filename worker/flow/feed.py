@@ -83,6 +83,7 @@ class Feed:
                     output=command.output,
                     errors=command.errors,
                     run=self._run,
+                    context=command.context,
                 )
         return []
 

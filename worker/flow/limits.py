@@ -57,6 +57,10 @@ SIGNALS_MAX: Final = 100
 FLOW_DEPTH_MAX: Final = 100
 """Workflows within workflows, as calls within calls."""
 
+CONTEXT_WARN_BYTES: Final = 64 << 20
+"""Of the variables of a run as they travel, from which on a warning is logged, once: decoded they
+take several times that, and a run host has up to 64 runs."""
+
 ERRORS_MAX: Final = 1_000
 """Kept of a run; later ones are counted."""
 

@@ -10,13 +10,16 @@ Mirror: tests/worker/flow/test_live.py.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pronghorn.broker.wire.errors import NotFoundError
-from pronghorn.broker.wire.flows import FlowEvent, RunReport
+from pronghorn.broker.wire.flows import ContextSize, FlowEvent, RunReport
+from pronghorn.broker.wire.limits import MIB
 
 from ..context import Context
 from .actions import Actions
@@ -39,6 +42,7 @@ from .events import (
     Tick,
 )
 from .feed import Watch
+from .limits import CONTEXT_WARN_BYTES
 from .plan import Plan
 from .recording import Recording, Resumed
 
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
 
 TURN_S: Final = 0.001
 """Seconds of plain nodes after which others get their turn."""
+
+_log = logging.getLogger(__name__)
 
 _PAUSING: Final = (Pause, Resume, Cancel)
 
@@ -100,6 +106,7 @@ class LiveRun:
         self._taken = asyncio.Event()  # set when there is room for further ones
         self._commands: deque[Command] = deque()
         self._progress: dict[int, tuple[int, int]] = {}  # execution -> items done, failed
+        self._warns_at: float = CONTEXT_WARN_BYTES  # of the variables
         self._turn_began = 0.0
         self._began = 0.0
 
@@ -153,7 +160,7 @@ class LiveRun:
             self._told.set()
         if self._recording is not None:
             self._recording.flush(is_last=True)
-        self.report = RunReport(ended.status, ended.output, ended.errors, self.id)
+        self.report = RunReport(ended.status, ended.output, ended.errors, self.id, ended.context)
         return self.report
 
     async def follow(self) -> AsyncGenerator[FlowEvent, None]:
@@ -297,9 +304,22 @@ class LiveRun:
                 moved = type(event) not in (Start, TakeUp) or conductor.is_idle
                 self._recording.note(event, now, commands, moved=moved)
         self._commands.extend(commands)
+        if conductor.state.context.bytes > self._warns_at:
+            self._warn(conductor.state.context)
         if type(event) in _PAUSING:
             self._note_pause()
         return commands
+
+    def _warn(self, context: ContextSize) -> None:
+        """Tell once that the variables have become large."""
+        self._warns_at = inf
+        _log.warning(
+            "run %s: its variables have %.0f MiB, the largest is %r with %.0f MiB",
+            self.id,
+            context.bytes / MIB,
+            context.largest,
+            context.largest_bytes / MIB,
+        )
 
     def _note_pause(self) -> None:
         paused = self._conductor.status in ("pausing", "paused")

@@ -5,12 +5,16 @@ What all parts of the conductor do to a run in the same way is here. Pure, as th
 Mirror: tests/worker/flow/test_conductor.py.
 """
 
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
+
+from pronghorn.broker.wire.flows import ContextSize
 
 from .events import Command, Failure, Outcome, RunStatus, StatusChanged
 from .limits import ERRORS_MAX
 from .plan import Plan, TaskPlan
+from .sizes import size_of
 from .state import Execution, RunState
 
 MOVING: Final = frozenset({"running", "pausing", "paused"})
@@ -96,6 +100,19 @@ class Run:
         """Let the run fail, if it is not about to end otherwise; what runs still ends."""
         if self.state.status in MOVING:
             self.become("failed")
+
+    def measure(self, variables: Mapping[str, Any], *, published: bool) -> None:
+        """Add variables to the size of the context."""
+        state = self.state
+        known = state.context
+        total, largest, most = 0, known.largest, known.largest_bytes
+        for name, value in variables.items():
+            size = len(name) + size_of(value)
+            total += size
+            if size > most:
+                largest, most = name, size
+        growth = known.growth + (total if published else 0)
+        state.context = ContextSize(known.bytes + total, growth, largest, most)
 
     def become(self, status: RunStatus) -> None:
         """Change the run's status and tell it."""

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from pronghorn.broker.wire.flows import ContextSize
+
 from .context import Context
 from .events import Failure, RunStatus
 from .items import ItemsState
@@ -139,6 +141,7 @@ class RunState(msgspec.Struct):
         closed: Whether it was cancelled after it had failed: not even what stands beside a
             ``fail`` starts any more.
         ended: Whether `RunEnded` was told.
+        context: How large the variables are.
     """
 
     status: RunStatus = "new"
@@ -158,3 +161,4 @@ class RunState(msgspec.Struct):
     deadline: float | None = None
     closed: bool = False
     ended: bool = False
+    context: ContextSize = ContextSize()

@@ -3,6 +3,7 @@
 
 from flow_runs import Play, plan
 
+from pronghorn.broker.wire.flows import ContextSize
 from pronghorn.worker.flow.conductor import Conductor
 from pronghorn.worker.flow.events import (
     Cancel,
@@ -171,6 +172,23 @@ tasks:
     assert play.ended.status == "failed"
 
 
+def test_size_of_the_variables_is_told_at_the_end() -> None:
+    play = Play("""
+input: [n]
+vars: [{text: "{{ 'x' * 1000 }}"}]
+tasks:
+  a: {action: a, next: [{publish: [{n: "{{ result() }}"}], do: [b, c]}]}
+  b: {action: a, next: [{publish: [{big: "{{ result() }}"}]}]}
+  c: {action: a}
+""", n=1)  # fmt: skip
+    play.end("a", 2)
+    assert play.conductor.state.context.growth == 2
+    play.end("b", "x" * 5000).end("c", "y" * 9000)
+    assert play.ended is not None
+    growth = 2 + 5004
+    assert play.ended.context == ContextSize(2 + 1005 + growth, growth, "big", 5004)
+
+
 def test_rerun_starts_the_failed_tasks_again_and_goes_on_from_there() -> None:
     play = Play("""
 tasks:
@@ -187,7 +205,8 @@ output: [{b: "{{ b }}"}]
     assert play.started() == ["b", "d"]
     assert play.inputs()[0] == {"x": 1}
     play.end("b", 2).end("d")
-    assert play.ended == RunEnded("succeeded", {"b": 2}, ())
+    assert play.ended is not None
+    assert (play.ended.status, play.output, play.ended.errors) == ("succeeded", {"b": 2}, ())
 
 
 def test_rerun_of_items_runs_those_that_have_not_succeeded() -> None:

@@ -101,6 +101,24 @@ def test_progress_that_nobody_took_gives_way_to_what_is_newer() -> None:
     assert watch.take() is None
 
 
+async def test_large_variables_are_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pronghorn.worker.flow.live.CONTEXT_WARN_BYTES", 3 << 20)
+    run = started("""
+tasks:
+  a: {next: [{publish: [{small: "{{ 'x' * 2000000 }}"}], do: b}]}
+  b: {next: [{publish: [{large: "{{ 'x' * 2100000 }}"}], do: c}]}
+  c: {next: [{publish: [{more: 1}]}]}
+""")
+    events = [event async for event in run.follow()]
+    (warning,) = caplog.messages
+    assert warning == "run r: its variables have 4 MiB, the largest is 'large' with 2 MiB"
+    assert run.report is not None
+    assert events[-1].context == run.report.context
+    assert run.report.context.growth == 4_100_017
+
+
 async def test_a_run_that_has_ended_needs_no_collector() -> None:
     run = started("""
 tasks:

@@ -7,7 +7,7 @@ import flow_nodes
 import pytest
 from flow_nodes import TABLE
 
-from pronghorn.broker.wire.flows import FlowEvent, RunReport
+from pronghorn.broker.wire.flows import ContextSize, FlowEvent, RunReport
 from pronghorn.worker.flow.events import Cancel, Pause, Resume, Signal
 from pronghorn.worker.flow.live import LiveRun
 from pronghorn.worker.flow.runtime import FlowRuntime
@@ -37,7 +37,8 @@ tasks:
     next: [{publish: [{ys: "{{ result() }}"}]}]
 output: [{ys: "{{ ys }}"}]
 """, n=3)  # fmt: skip
-    assert ended == RunReport("succeeded", {"ys": [1, 2, 3, 4, 5]}, ())
+    size = ContextSize(bytes=12, growth=10, largest="ys", largest_bytes=8)
+    assert ended == RunReport("succeeded", {"ys": [1, 2, 3, 4, 5]}, (), context=size)
 
 
 def test_builtin_actions() -> None:
