@@ -52,8 +52,10 @@ class _Task:
             parts.append(f"({self.starts} times)")
         if self.count is not None:
             parts.append(_bar(self.done, self.count))
-            if self.failed:
-                parts.append(f"{self.failed:,} failed")
+        elif self.done:
+            parts.append(f"{self.done:,} items")
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
         if self.status not in ("running", "succeeded"):
             parts.append(self.status)
         parts.append(_time(seconds))

@@ -87,6 +87,11 @@ def items(action: str, source: str, given: str) -> dict[str, Any]:
     return task(action, given, f', with: "{source}"')
 
 
+def items_of(action: str, given: str) -> dict[str, Any]:
+    source = f"{{items: {{action: {action}, input: {given}}}, concurrency: 4}}"
+    return task("identity", "{value: ['{{ item() }}', '{{ index }}']}", f", with: {source}")
+
+
 DEFINITIONS = {
     "a number": task("add", "{a: 1}"),
     "all kinds": task("kinds"),
@@ -110,6 +115,13 @@ DEFINITIONS = {
     "items of kinds": items("kinds", "{{ [1, 2] }}", "{}"),
     "items that fail": items("odd", "{{ range(5) }}", "{n: '{{ item() }}'}"),
     "items of a workflow": items("doubled", "{{ [1, 2] }}", "{n: '{{ item() }}'}"),
+    "items of a generator": items_of("numbers", "{count: 1000}"),
+    "items of an async generator": items_of("numbers_later", "{count: 20}"),
+    "items of a node that gives a list": items_of("identity", "{value: [1, 2]}"),
+    "items of a node that gives none": items_of("numbers", "{count: 0}"),
+    "items of a node that is no list": items_of("kinds", "{}"),
+    "items of a generator that fails": items_of("numbers_until", "{last: 7}"),
+    "items of a generator that is called wrong": items_of("numbers", "{count: text}"),
     "no items": items("add", "{{ [] }}", "{a: 1}"),
     "actions by item": items(
         "'{{ item() }}'", "{{ ['core.noop', 'core.echo', 'kinds', 'nix'] }}", "{}"
@@ -162,6 +174,30 @@ def test_both_placements_and_one_process_give_the_same(
     assert report(client, placed(definition, "pool"), **inputs) == inline
     assert report(local, definition, **inputs) == inline
     assert report(client, definition, **inputs) == inline
+
+
+def test_items_of_a_generator_are_ahead_by_no_more_than_may_run_at_once(
+    client: Client, local: Client, tmp_path: Path
+) -> None:
+    definition = yaml.safe_load("""
+input: [file]
+tasks:
+  t:
+    with: {items: {action: numbers_counted, input: {file: "{{ file }}"}}, as: n, concurrency: 3,
+           on_item_error: stop}
+    action: read_and_fail_at
+    input: {file: "{{ file }}", n: "{{ item('n') }}", last: 20}
+    next: [{when: "{{ failed() }}", publish: [{r: "{{ result() }}"}]}]
+output: [{r: "{{ r }}"}]
+""")
+    for place, where in (("inline", client), ("pool", client), ("pool", local)):
+        file = tmp_path / f"{place}-{where is local}"
+        ended = report(where, placed(definition, place), file=str(file))
+        assert ended.status == "failed"
+        assert ended.output is not None
+        ahead = [count - n for n, count in enumerate(ended.output["r"][:20])]
+        # Those that may run, as many ahead of them, and what the stream's credit lets be there.
+        assert max(ahead) <= 3 + 3 + (2 if place == "inline" or where is local else 64), place
 
 
 def test_a_served_workflow_is_called_like_a_node(client: Client, local: Client) -> None:

@@ -130,6 +130,17 @@ tasks:
 output: [{size: "{{ size }}"}, {second: "{{ r[1] }}"}]
 """
     ),
+    "given": Plot(
+        """
+tasks:
+  t:
+    with: {items: {action: numbers, input: {count: 10}}, as: n, concurrency: 4}
+    action: add
+    input: {a: "{{ item('n') }}", b: "{{ index }}"}
+    next: [{publish: [{r: "{{ result() }}"}]}]
+output: [{r: "{{ r }}"}]
+"""
+    ),
     "retries": Plot(
         """
 vars: [{n: 0}]

@@ -11,6 +11,7 @@ from pronghorn.worker.flow.events import (
     ItemEnded,
     ItemsEnded,
     Outcome,
+    PullItems,
     RunEnded,
     RunItems,
     RunTask,
@@ -47,7 +48,7 @@ class Play:
         self.last = self.conductor.handle(event, self.now)
         self.conductor.check_invariants()
         for command in self.last:
-            if isinstance(command, RunTask | RunItems | WaitFor):
+            if isinstance(command, RunTask | RunItems | PullItems | WaitFor):
                 self._running.append((command.task, command.execution))
             elif isinstance(command, RunEnded):
                 self.ended = command

@@ -14,13 +14,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from pronghorn.broker.wire.errors import NotFoundError, OverloadedError, PronghornError
+from pronghorn.broker.wire.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    OverloadedError,
+    PronghornError,
+)
 from pronghorn.broker.wire.flows import RunReport
 from pronghorn.client.stopwatch import Extras
 
@@ -29,7 +35,18 @@ from ..dispatch import Entry
 from .batches import Batches
 from .builtin import BUILTIN
 from .calls import Called, call, call_async, call_items, context_of, failed, failed_by
-from .events import Ended, Event, ItemEnded, ItemsEnded, ItemToRun, RunItems, RunTask
+from .events import (
+    Ended,
+    Event,
+    ItemEnded,
+    ItemsEnded,
+    ItemsGiven,
+    ItemToRun,
+    PullItems,
+    RunItems,
+    RunTask,
+)
+from .feeding import Demand, from_here, from_workers, items_of
 from .history import Begun
 from .limits import FLOW_DEPTH_MAX
 from .plan import NOOP, Plan
@@ -70,6 +87,14 @@ class _Items:
         self.done = 0  # of them
 
 
+class _EndedError(Exception):
+    """A node that was to give items has ended otherwise."""
+
+    def __init__(self, called: Called) -> None:
+        super().__init__(called.message)
+        self.called = called
+
+
 class Actions:
     """Those of one run.
 
@@ -102,6 +127,8 @@ class Actions:
         self._here: deque[_Task | _Items] = deque()  # plain nodes to be called here, in turn
         # Execution -> its items that run beside us, or wait for that
         self._batches: dict[int, Batches] = {}
+        # Execution -> what may be given to it, from the first time that it asks for items on
+        self._demands: dict[int, Demand] = {}
         self._inner: set[LiveRun] = set()  # workflows that run for tasks of this one
         self._pause: Event | None = None  # what they are told when they begin
         self._pool: WorkerPool | None = None  # None where all runs in this process
@@ -192,6 +219,78 @@ class Actions:
                 self._beside(execution, running)
         if execution in self._batches:
             self._send_batches(execution, self._batches[execution])
+
+    def pull_items(self, command: PullItems) -> None:
+        """Have a node give items, or more of them."""
+        demand = self._demands.get(command.execution)
+        if demand is not None:
+            demand.ask(command.count)
+            return
+        demand = self._demands[command.execution] = Demand(command.count)
+        self._beside(command.execution, self._give_items(command, demand))
+
+    async def _give_items(self, command: PullItems, demand: Demand) -> None:
+        execution, given, tries = command.execution, command.skip, 1
+        found = self._find(command.action)
+        while True:
+            before = 0  # of what it gives now
+            try:
+                async with aclosing(self._batches_of(found, command, demand)) as batches:
+                    async for batch in batches:
+                        new = batch[max(0, given - before) :]
+                        before += len(batch)
+                        if new:
+                            given += len(new)
+                            demand.take(len(new))
+                            self._tell(ItemsGiven(execution, new, is_last=False))
+                self._tell(ItemsGiven(execution, [], is_last=True))
+                return
+            except _EndedError as ended:
+                called = ended.called
+            except PronghornError as error:
+                called = failed_by(error)
+            except Exception as error:  # users' code raises what it likes
+                assert isinstance(found, Entry), "nothing else runs users' code here"
+                called = failed(found, error)
+            if called.status != "abandoned" or self._recording is None or tries == LOST_MAX:
+                break
+            await asyncio.sleep(_AGAIN_S * 2 ** (tries - 1))
+            tries += 1
+        status, result, message = called
+        self._tell(
+            ItemsGiven(execution, [], is_last=True, status=status, result=result, message=message)
+        )
+
+    async def _batches_of(
+        self, found: Entry | Plan | Called, command: PullItems, demand: Demand
+    ) -> AsyncGenerator[list[Any], None]:
+        """Give items as they come, as many as are asked for.
+
+        Raises:
+            Exception: What the node raises, or an error of ours.
+        """
+        if isinstance(found, Called):
+            raise _EndedError(found)
+        if self._begun(found, command.execution, None) is not None:
+            raise InvalidArgumentError(
+                f"{command.action} must not run twice: it can't give items of a recorded run"
+            )
+        leaves = isinstance(found, Entry) and self._leaves(found, command.place, item=False)
+        if isinstance(found, Plan) or not found.streams or (leaves and self._is_nested(found)):
+            called = await self._call(command.execution, found, command.input, leaves=leaves)
+            if called.status != "succeeded":
+                raise _EndedError(called)
+            yield items_of(command.action, called.result)
+            return
+        if leaves:
+            assert self._pool is not None, "nodes leave only where there are workers"
+            batches = from_workers(self._pool, found, command.input, demand, self._extras)
+        else:
+            context = self._context_of(found, command.execution)
+            batches = from_here(found, command.input, context, demand)
+        async with aclosing(batches):
+            async for batch in batches:
+                yield batch
 
     def run_here(self, until: float) -> Event:
         """Call plain nodes: one task, or items of one until that time, monotonic seconds."""

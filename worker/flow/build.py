@@ -17,7 +17,7 @@ Mirror: tests/worker/flow/test_build.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pronghorn.client.invocation import target_of
 
@@ -31,6 +31,12 @@ Command = Literal["continue", "noop", "fail", "retry"]
 
 Named = str | Mapping[str, Any]
 """A variable, or one with its default."""
+
+
+class Given(NamedTuple):
+    """A node that gives items; made by `given_by`."""
+
+    definition: dict[str, Any]
 
 
 class Task:
@@ -184,7 +190,7 @@ class Flow:
 
 def each(
     names: str | None,
-    source: str | Sequence[Any],
+    source: str | Sequence[Any] | Given,
     *,
     concurrency: int | str | None = None,
     batch_size: int | str | None = None,
@@ -195,7 +201,8 @@ def each(
     Args:
         names: Of what is in an item: ``region``, or ``a, b`` for the elements of each; none if the
             item itself is meant.
-        source: An expression that gives a list, or, where no names are given, the list.
+        source: An expression that gives a list, or what `given_by` says; where no names are given
+            it may be the list.
         concurrency: Items that run at once.
         batch_size: Items in one message to a worker.
         on_item_error: Whether a failed item lets those that wait run.
@@ -203,15 +210,22 @@ def each(
     Raises:
         ValueError: Names are given for what is no expression.
     """
+    options = _given(concurrency=concurrency, batch_size=batch_size, on_item_error=on_item_error)
+    if isinstance(source, Given):
+        chosen = None if names is None else [name.strip() for name in names.split(",")]
+        return {"items": source.definition, **_given(**{"as": chosen}), **options}
     if names is not None and not isinstance(source, str):
         raise ValueError("items have names only where an expression gives them")
     items = source if names is None else f"{names} in {source}"
-    return _given(
-        items=items if isinstance(items, str) else list(items),
-        concurrency=concurrency,
-        batch_size=batch_size,
-        on_item_error=on_item_error,
-    )
+    return {"items": items if isinstance(items, str) else list(items), **options}
+
+
+def given_by(
+    action: Action,
+    input: Mapping[str, Any] | str | None = None,  # noqa: A002
+) -> Given:
+    """Say which node gives items: a generator does so as it yields them."""
+    return Given(_given(action=_name_of(action), input=input))
 
 
 def again(

@@ -179,6 +179,18 @@ def failed_by(error: PronghornError) -> Called:
     return Called(status, result, error.message)
 
 
+def normalized(entry: Entry, value: Any) -> Any:
+    """Give what a node gives here with the types that it would have from a worker.
+
+    Raises:
+        PronghornError: It can't be encoded.
+    """
+    body, failures = entry.encode_items([value])
+    if failures:
+        raise failures[0][1]
+    return decode_value(body)[0]
+
+
 def _succeeded(entry: Entry, value: Any) -> Called:
     kind = type(value)
     if kind in _SAME or (kind is int and INTEGER_MIN <= value <= INTEGER_MAX):

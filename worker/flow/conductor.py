@@ -41,6 +41,7 @@ from .events import (
     Failure,
     ItemEnded,
     ItemsEnded,
+    ItemsGiven,
     Pause,
     Refused,
     Rerun,
@@ -164,6 +165,17 @@ class Conductor:
         self._tasks.go_on_with_items(execution, now)
         self._advance(now)
 
+    def _on_items_given(self, event: ItemsGiven, now: float) -> None:
+        execution = self.state.executions.get(event.execution)
+        if execution is None or execution.items is None or not execution.items.is_open:
+            return
+        if event.status in FAILED_STATUSES:
+            self._run.note_failure(execution, event.status, event.message, result=event.result)
+        elif event.status == "canceled" and self.state.status in MOVING:
+            self._run.become("canceling")
+        self._tasks.take_given(execution, event, now)
+        self._advance(now)
+
     def _on_tick(self, event: Tick, now: float) -> None:
         while (timer := self._run.next_timer()) is not None and timer[0] <= now:
             self._run.drop_timer()
@@ -234,7 +246,7 @@ class Conductor:
             self._refuse(f"the run has {self.state.status} already")
             return
         for execution in list(self.state.executions.values()):
-            if not _is_running(execution):
+            if not _is_running(execution) and not _is_fed(execution):
                 continue
             if self.state.status != "canceling":
                 self._tasks.run_again(execution, now)
@@ -431,6 +443,11 @@ class Conductor:
             assert state.ended
 
 
+def _is_fed(execution: Execution) -> bool:
+    """Whether further items of it may come from a node."""
+    return execution.state == "running" and execution.items is not None and execution.items.is_open
+
+
 def _is_running(execution: Execution) -> bool:
     """Whether something of it runs: its delay is over, and it does not only wait for a signal."""
     if execution.items is not None:
@@ -442,6 +459,7 @@ _HANDLERS: Final[dict[type, Callable[[Conductor, Any, float], None]]] = {
     Start: Conductor._on_start,
     Ended: Conductor._on_ended,
     ItemsEnded: Conductor._on_items_ended,
+    ItemsGiven: Conductor._on_items_given,
     Tick: Conductor._on_tick,
     Pause: Conductor._on_pause,
     Resume: Conductor._on_resume,

@@ -65,6 +65,25 @@ class ItemsEnded(msgspec.Struct, frozen=True, gc=False):
     items: list[ItemEnded]
 
 
+class ItemsGiven(msgspec.Struct, frozen=True, gc=False):
+    """A node that gives items has given some, or ended.
+
+    Attributes:
+        values: The next, in order.
+        is_last: Whether it has ended.
+        status: How it has ended.
+        result: What it has failed with.
+        message: Why it has failed.
+    """
+
+    execution: int
+    values: list[Any]
+    is_last: bool
+    status: Outcome = "succeeded"
+    result: Any = None
+    message: str = ""
+
+
 class Tick(msgspec.Struct, frozen=True, gc=False):
     """Time has passed; due at `Conductor.deadline`, harmless at any time."""
 
@@ -108,7 +127,19 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
     value: Any = None
 
 
-Event = Start | Ended | ItemsEnded | Tick | Pause | Resume | Cancel | Rerun | TakeUp | Signal
+Event = (
+    Start
+    | Ended
+    | ItemsEnded
+    | ItemsGiven
+    | Tick
+    | Pause
+    | Resume
+    | Cancel
+    | Rerun
+    | TakeUp
+    | Signal
+)
 
 
 class RunTask(msgspec.Struct, frozen=True, gc=False):
@@ -141,7 +172,7 @@ class RunItems(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         batch_size: Items that one message to a worker should hold; None leaves it open.
-        count: Of all items of the execution.
+        count: Of all items of the execution; None while more of them may come.
     """
 
     execution: int
@@ -150,7 +181,26 @@ class RunItems(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     place: Place | None
     batch_size: int | None
+    count: int | None
+
+
+class PullItems(msgspec.Struct, frozen=True, gc=False):
+    """Take values from a node that gives items; answer with `ItemsGiven`, as they come.
+
+    Attributes:
+        input: Of the node, which is begun with the first of these for an execution.
+        count: How many more may be given.
+        skip: How many were given before, which are left out when the node is begun.
+    """
+
+    execution: int
+    task: str
+    action: str
+    input: dict[str, Any] | None
+    attempt: int
+    place: Place | None
     count: int
+    skip: int
 
 
 class WaitFor(msgspec.Struct, frozen=True, gc=False):
@@ -210,4 +260,6 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Command = RunTask | RunItems | WaitFor | Stop | TaskEnded | StatusChanged | RunEnded | Refused
+Command = (
+    RunTask | RunItems | PullItems | WaitFor | Stop | TaskEnded | StatusChanged | RunEnded | Refused
+)

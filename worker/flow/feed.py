@@ -11,6 +11,7 @@ from pronghorn.broker.wire.flows import FlowEvent, RunLevel
 
 from .events import (
     Command,
+    PullItems,
     Refused,
     RunEnded,
     RunItems,
@@ -43,7 +44,8 @@ class Feed:
         self._run = run
         self.at_s = 0.0
         self._number = 0
-        self._counts: dict[int, int] = {}  # execution with items -> how many it has
+        # execution with items -> how many it has; None where a node gives them
+        self._counts: dict[int, int | None] = {}
         self._names: dict[int, str] = {}  # the same -> its task
 
     def begun(self) -> FlowEvent:
@@ -59,6 +61,10 @@ class Feed:
                 return self._started(command.execution, command.task, command.attempt)
             case WaitFor() if self._level == "full":
                 return self._started(command.execution, command.task, 0)
+            case PullItems() if self._level == "full" and command.execution not in self._counts:
+                self._counts[command.execution] = None
+                self._names[command.execution] = command.task
+                return self._started(command.execution, command.task, command.attempt)
             case RunItems() if self._level == "full" and command.execution not in self._counts:
                 self._counts[command.execution] = command.count
                 self._names[command.execution] = command.task

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .document import Path
 from .expressions import ExpressionError, Reference, compile_template
-from .model import COMMANDS, Named, Task, Transition, Workflow
+from .model import COMMANDS, Named, Source, Task, Transition, Workflow
 
 
 class Edge(NamedTuple):
@@ -217,8 +217,15 @@ class _Variables:
             (("timeout",), task.timeout),
         ]
         if task.items is not None:
+            source = task.items.source
+            if isinstance(source, Source):
+                fields += [
+                    (("with", "items", "action"), source.action),
+                    (("with", "items", "input"), source.input),
+                ]
+            else:
+                fields.append((("with", "items"), source))
             fields += [
-                (("with", "items"), task.items.source),
                 (("with", "concurrency"), task.items.concurrency),
                 (("with", "batch_size"), task.items.batch_size),
             ]

@@ -27,6 +27,7 @@ from .events import (
     Event,
     ItemEnded,
     ItemsEnded,
+    ItemsGiven,
     Outcome,
     Pause,
     Rerun,
@@ -139,6 +140,16 @@ class _TakeUp(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
     at: float
 
 
+class _Given(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
+    at: float
+    execution: int
+    is_last: bool
+    status: Outcome
+    message: str
+    value: Raw  # of [values, result]
+    buffer: int
+
+
 _Entry = (
     _Start
     | _Ended
@@ -151,6 +162,7 @@ _Entry = (
     | _Rerun
     | _Begun
     | _TakeUp
+    | _Given
 )
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -198,6 +210,11 @@ def _entry(at: float, what: Event | Begun, definition: bytes | None, out: list[B
             return _Ended(at, what.execution, what.status, what.message, value, number)
         case ItemsEnded():
             return _Items(at, what.execution, [_item(each, out) for each in what.items])
+        case ItemsGiven():
+            value, number = _put([what.values, what.result], out)
+            return _Given(
+                at, what.execution, what.is_last, what.status, what.message, value, number
+            )
         case Tick():
             return _Tick(at)
         case Start():
@@ -256,6 +273,12 @@ def _moment(entry: _Entry, buffers: Sequence[Buffer]) -> Moment:
                 for each in entry.items
             ]
             return Moment(entry.at, ItemsEnded(entry.execution, items))
+        case _Given():
+            values, result = _value(entry.value, entry.buffer, buffers)
+            given = ItemsGiven(
+                entry.execution, values, entry.is_last, entry.status, result, entry.message
+            )
+            return Moment(entry.at, given)
         case _Start():
             encoded = entry.value if entry.buffer == _NONE else buffers[entry.buffer]
             workflow = None if bytes(encoded) == bytes(_NIL) else _decode_workflow(encoded)

@@ -21,6 +21,22 @@ _STATES: dict[Outcome, int] = {
 }
 
 
+class Feed(msgspec.Struct):
+    """The node that gives the items.
+
+    Attributes:
+        is_open: Whether more may come.
+        asked: How many may come before more are asked for.
+        status: How it has ended.
+    """
+
+    action: str
+    input: dict[str, Any] | None
+    is_open: bool = True
+    asked: int = 0
+    status: Outcome = "succeeded"
+
+
 class ItemsState(msgspec.Struct):
     """All items of one execution.
 
@@ -33,6 +49,7 @@ class ItemsState(msgspec.Struct):
         running: How many run.
         failed: How many have failed.
         canceled: How many were stopped.
+        feed: What gives them; None if all are there from the beginning.
     """
 
     todo: list[ItemToRun | None]
@@ -45,6 +62,7 @@ class ItemsState(msgspec.Struct):
     running: int = 0
     failed: int = 0
     canceled: int = 0
+    feed: Feed | None = None
 
     @classmethod
     def of(
@@ -53,18 +71,59 @@ class ItemsState(msgspec.Struct):
         concurrency: int,
         batch_size: int | None,
         on_item_error: OnItemError,
+        feed: Feed | None = None,
     ) -> "ItemsState":
         """Make the state before anything has started."""
         count = len(todo)
         return cls(
-            list(todo), [WAITING] * count, [None] * count, concurrency, batch_size, on_item_error
+            list(todo),
+            [WAITING] * count,
+            [None] * count,
+            concurrency,
+            batch_size,
+            on_item_error,
+            feed=feed,
         )
 
     @property
     def waiting(self) -> bool:
         """Whether an item may still be started."""
-        stopped = self.on_item_error == "stop" and self.failed > 0
-        return self.next < len(self.todo) and not stopped and not self.canceled
+        return self.next < len(self.todo) and not self.is_stopped
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no further item is started."""
+        return bool(self.canceled) or (self.on_item_error == "stop" and self.failed > 0)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether further items may come."""
+        return self.feed is not None and self.feed.is_open and not self.is_stopped
+
+    def ask(self) -> int:
+        """Tell how many further items to ask for now: as many are ahead as may run at once."""
+        if self.feed is None or not self.is_open:
+            return 0
+        ahead = len(self.todo) - self.next + self.feed.asked
+        if 2 * ahead > self.concurrency:
+            return 0
+        self.feed.asked += self.concurrency - ahead
+        return self.concurrency - ahead
+
+    def give(self, items: list[ItemToRun], *, is_last: bool) -> None:
+        """Take in further items."""
+        assert self.feed is not None
+        self.todo += items
+        self.states += [WAITING] * len(items)
+        self.results += [None] * len(items)
+        self.feed.asked = max(0, self.feed.asked - len(items))
+        if is_last:
+            self.close()
+
+    def close(self, status: Outcome = "succeeded") -> None:
+        """Take in that no further items come."""
+        assert self.feed is not None
+        self.feed.is_open, self.feed.asked, self.feed.status = False, 0, status
 
     def take(self) -> list[ItemToRun]:
         """Start as many as may run."""
@@ -111,13 +170,24 @@ class ItemsState(msgspec.Struct):
         """Tell how the task has ended, once nothing runs and nothing waits."""
         if self.canceled:
             return "canceled"
-        return "failed" if self.failed else "succeeded"
+        if self.failed:
+            return "failed"
+        return "succeeded" if self.feed is None else self.feed.status
 
     def again(self) -> "ItemsState":
         """Give the state in which those that have not succeeded are to be run again."""
         states = [state if state == SUCCEEDED else WAITING for state in self.states]
+        feed = self.feed
+        if feed is not None:  # one that has failed is begun again
+            feed = Feed(feed.action, feed.input, feed.is_open or feed.status != "succeeded")
         return ItemsState(
-            self.todo, states, self.results, self.concurrency, self.batch_size, self.on_item_error
+            self.todo,
+            states,
+            self.results,
+            self.concurrency,
+            self.batch_size,
+            self.on_item_error,
+            feed=feed,
         )
 
     def check_invariants(self) -> None:

@@ -30,6 +30,7 @@ from .events import (
     Event,
     ItemsEnded,
     Pause,
+    PullItems,
     Refused,
     Rerun,
     Resume,
@@ -332,6 +333,8 @@ class LiveRun:
                 self._handle(ended)
         elif isinstance(command, RunItems):
             self._actions.run_items(command)
+        elif isinstance(command, PullItems):
+            self._actions.pull_items(command)
         elif isinstance(command, Stop):
             self._actions.stop(command.execution)
 

@@ -40,18 +40,30 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     when: str | bool | None = None
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=True):
+    """A node whose parts are items, as it yields them.
+
+    Attributes:
+        action: Its name, or an expression that gives one.
+        input: As that of a task.
+    """
+
+    action: str
+    input: dict[str, Any] | str | None = None
+
+
 class Items(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a task is run once for each of.
 
     Attributes:
-        source: A list, or an expression that gives one.
+        source: A list, or an expression that gives one, or a node that does.
         names: Of what is in an item: ``x in …`` has one, ``a, b in …`` one for each element.
         concurrency: Items that run at once.
         batch_size: Items in one message to a worker.
         on_item_error: Whether a failed item lets those that wait run (``continue``) or not.
     """
 
-    source: str | list[Any]
+    source: "str | list[Any] | Source"
     names: tuple[str, ...] = ()
     concurrency: int | str | None = None
     batch_size: int | str | None = None

@@ -13,7 +13,7 @@ from typing import Any, Final
 from .expressions import Template, compile_template
 from .graph import Graph
 from .limits import COMMAND_RETRIES, ITEMS_IN_FLIGHT
-from .model import COMMANDS, Named, OnItemError, Place, Retry, Task, Workflow, content_hash
+from .model import COMMANDS, Named, OnItemError, Place, Retry, Source, Task, Workflow, content_hash
 
 PLANS_MAX: Final = 256
 
@@ -62,6 +62,16 @@ class RetryPlan:
         self.when = _condition(retry.when)
 
 
+class SourcePlan:
+    """A node that gives items, compiled."""
+
+    __slots__ = ("action", "input")
+
+    def __init__(self, source: Source) -> None:
+        self.action = compile_template(source.action)
+        self.input = compile_template(source.input)
+
+
 class ItemsPlan:
     """What a task runs once for each of, compiled."""
 
@@ -69,7 +79,7 @@ class ItemsPlan:
 
     def __init__(
         self,
-        source: Template,
+        source: "Template | SourcePlan",
         names: tuple[str, ...],
         concurrency: Template,
         batch_size: Template,
@@ -220,8 +230,9 @@ def _items(task: Task) -> ItemsPlan | None:
     if items is None:
         return None
     concurrency = ITEMS_IN_FLIGHT if items.concurrency is None else items.concurrency
+    given = items.source
     return ItemsPlan(
-        compile_template(items.source),
+        SourcePlan(given) if isinstance(given, Source) else compile_template(given),
         items.names,
         compile_template(concurrency),
         compile_template(items.batch_size),

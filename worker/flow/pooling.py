@@ -8,7 +8,7 @@ Mirror: tests/worker/flow/test_pooling.py.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import Raw
@@ -29,6 +29,7 @@ from pronghorn.broker.wire.version import CONDUCTOR_NAME
 from pronghorn.client.aioremote import AsyncRemoteTransport
 from pronghorn.client.invocation import Target, error_of, refused, result_of
 from pronghorn.client.stopwatch import Extras
+from pronghorn.client.streaming import AsyncArrivals
 
 from ..dispatch import Entry
 from .calls import Called, failed_by
@@ -83,17 +84,16 @@ class WorkerPool:
             params = encode_params(given or {})
         except (TypeError, *DECODE_ERRORS) as error:
             return _unencodable(error)
-        delay_s = _AGAIN_S
+        delays = again_delays()
         while True:
             try:
                 reply, buffers = await self._transport.call(entry.name, params, None, extras=extras)
                 value = result_of(Target(entry.name, Any, None), reply, buffers)
                 return Called("succeeded", value)
             except PronghornError as error:
-                if not _is_worth_sending_again(error):
+                if not is_worth_sending_again(error):
                     return _failed(error, record)
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, _AGAIN_MAX_S)
+            await asyncio.sleep(next(delays))
 
     async def items(
         self,
@@ -116,6 +116,22 @@ class WorkerPool:
             done += await self.items(entry, items[len(done) :], record, extras)
         return done
 
+    async def stream(
+        self, entry: Entry, given: dict[str, Any] | None, extras: Extras | None = None
+    ) -> AsyncArrivals:
+        """Run a generator; gives its parts as they come, and then its end.
+
+        Raises:
+            PronghornError: There is no broker, or the input can't be encoded.
+        """
+        try:
+            params = encode_params(given or {})
+        except (TypeError, *DECODE_ERRORS) as error:
+            raise InvalidArgumentError(f"the input can't be encoded: {error}") from error
+        return await self._transport.stream(
+            entry.name, params, None, parts=True, on_event=None, extras=extras
+        )
+
     async def close(self) -> None:
         """Close the connection."""
         await self._transport.close()
@@ -124,17 +140,16 @@ class WorkerPool:
         self, entry: Entry, body: bytes, count: int, record: Record, extras: Extras | None
     ) -> list[Called]:
         """Run a chunk; gives at least one outcome, and fewer than asked for if they were large."""
-        delay_s = _AGAIN_S
+        delays = again_delays()
         while True:
             reply = await self._reply_to_chunk(entry, body, extras)
             if isinstance(reply, MapResult):
                 return _outcomes(entry, reply, count, record)
             assert isinstance(reply, Error), "a chunk is answered by a map result or an error"
             error = error_of(reply)
-            if not _is_worth_sending_again(error):
+            if not is_worth_sending_again(error):
                 return [_failed(error, record)] * count
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, _AGAIN_MAX_S)
+            await asyncio.sleep(next(delays))
 
     async def _reply_to_chunk(self, entry: Entry, body: bytes, extras: Extras | None) -> object:
         try:
@@ -172,7 +187,15 @@ def _failed(error: PronghornError, record: Record) -> Called:
     return failed_by(error)
 
 
-def _is_worth_sending_again(error: PronghornError) -> bool:
+def again_delays() -> Iterator[float]:
+    """Give the seconds before each further time that something is sent."""
+    delay_s = _AGAIN_S
+    while True:
+        yield delay_s
+        delay_s = min(delay_s * 2, _AGAIN_MAX_S)
+
+
+def is_worth_sending_again(error: PronghornError) -> bool:
     """Whether a request was not begun because there was no room, or no broker just then."""
     no_room = isinstance(error, OverloadedError | BrokerLostError)
     return no_room and error.details.outcome == "not_started" and bool(error.details.retryable)

@@ -10,11 +10,13 @@ result says so. What a case is::
                    "executions": [{"task", "item", "input", "status"}], "errors": [{"task_id"}]}]}
 
 ``occurrence`` counts the starts of a task: first run, retries and cycles; ``item`` is the index of
-an item. Tasks end in the order in which they started (``fifo``) or in the reverse (``lifo``).
+an item. Items that a node gives are the ``result`` of the mock whose ``item`` is null. Tasks end in
+the order in which they started (``fifo``) or in the reverse (``lifo``).
 
 Mirror: tests/worker/flow/test_rehearsal.py.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -28,7 +30,9 @@ from .events import (
     Failure,
     ItemEnded,
     ItemsEnded,
+    ItemsGiven,
     Outcome,
+    PullItems,
     RunEnded,
     RunItems,
     RunTask,
@@ -183,6 +187,7 @@ class _Stage:
         self._batches: dict[int, int] = {}  # execution with items -> which start of its task it is
         self._played: list[Played] = []
         self._running: list[tuple[int, Played, int]] = []  # execution, what, occurrence
+        self._given: deque[ItemsGiven] = deque()  # by nodes that give items
         self._ended: RunEnded | None = None
 
     def play(self) -> Rehearsed:
@@ -191,7 +196,9 @@ class _Stage:
         self._do(conductor.handle(Start(case.inputs or {}, case.context or {}), now))
         while self._ended is None:
             due = conductor.delay_deadline()
-            if due is not None:
+            if self._given:
+                self._do(conductor.handle(self._given.popleft(), now))
+            elif due is not None:
                 now = max(now, due)
                 self._do(conductor.handle(Tick(), now))
             elif self._running:
@@ -214,12 +221,28 @@ class _Stage:
                     played = Played(command.task, item.index, item.input)
                     self._played.append(played)
                     self._begin(command.execution, played, self._batches[command.execution])
+            elif isinstance(command, PullItems):
+                if command.execution not in self._batches:
+                    self._batches[command.execution] = self._count(command.task)
+                    self._given.append(self._give(command))
             elif isinstance(command, WaitFor):
                 played = Played(command.task, None, {"event": command.name})
                 self._begin(command.execution, played, self._count(command.task))
                 self._played.append(played)
             elif isinstance(command, RunEnded):
                 self._ended = command
+
+    def _give(self, command: PullItems) -> ItemsGiven:
+        """Have a task's own mock, which is of no item, give all its items."""
+        mock = self._mocks.get(
+            (command.task, self._batches[command.execution], None), self._default
+        )
+        if mock.status == "succeeded":
+            values = mock.result if isinstance(mock.result, list) else []
+            return ItemsGiven(command.execution, values, is_last=True)
+        return ItemsGiven(
+            command.execution, [], is_last=True, status=mock.status, result=mock.result
+        )
 
     def _begin(self, execution: int, played: Played, occurrence: int) -> None:
         self._running.append((execution, played, occurrence))

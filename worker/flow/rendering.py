@@ -12,9 +12,9 @@ from .context import Context
 from .document import dotted
 from .events import ItemToRun
 from .expressions import EvaluationError, Template
-from .items import ItemsState
+from .items import Feed, ItemsState
 from .limits import DELAY_MAX_S, ITEMS_MAX
-from .plan import ItemsPlan, RetryPlan, TaskPlan
+from .plan import ItemsPlan, RetryPlan, SourcePlan, TaskPlan
 from .scope import Scope
 
 WAIT: Final = "core.wait"
@@ -89,6 +89,21 @@ def render(task: TaskPlan, context: Context, status_of: StatusOf) -> Rendered:
     return Rendered(action, given, None, delay_s, timeout_s, retry, wait_for)
 
 
+def render_given(
+    task: TaskPlan, context: Context, status_of: StatusOf, values: list[Any], first: int
+) -> list[ItemToRun]:
+    """Evaluate what items are to do that a node has given, the first of which has that index.
+
+    Raises:
+        RenderError: One has no usable value, or there are too many.
+    """
+    assert task.items is not None
+    if first + len(values) > ITEMS_MAX:
+        raise RenderError("with.items", f"more than {ITEMS_MAX} items")
+    scope = Scope(context, status_of=status_of)
+    return _render_items(task, values, task.items.names, scope, first)
+
+
 def evaluate(template: Template, scope: Scope, field: str) -> Any:
     """Evaluate a field.
 
@@ -112,17 +127,19 @@ def retry_delay(retry: RetryState, backoff: str) -> float:
     return delay_s
 
 
-def _action(task: TaskPlan, scope: Scope) -> str:
-    action = evaluate(task.action, scope, "action")
+def _action(task: TaskPlan | SourcePlan, scope: Scope, field: str = "action") -> str:
+    action = evaluate(task.action, scope, field)
     if not isinstance(action, str) or not action:
-        raise RenderError("action", f"expected the name of a node, got {action!r:.60}")
+        raise RenderError(field, f"expected the name of a node, got {action!r:.60}")
     return action
 
 
-def _input(task: TaskPlan, scope: Scope) -> dict[str, Any] | None:
-    given = evaluate(task.input, scope, "input")
+def _input(
+    task: TaskPlan | SourcePlan, scope: Scope, field: str = "input"
+) -> dict[str, Any] | None:
+    given = evaluate(task.input, scope, field)
     if given is not None and not isinstance(given, dict):
-        raise RenderError("input", f"expected parameters by name, got {given!r:.60}")
+        raise RenderError(field, f"expected parameters by name, got {given!r:.60}")
     return given
 
 
@@ -134,20 +151,30 @@ def _signal_name(given: dict[str, Any] | None) -> str:
 
 
 def _items(task: TaskPlan, plan: ItemsPlan, scope: Scope) -> ItemsState:
-    source = evaluate(plan.source, scope, "with.items")
-    if not isinstance(source, list):
-        raise RenderError("with.items", f"expected a list, got {type(source).__name__}")
-    if len(source) > ITEMS_MAX:
-        raise RenderError("with.items", f"{len(source)} items, the limit is {ITEMS_MAX}")
+    feed, source = None, []
+    if isinstance(plan.source, SourcePlan):
+        action = _action(plan.source, scope, "with.items.action")
+        feed = Feed(action, _input(plan.source, scope, "with.items.input"))
+    else:
+        source = _given_items(plan.source, scope)
     concurrency = _number(plan.concurrency, scope, "with.concurrency", least=1)
     assert concurrency is not None, "the plan has a default"
     batch_size = _number(plan.batch_size, scope, "with.batch_size", least=1)
     todo = _render_items(task, source, plan.names, scope)
-    return ItemsState.of(todo, concurrency, batch_size, plan.on_item_error)
+    return ItemsState.of(todo, concurrency, batch_size, plan.on_item_error, feed)
+
+
+def _given_items(template: Template, scope: Scope) -> list[Any]:
+    source = evaluate(template, scope, "with.items")
+    if not isinstance(source, list):
+        raise RenderError("with.items", f"expected a list, got {type(source).__name__}")
+    if len(source) > ITEMS_MAX:
+        raise RenderError("with.items", f"{len(source)} items, the limit is {ITEMS_MAX}")
+    return source
 
 
 def _render_items(
-    task: TaskPlan, source: list[Any], names: Sequence[str], scope: Scope
+    task: TaskPlan, source: list[Any], names: Sequence[str], scope: Scope, first: int = 0
 ) -> list[ItemToRun]:
     """Render all items. One scope serves them all: guarded by ``scripts/bench workflow``."""
     todo: list[ItemToRun] = []
@@ -155,7 +182,7 @@ def _render_items(
     if action == WAIT:
         raise RenderError("action", f"{WAIT} waits once: it has no items")
     only = names[0] if len(names) == 1 else None
-    for index, item in enumerate(source):
+    for index, item in enumerate(source, first):
         if only is not None:
             scope.item = {only: item}
         elif names:

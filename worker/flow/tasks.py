@@ -8,11 +8,22 @@ Mirror: tests/worker/flow/test_tasks.py.
 from typing import Any
 
 from .context import Context, merge
-from .events import Failure, ItemToRun, Outcome, RunItems, RunTask, Stop, TaskEnded, WaitFor
+from .events import (
+    Failure,
+    ItemsGiven,
+    ItemToRun,
+    Outcome,
+    PullItems,
+    RunItems,
+    RunTask,
+    Stop,
+    TaskEnded,
+    WaitFor,
+)
 from .expressions import EvaluationError, is_true
 from .limits import STARTS_MAX
 from .plan import TaskPlan
-from .rendering import Rendered, RenderError, render, retry_delay
+from .rendering import Rendered, RenderError, render, render_given, retry_delay
 from .run import MOVING, Run
 from .scope import FAILED_STATUSES, Scope
 from .state import Execution, Latest, Lost, Spot
@@ -219,13 +230,46 @@ class Tasks:
         if may_start and (taken := items.take()):
             task = self._run.plan.tasks[execution.task]
             self._run.commands.append(_run_items(task, execution, taken))
+        if may_start and (count := items.ask()):
+            self._run.commands.append(
+                _pull_items(self._run.plan.tasks[execution.task], execution, count)
+            )
         if items.running:
             return
-        if items.waiting:
+        if items.waiting or items.is_open:
             if status not in MOVING and not may_start:
                 self.drop(execution)
             return
+        self._stop_feed(execution)
         self.finish(execution, items.outcome(), list(items.results), now)
+
+    def take_given(self, execution: Execution, event: ItemsGiven, now: float) -> None:
+        """Take in items that a node has given."""
+        items = execution.items
+        assert items is not None
+        task = self._run.plan.tasks[execution.task]
+        try:
+            given = render_given(
+                task,
+                execution.context,
+                lambda name: self._run.status_of(name, execution.route),
+                event.values,
+                len(items.todo),
+            )
+            items.give(given, is_last=event.is_last)
+        except RenderError as error:
+            self._run.fail_by_expression(task, error.field, error.message)
+            self._stop_feed(execution)
+            items.close("failed")
+        if event.status != "succeeded":
+            items.close(event.status)
+        self.go_on_with_items(execution, now)
+
+    def _stop_feed(self, execution: Execution) -> None:
+        """Have the node end that gives items, if it has not."""
+        items = execution.items
+        if items is not None and items.feed is not None and items.feed.is_open:
+            self._run.commands.append(Stop(execution.number))
 
     def run_again(self, execution: Execution, now: float) -> None:
         """Have what runs of a task run again, for it has come to nothing; with all of its time."""
@@ -236,7 +280,11 @@ class Tasks:
         if execution.items is None:
             self._run.commands.append(_run_task(task, execution))
         else:
-            self._run.commands.append(_run_items(task, execution, execution.items.in_flight()))
+            if running := execution.items.in_flight():
+                self._run.commands.append(_run_items(task, execution, running))
+            if execution.items.feed is not None:
+                execution.items.feed.asked = 0
+            self.go_on_with_items(execution, now)
 
     def come_due(self, execution: Execution, now: float) -> None:
         """Launch a delayed task whose time has come; if the run is paused, when it goes on."""
@@ -262,6 +310,7 @@ class Tasks:
     def drop(self, execution: Execution) -> None:
         """Give up a task that will not go on, without anything following it."""
         state = self._run.state
+        self._stop_feed(execution)
         del state.executions[execution.number]
         spot = (execution.task, execution.route)
         state.latest[spot] = Latest("canceled", set())
@@ -288,5 +337,21 @@ def _run_items(task: TaskPlan, execution: Execution, items: list[ItemToRun]) -> 
         execution.attempt,
         task.place,
         execution.items.batch_size,
-        len(execution.items.states),
+        len(execution.items.states) if execution.items.feed is None else None,
+    )
+
+
+def _pull_items(task: TaskPlan, execution: Execution, count: int) -> PullItems:
+    assert execution.items is not None
+    feed = execution.items.feed
+    assert feed is not None
+    return PullItems(
+        execution.number,
+        task.name,
+        feed.action,
+        feed.input,
+        execution.attempt,
+        task.place,
+        count,
+        len(execution.items.todo),
     )

@@ -22,6 +22,7 @@ from .model import (
     OnItemError,
     Place,
     Retry,
+    Source,
     Task,
     Transition,
     Workflow,
@@ -33,7 +34,8 @@ _WORKFLOW_FIELDS: Final = (
 _TASK_FIELDS: Final = (
     "action", "input", "join", "with", "delay", "timeout", "retry", "next", "place", "description",
 )  # fmt: skip
-_ITEMS_FIELDS: Final = ("items", "concurrency", "batch_size", "on_item_error")
+_ITEMS_FIELDS: Final = ("items", "as", "concurrency", "batch_size", "on_item_error")
+_SOURCE_FIELDS: Final = ("action", "input")
 _RETRY_FIELDS: Final = ("count", "delay", "backoff", "max_delay", "when")
 _TRANSITION_FIELDS: Final = ("when", "publish", "do")
 
@@ -181,7 +183,15 @@ class _Checker:
             return None
         given = value if isinstance(value, dict) else {"items": value}
         self._check_fields(given, path, _ITEMS_FIELDS)
-        names, source = self._source(given.get("items"), (*path, "items"))
+        names: tuple[str, ...]
+        source: Any
+        if isinstance(given.get("items"), dict):
+            source = self._node_source(given["items"], (*path, "items"))
+            names = self._names(given.get("as"), (*path, "as"))
+        else:
+            names, source = self._source(given.get("items"), (*path, "items"))
+            if "as" in given:
+                self._refuse((*path, "as"), "is for items that a node gives: write 'x in …'")
         return Items(
             source=source,
             names=names,
@@ -196,7 +206,9 @@ class _Checker:
         if isinstance(value, list):
             return (), self._value(value, path)
         if not isinstance(value, str) or not is_expression(value):
-            self._refuse(path, "expected a list, or an expression such as 'x in {{ ctx().xs }}'")
+            self._refuse(
+                path, "expected a list, an expression such as 'x in {{ ctx().xs }}', or a node"
+            )
             return (), []
         match = _ITEMS.fullmatch(value)
         if match is None:
@@ -205,6 +217,26 @@ class _Checker:
         if len(set(names)) < len(names):
             self._refuse(path, f"a name is there twice: {match[1]}")
         return names, self._expression_text(match[2], path)
+
+    def _node_source(self, value: dict[Any, Any], path: Path) -> Source:
+        self._check_fields(value, path, _SOURCE_FIELDS)
+        action = self._action(value.get("action"), (*path, "action"))
+        if action is None:
+            self._refuse(path, "which node gives the items? 'action' is missing")
+        return Source(action=action or "", input=self._input(value.get("input"), (*path, "input")))
+
+    def _names(self, value: Any, path: Path) -> tuple[str, ...]:
+        names = [value] if isinstance(value, str) else value
+        if names is None:
+            return ()
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and _VARIABLE_NAME.fullmatch(name) for name in names
+        ):
+            self._refuse(path, f"expected a name or a list of names, got {value!r:.40}")
+            return ()
+        if len(set(names)) < len(names):
+            self._refuse(path, f"a name is there twice: {', '.join(names)}")
+        return tuple(names)
 
     def _retry(self, value: Any, path: Path) -> Retry | None:
         if value is None:

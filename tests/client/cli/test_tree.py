@@ -44,6 +44,15 @@ def test_items_are_a_bar() -> None:
     assert texts(made, 101.0)[-1] == f"└─ ▸ roll {'█' * 10}{'░' * 10} 2/4 1 failed 1.00 s"
 
 
+def test_items_that_a_node_gives_are_a_number() -> None:
+    made = tree(
+        *BEGUN,
+        FlowEvent(4, "task_started", task="roll", execution=2),
+        FlowEvent(5, "items", task="roll", execution=2, done=2000, failed=1),
+    )
+    assert texts(made, 101.0)[-1] == "└─ ▸ roll 2,000 items 1 failed 1.00 s"
+
+
 def test_further_starts_of_a_task_are_counted() -> None:
     made = tree(
         *BEGUN,

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pronghorn.worker import Context, node
@@ -66,6 +67,30 @@ def numbers(count: int) -> Iterator[int]:
 async def numbers_later(count: int) -> AsyncIterator[int]:
     for number in range(count):
         yield number
+
+
+@node
+def numbers_until(last: int) -> Iterator[int]:
+    yield from range(last)
+    raise ValueError(f"no more than {last}")
+
+
+@node
+def numbers_counted(file: str) -> Iterator[int]:
+    """Give numbers without an end; the file has how many there were."""
+    number = 0
+    while True:
+        Path(file).write_text(str(number + 1))
+        yield number
+        number += 1
+
+
+@node
+def read_and_fail_at(file: str, n: int, last: int) -> int:
+    """Give how many numbers there were."""
+    if n == last:
+        raise ValueError(f"{n} is the last")
+    return int(Path(file).read_text() or 0)
 
 
 @node

@@ -3,7 +3,7 @@
 import pytest
 from flow_nodes import add
 
-from pronghorn.worker.flow.build import Flow, again, each
+from pronghorn.worker.flow.build import Flow, again, each, given_by
 from pronghorn.worker.flow.document import DefinitionError
 from pronghorn.worker.flow.model import content_hash
 from pronghorn.worker.flow.validation import validate
@@ -71,6 +71,24 @@ def test_a_node_is_named_by_its_function() -> None:
     assert flow.definition()["tasks"] == {
         "t": {"action": "flow_nodes.add", "with": {"items": [1, 2]}, "place": "inline"}
     }
+
+
+def test_a_node_gives_items() -> None:
+    flow = Flow("f")
+    flow.task("t", "x", items=each("a, b", given_by(add, {"a": 1}), concurrency=2))
+    flow.task("u", "x", items=each(None, given_by("rows")))
+    assert flow.definition()["tasks"] == {
+        "t": {
+            "action": "x",
+            "with": {
+                "items": {"action": "flow_nodes.add", "input": {"a": 1}},
+                "as": ["a", "b"],
+                "concurrency": 2,
+            },
+        },
+        "u": {"action": "x", "with": {"items": {"action": "rows"}}},
+    }
+    assert flow.workflow().tasks["t"].items is not None
 
 
 def test_what_is_wrong_is_told() -> None:

@@ -6,6 +6,7 @@ from pronghorn.worker.flow.events import (
     Command,
     Failure,
     ItemToRun,
+    PullItems,
     Refused,
     RunEnded,
     RunItems,
@@ -71,3 +72,13 @@ def test_progress_of_items_is_told_while_they_run() -> None:
     ]
     feed.on_command(COMMANDS[8])
     assert feed.on_items(3, 3, 1) == ()
+
+
+def test_items_that_a_node_gives_have_no_count_yet() -> None:
+    feed = Feed("full")
+    pull = PullItems(3, "i", "rows", None, 1, None, 2, 0)
+    run = RunItems(3, "i", [ItemToRun(0, "x", None)], 1, None, None, None)
+    told = [event for command in (pull, run, pull) for event in feed.on_command(command)]
+    assert told == [FlowEvent(1, "task_started", task="i", execution=3, attempt=1)]
+    (items,) = feed.on_items(3, 1, 0)
+    assert (items.done, items.count) == (1, None)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pronghorn.worker.flow.events import ItemEnded, ItemToRun
-from pronghorn.worker.flow.items import ItemsState
+from pronghorn.worker.flow.events import ItemEnded, ItemToRun, Outcome
+from pronghorn.worker.flow.items import Feed, ItemsState
 
 
 def state(count: int, concurrency: int = 2, *, stop: bool = False) -> ItemsState:
@@ -69,3 +69,36 @@ def test_again_runs_what_has_not_succeeded() -> None:
     assert indexes(again.take()) == [1, 2]
     assert again.results[0] == 5
     assert (again.failed, again.todo[0]) == (0, None)
+
+
+def test_a_feed_is_asked_for_as_many_as_may_run_at_once() -> None:
+    items = ItemsState.of([], 4, None, "continue", Feed("a", None))
+    assert (items.is_open, items.waiting, items.ask(), items.ask()) == (True, False, 4, 0)
+    items.give([ItemToRun(index, "a", None) for index in range(3)], is_last=False)
+    assert [item.index for item in items.take()] == [0, 1, 2]
+    assert items.ask() == 3, "one was asked for that has not come"
+    items.give([ItemToRun(index, "a", None) for index in range(3, 7)], is_last=True)
+    assert [item.index for item in items.take()] == [3]
+    assert (items.is_open, items.ask()) == (False, 0)
+    items.check_invariants()
+    for index in range(7):
+        items.take()
+        items.end(ItemEnded(index, "succeeded", index))
+    assert (items.outcome(), items.results) == ("succeeded", list(range(7)))
+
+
+@pytest.mark.parametrize("status", ["failed", "timeout", "canceled"])
+def test_a_feed_that_fails_fails_the_task_and_is_begun_again(status: Outcome) -> None:
+    items = ItemsState.of([], 4, None, "continue", Feed("a", None))
+    items.close(status)
+    assert (items.is_open, items.outcome()) == (False, status)
+    again = items.again()
+    assert (again.is_open, again.ask(), again.outcome()) == (True, 4, "succeeded")
+
+
+def test_nothing_is_asked_for_once_no_item_is_started_any_more() -> None:
+    items = ItemsState.of([], 2, None, "stop", Feed("a", None))
+    items.give([ItemToRun(0, "a", None)], is_last=False)
+    items.take()
+    items.end(ItemEnded(0, "failed"))
+    assert (items.is_open, items.ask()) == (False, 0)

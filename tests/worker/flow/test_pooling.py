@@ -15,7 +15,7 @@ from pronghorn.broker.wire.errors import (
 from pronghorn.broker.wire.messages import ItemFailure, MapResult
 from pronghorn.worker.flow.calls import Called
 from pronghorn.worker.flow.placing import PROOFS, Record
-from pronghorn.worker.flow.pooling import _encode_items, _is_worth_sending_again, _outcomes
+from pronghorn.worker.flow.pooling import _encode_items, _outcomes, is_worth_sending_again
 
 ADD = TABLE.lookup("add")
 
@@ -58,7 +58,7 @@ def test_replies_that_break_the_protocol(values: object) -> None:
     ],
 )
 def test_only_what_had_no_room_is_sent_again(error: PronghornError, again: bool) -> None:
-    assert _is_worth_sending_again(error) == again
+    assert is_worth_sending_again(error) == again
 
 
 def test_input_that_can_t_be_encoded() -> None:

@@ -98,3 +98,23 @@ def test_context_of_the_caller_is_there() -> None:
 def test_what_is_no_case_is_refused(source: str | bytes) -> None:
     with pytest.raises(CaseError, match="not a case"):
         read_case(source)
+
+
+def test_items_that_a_node_gives_are_the_result_of_the_task_s_own_mock() -> None:
+    workflow = {
+        "tasks": {
+            "t": {
+                "with": {"items": {"action": "rows"}, "concurrency": 1},
+                "action": "x",
+                "input": {"v": "{{ item() }}"},
+            }
+        }
+    }
+    mocks = [{"task": "t", "result": [5, 6]}, {"task": "t", "item": 1, "status": "failed"}]
+    rehearsed = rehearse({"workflow": workflow, "mocks": mocks})
+    assert [(each.input, each.status) for each in rehearsed.executions] == [
+        ({"v": 5}, "succeeded"),
+        ({"v": 6}, "failed"),
+    ]
+    failed = rehearse({"workflow": workflow, "mocks": [{"task": "t", "status": "failed"}]})
+    assert (failed.status, failed.executions) == ("failed", ())

@@ -11,10 +11,16 @@ from pronghorn.worker.flow.events import (
     Ended,
     ItemEnded,
     ItemsEnded,
+    ItemsGiven,
+    Pause,
+    PullItems,
+    Rerun,
+    Resume,
     RunItems,
     RunTask,
     Signal,
     Stop,
+    TakeUp,
     TaskEnded,
     Tick,
     WaitFor,
@@ -259,6 +265,109 @@ tasks:
         ("do.x", {"n": 1}),
         ("do.y", {"n": 2}),
     ]
+
+
+FED = """
+vars: [{n: 7}]
+tasks:
+  t:
+    with: {items: {action: rows, input: {of: "{{ n }}"}}, as: x, concurrency: 2}
+    action: a
+    input: {x: "{{ item('x').v }}", i: "{{ index }}"}
+    next: [{publish: [{r: "{{ result() }}"}]}]
+output: [{r: "{{ ctx().get('r') }}"}]
+"""
+
+
+def test_items_come_from_a_node_as_they_are_asked_for() -> None:
+    play = Play(FED)
+    (pull,) = play.commands(PullItems)
+    assert (pull.action, pull.input, pull.count, pull.skip) == ("rows", {"of": 7}, 2, 0)
+    play.tell(ItemsGiven(pull.execution, [{"v": 10}], is_last=False))
+    assert (play.started(), play.inputs()) == (["t[0]"], [{"x": 10, "i": 0}])
+    play.tell(ItemsGiven(pull.execution, [{"v": 11}], is_last=False))
+    assert play.started() == ["t[1]"]
+    assert [(each.count, each.skip) for each in play.commands(PullItems)] == [(1, 2)]
+    play.tell(ItemsGiven(pull.execution, [{"v": 12}, {"v": 13}], is_last=False))
+    assert (play.started(), play.commands(PullItems)) == ([], [])
+    play.end_items("t", (0, "succeeded", "a"))
+    assert play.started() == ["t[2]"]
+    play.end_items("t", (1, "succeeded", "b"), (2, "succeeded", "c"))
+    play.tell(ItemsGiven(pull.execution, [], is_last=True))
+    assert play.ended is None
+    play.end_items("t", (3, "succeeded", "d"))
+    assert play.output == {"r": ["a", "b", "c", "d"]}
+    assert play.commands(Stop) == []
+
+
+def test_a_node_that_gives_no_items() -> None:
+    play = Play(FED)
+    play.tell(ItemsGiven(play.commands(PullItems)[0].execution, [], is_last=True))
+    assert play.output == {"r": []}
+
+
+def test_a_node_that_fails_lets_its_items_end_and_fails_the_task() -> None:
+    play = Play(FED)
+    execution = play.commands(PullItems)[0].execution
+    play.tell(ItemsGiven(execution, [{"v": 1}], is_last=False))
+    play.tell(ItemsGiven(execution, [], is_last=True, status="failed", message="broken"))
+    assert play.ended is None
+    play.end_items("t", (0, "succeeded", "a"))
+    assert play.ended is not None
+    assert (play.ended.status, play.output) == ("failed", {"r": ["a"]})
+    assert [each.message for each in play.ended.errors] == ["broken"]
+    play.tell(Rerun())
+    (pull,) = play.commands(PullItems)
+    assert (pull.skip, pull.count) == (1, 2)
+
+
+def test_an_item_without_a_value_stops_the_node_and_fails_the_run() -> None:
+    play = Play(FED)
+    execution = play.commands(PullItems)[0].execution
+    play.tell(ItemsGiven(execution, [{"v": 1}], is_last=False))
+    play.tell(ItemsGiven(execution, [{"w": 1}], is_last=False))
+    assert play.commands(Stop) == [Stop(execution)]
+    play.end_items("t", (0, "succeeded", "a"))
+    assert play.ended is not None
+    assert play.ended.status == "failed"
+    assert play.errors[0] == ("expression", "t", "input.x")
+
+
+@pytest.mark.parametrize("running", [0, 1])
+def test_a_cancelled_run_stops_the_node_that_gives_items(running: int) -> None:
+    play = Play(FED)
+    execution = play.commands(PullItems)[0].execution
+    play.tell(ItemsGiven(execution, [{"v": 1}] * running, is_last=False))
+    play.tell(Cancel())
+    if running:
+        assert (play.commands(Stop), play.ended) == ([], None)
+        play.end_items("t", (0, "succeeded", "a"))
+    assert play.commands(Stop) == [Stop(execution)]
+    assert play.ended is not None
+    assert play.ended.status == "canceled"
+
+
+def test_nothing_is_asked_for_while_the_run_is_paused() -> None:
+    play = Play(FED)
+    execution = play.commands(PullItems)[0].execution
+    play.tell(Pause())
+    assert play.status == "paused"
+    play.tell(ItemsGiven(execution, [{"v": 1}, {"v": 2}], is_last=False))
+    assert (play.started(), play.commands(PullItems)) == ([], [])
+    play.tell(Resume())
+    assert play.started() == ["t[0, 1]"]
+    assert [each.count for each in play.commands(PullItems)] == [2]
+
+
+def test_who_takes_a_run_up_begins_the_node_again_behind_what_it_has_given() -> None:
+    play = Play(FED)
+    execution = play.commands(PullItems)[0].execution
+    play.tell(TakeUp())
+    assert [(each.count, each.skip) for each in play.commands(PullItems)] == [(2, 0)]
+    play.tell(ItemsGiven(execution, [{"v": 1}], is_last=False))
+    play.tell(TakeUp())
+    assert play.started() == ["t[0]"]
+    assert [(each.count, each.skip) for each in play.commands(PullItems)] == [(2, 1)]
 
 
 def test_one_bad_item_starts_none() -> None:

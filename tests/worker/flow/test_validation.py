@@ -126,8 +126,8 @@ tasks:
         "14:13: tasks.t2.retry.delay: expected seconds from 0 to 2.592e+06, got 'x'",
         "16:5: tasks.t2.action: given twice, the first time in line 15",
         "17:3: tasks.fail: 'fail' is a command: give the task another name",
-        "17:10: tasks.fail.with.items: expected a list, or an expression such as "
-        "'x in {{ ctx().xs }}'",
+        "17:10: tasks.fail.with.items: expected a list, an expression such as "
+        "'x in {{ ctx().xs }}', or a node",
         "17:10: tasks.fail.with: a task that has 'with' needs an action",
     ]
 
@@ -167,6 +167,12 @@ tasks:
         ({"tasks": {"a": {"action": "x", "with": "a, a in {{ [] }}"}}}, "tasks.a.with.items"),
         ({"tasks": {"a": {"action": "x", "with": {"items": [], "concurrency": 0}}}}, "tasks.a.with.concurrency"),
         ({"tasks": {"a": {"action": "x", "with": {"items": [], "on_item_error": 1}}}}, "tasks.a.with.on_item_error"),
+        ({"tasks": {"a": {"action": "x", "with": {"items": [], "as": "x"}}}}, "tasks.a.with.as"),
+        ({"tasks": {"a": {"action": "x", "with": {"items": {"action": "y"}, "as": "x y"}}}}, "tasks.a.with.as"),
+        ({"tasks": {"a": {"action": "x", "with": {"items": {"action": "y"}, "as": ["x", "x"]}}}}, "tasks.a.with.as"),
+        ({"tasks": {"a": {"action": "x", "with": {"items": {"input": {}}}}}}, "tasks.a.with.items"),
+        ({"tasks": {"a": {"action": "x", "with": {"items": {"action": "y", "in": {}}}}}}, "tasks.a.with.items.in"),
+        ({"tasks": {"a": {"action": "x", "with": {"items": {"action": "y", "input": {"v": "{{ z }}"}}}}}}, "tasks.a.with.items.input"),
         ({"tasks": {"a": {}}, "input": [3]}, "input[0]"),
         ({"tasks": {"a": {}}, "vars": ["x"]}, "vars[0]"),
         ({"tasks": {"a": {}}, "output": 3}, "output"),
