@@ -32,6 +32,8 @@ events and ends the run. Mirror: tests/worker/flow/test_conductor.py.
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from pronghorn.broker.wire.flows import ContextSize
+
 from .context import Context, merge
 from .events import (
     Cancel,
@@ -97,6 +99,13 @@ class Conductor:
     def is_idle(self) -> bool:
         """Whether nothing runs: it waits for a time or an order, or has ended."""
         return not any(map(_is_running, self.state.executions.values()))
+
+    @property
+    def context_size(self) -> ContextSize:
+        """How large the variables are."""
+        state = self.state
+        growth = state.context_bytes - state.first_bytes
+        return ContextSize(state.context_bytes, growth, state.largest, state.largest_bytes)
 
     @property
     def can_rerun(self) -> bool:
@@ -298,7 +307,7 @@ class Conductor:
         if wrong:
             self._run.fail()
             return None
-        self._run.measure(variables, published=False)
+        self.state.first_bytes = self._run.measure(variables)
         return scope.context
 
     def _choose_lost(self, tasks: tuple[str, ...] | None) -> dict[Spot, Lost] | None:
@@ -366,7 +375,7 @@ class Conductor:
         final = cast(Any, state.status)
         errors = tuple(state.errors)
         self._run.commands.append(
-            RunEnded(final, output, errors, state.errors_left_out, state.context)
+            RunEnded(final, output, errors, state.errors_left_out, self.context_size)
         )
 
     def _output(self) -> dict[str, Any] | None:

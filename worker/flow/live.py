@@ -305,8 +305,8 @@ class LiveRun:
                 moved = type(event) not in (Start, TakeUp) or conductor.is_idle
                 self._recording.note(event, now, commands, moved=moved)
         self._commands.extend(commands)
-        if conductor.state.context.bytes > self._warns_at:
-            self._warn(conductor.state.context)
+        if conductor.state.context_bytes > self._warns_at:
+            self._warn(conductor.context_size)
         if type(event) in _PAUSING:
             self._note_pause()
         return commands

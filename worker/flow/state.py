@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from pronghorn.broker.wire.flows import ContextSize
-
 from .context import Context
 from .events import Failure, RunStatus
 from .items import ItemsState
@@ -141,7 +139,10 @@ class RunState(msgspec.Struct):
         closed: Whether it was cancelled after it had failed: not even what stands beside a
             ``fail`` starts any more.
         ended: Whether `RunEnded` was told.
-        context: How large the variables are.
+        context_bytes: About how many all variables have that the run has begun with or published.
+        first_bytes: Of them what it has begun with.
+        largest: The variable with the largest value.
+        largest_bytes: Of that.
     """
 
     status: RunStatus = "new"
@@ -161,4 +162,7 @@ class RunState(msgspec.Struct):
     deadline: float | None = None
     closed: bool = False
     ended: bool = False
-    context: ContextSize = ContextSize()
+    context_bytes: int = 0
+    first_bytes: int = 0
+    largest: str = ""
+    largest_bytes: int = 0

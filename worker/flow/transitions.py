@@ -98,7 +98,7 @@ class Transitions:
             except RenderError as error:
                 self._run.fail_by_expression(task, error.field, error.message)
                 return None
-        self._run.measure(published, published=True)
+        self._run.measure(published)
         return context.publish(self._run.number(), published)
 
     def _arrive(

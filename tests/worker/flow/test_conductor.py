@@ -182,11 +182,11 @@ tasks:
   c: {action: a}
 """, n=1)  # fmt: skip
     play.end("a", 2)
-    assert play.conductor.state.context.growth == 2
+    assert play.conductor.context_size.growth == 10
     play.end("b", "x" * 5000).end("c", "y" * 9000)
     assert play.ended is not None
-    growth = 2 + 5004
-    assert play.ended.context == ContextSize(2 + 1005 + growth, growth, "big", 5004)
+    growth = 10 + 5004
+    assert play.ended.context == ContextSize(10 + 1005 + growth, growth, "big", 5004)
 
 
 def test_rerun_starts_the_failed_tasks_again_and_goes_on_from_there() -> None:

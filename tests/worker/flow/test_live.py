@@ -116,7 +116,7 @@ tasks:
     assert warning == "run r: its variables have 4 MiB, the largest is 'large' with 2 MiB"
     assert run.report is not None
     assert events[-1].context == run.report.context
-    assert run.report.context.growth == 4_100_017
+    assert run.report.context.growth == 4_100_025
 
 
 async def test_a_run_that_has_ended_needs_no_collector() -> None:

@@ -37,7 +37,7 @@ tasks:
     next: [{publish: [{ys: "{{ result() }}"}]}]
 output: [{ys: "{{ ys }}"}]
 """, n=3)  # fmt: skip
-    size = ContextSize(bytes=12, growth=10, largest="ys", largest_bytes=8)
+    size = ContextSize(bytes=28, growth=18, largest="n", largest_bytes=10)
     assert ended == RunReport("succeeded", {"ys": [1, 2, 3, 4, 5]}, (), context=size)
 
 
