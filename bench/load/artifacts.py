@@ -22,7 +22,7 @@ def keep(record: Record, failed: Sequence[str], folder: Path) -> list[Path]:
     """Write all files of a run, each whole or not at all; returns their paths.
 
     Raises:
-        OSError: The folder can't be made or written to.
+        OSError: The folder can't be made, or a file can't be written: those that can be are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
@@ -31,14 +31,19 @@ def keep(record: Record, failed: Sequence[str], folder: Path) -> list[Path]:
         "intervals.csv": csv(record).encode(),
         "report.html": page(record, failed).encode(),
     }
-    kept = []
+    kept: list[Path] = []
+    failed_with: OSError | None = None
     for name, content in contents.items():
         path = folder / name
         partial = path.with_name(f".{name}.partial")
         try:
             partial.write_bytes(content)
             partial.replace(path)
+            kept.append(path)
+        except OSError as error:
+            failed_with = failed_with or error
         finally:
             partial.unlink(missing_ok=True)
-        kept.append(path)
+    if failed_with is not None:
+        raise failed_with
     return kept

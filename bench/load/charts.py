@@ -187,7 +187,7 @@ def _by_nines(histogram: Histogram, nines_max: float, scale: _Scale) -> list[tup
 def _columns(intervals: Sequence[Interval]) -> list[tuple[float, float, Histogram]]:
     """Put intervals together so that there are not too many; the drain is not among them."""
     timed = [each for each in intervals if each.seconds]
-    size = ceil(len(timed) / _COLUMNS_MAX)
+    size = max(1, ceil(len(timed) / _COLUMNS_MAX))
     columns = []
     for begin in range(0, len(timed), size):
         part = timed[begin : begin + size]

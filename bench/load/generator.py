@@ -74,6 +74,7 @@ class Generator:
         self._is_full = False  # whether a call was not sent because of OPEN_MAX
         self._is_sending = True
         self._stopped = False
+        self._ran_s = plan.duration_s  # after the warm-up; less if it is stopped
         self._sent_all = asyncio.Event()  # nothing more is sent
         self._drained = asyncio.Event()  # nothing more is sent or awaited
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -112,7 +113,14 @@ class Generator:
             await asyncio.gather(telling, *keepers, return_exceptions=True)
             self.close()
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return Done(os.getpid(), cpu, memory, self._stopped, self._tally.values())
+        return Done(
+            pid=os.getpid(),
+            cpu=cpu,
+            memory_bytes=memory,
+            stopped=self._stopped,
+            ran_s=self._ran_s,
+            tally=self._tally.values(),
+        )
 
     def close(self) -> None:
         """Close all lanes."""
@@ -230,6 +238,10 @@ class Generator:
         self._loop.remove_reader(_INPUT)
         if self._is_sending:
             self._stopped = True
+            now_ns = monotonic_ns() - self._begin_ns
+            ran_s = round(now_ns / 1e9 - self._plan.warmup_s, 6)
+            self._ran_s = min(self._plan.duration_s, max(0.0, ran_s))
+            self._tally.on_stopped(now_ns)
             self._on_event("stopped before the end of the plan")
             self._end_sending()
 

@@ -16,10 +16,16 @@ RATE_MIN: Final = 1.0
 
 
 class KneeSearch:
-    """What to try next, given what was found; begins with `rate`."""
+    """What to try next, given what was found.
 
-    def __init__(self, rate: float) -> None:
+    Args:
+        rate: To begin with.
+        least: Below that nothing is tried: too few calls would tell nothing.
+    """
+
+    def __init__(self, rate: float, least: float = RATE_MIN) -> None:
         self._first = rate
+        self._least = least
         self._trials = 0
         self.held: float | None = None  # the highest rate at which it held
         self.failed: float | None = None  # the lowest rate above that at which it did not
@@ -34,7 +40,7 @@ class KneeSearch:
             assert self.held is not None
             return self.held * 2 if self.held * 2 <= RATE_MAX else None
         if self.held is None:
-            return self.failed / 2 if self.failed / 2 >= RATE_MIN else None
+            return self.failed / 2 if self.failed / 2 >= self._least else None
         if self.failed / self.held <= 1 + PRECISION:
             return None
         return (self.held + self.failed) / 2

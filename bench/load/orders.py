@@ -58,12 +58,16 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """All that a process has to report; its last word."""
+    """All that a process has to report; its last word.
+
+    `ran_s` are seconds after the warm-up in which it has sent: fewer than planned if `stopped`.
+    """
 
     pid: int
     cpu: float
     memory_bytes: int
     stopped: bool
+    ran_s: float
     tally: TallyValues
 
 

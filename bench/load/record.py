@@ -30,6 +30,7 @@ CPU_MAX = 0.9
 LAG_MAX_NS = 5_000_000
 """Of the 99th percentile of the scheduling lag."""
 UNSENT_BY_ITSELF = "fell behind its own schedule"
+INTERRUPTED = "interrupted before the end of the plan"
 
 
 class Percentile(msgspec.Struct, frozen=True):
@@ -142,6 +143,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     valid: bool
     problems: tuple[str, ...]
+    ran_s: float
     counts: dict[str, int]
     offered_per_s: float | None
     achieved_per_s: float
@@ -161,6 +163,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def is_open(self) -> bool:
         """Whether its calls had planned times."""
         return self.loop == "open"
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether somebody has ended it before its time."""
+        return any(problem.startswith(INTERRUPTED) for problem in self.problems)
 
 
 def called(kind: KindRecord) -> str:
@@ -187,6 +194,7 @@ def make_record(
     generators: Sequence[GeneratorRecord],
     broker: Sequence[BrokerNode],
     environment: dict[str, Any],
+    ran_s: float | None = None,
     troubles: Sequence[str] = (),
 ) -> Record:
     """Make the record of a run of what was counted.
@@ -199,6 +207,7 @@ def make_record(
         generators: What the processes have taken.
         broker: What the broker has counted.
         environment: Where that was.
+        ran_s: Seconds after the warm-up in which calls were sent; `None`: those of the plan.
         troubles: What else makes the figures invalid.
     """
     latency = Histogram()
@@ -209,6 +218,7 @@ def make_record(
     results = [
         _results(each, failed) for each, failed in zip(totals.latency, totals.errors, strict=True)
     ]
+    ran_s = plan.duration_s if ran_s is None else ran_s
     problems = [*troubles, *_problems(plan, totals, generators)]
     planned = totals.counts["sent"] + totals.counts["unsent"]
     return Record(
@@ -217,6 +227,7 @@ def make_record(
         plan=plan,
         valid=not problems,
         problems=tuple(problems),
+        ran_s=ran_s,
         counts={
             "planned": planned,
             "sent": totals.counts["sent"],
@@ -228,8 +239,8 @@ def make_record(
             "drained": totals.counts["drained"],
             "warmup": totals.counts["warmup_calls"],
         },
-        offered_per_s=planned / plan.duration_s if plan.closed is None else None,
-        achieved_per_s=sum(results[:-1]) / plan.duration_s,
+        offered_per_s=_rate(planned, ran_s) if plan.closed is None else None,
+        achieved_per_s=_rate(sum(results[:-1]), ran_s),
         errors=dict(errors),
         latency=Latencies.of(latency),
         service=Latencies.of(totals.service),
@@ -246,7 +257,7 @@ def make_record(
             )
             for index, kind in enumerate(kinds)
         ),
-        intervals=_intervals(plan, totals, results),
+        intervals=_intervals(plan, totals, results, ran_s),
         generators=tuple(generators),
         broker=tuple(broker),
         events=tuple(totals.events),
@@ -324,23 +335,43 @@ def _results(latency: Histogram, errors: Counter[str]) -> int:
     return latency.count - sum(count for code, count in errors.items() if code in WAITED)
 
 
-def _intervals(plan: Plan, totals: Totals, results: Sequence[int]) -> tuple[Interval, ...]:
-    last = len(totals.latency) - 1
-    return tuple(
-        Interval(
-            at_s=round(min(index * plan.interval_s, plan.duration_s), 6),
-            seconds=round(
-                min(plan.interval_s, plan.duration_s - index * plan.interval_s)
-                if index < last
-                else 0.0,
-                6,
-            ),
-            answered=results[index] + totals.errors[index].total(),
-            errors=dict(totals.errors[index]),
-            latency=totals.latency[index].encode(),
+def _intervals(
+    plan: Plan, totals: Totals, results: Sequence[int], ran_s: float
+) -> tuple[Interval, ...]:
+    """Tell of each interval until calls were sent no more, and of the drain.
+
+    If that was before the end of the plan, what is left of an interval then is put to the one
+    before if it is less than a half: a rate of a moment is none.
+    """
+    planned = plan.intervals
+    shown = planned if ran_s >= plan.duration_s else min(planned, round(ran_s / plan.interval_s))
+    groups = [range(index, index + 1) for index in range(shown)]
+    if shown:
+        groups[-1] = range(shown - 1, planned)
+    groups.append(range(planned if shown else 0, planned + 1))
+    intervals = []
+    for index, group in enumerate(groups):
+        begin_s = index * plan.interval_s if index < shown else ran_s
+        end_s = ran_s if index >= shown - 1 else begin_s + plan.interval_s
+        latency = Histogram()
+        errors: Counter[str] = Counter()
+        for each in group:
+            latency.add(totals.latency[each])
+            errors.update(totals.errors[each])
+        intervals.append(
+            Interval(
+                at_s=round(begin_s, 6),
+                seconds=round(end_s - begin_s, 6) if index < shown else 0.0,
+                answered=sum(results[each] for each in group) + errors.total(),
+                errors=dict(errors),
+                latency=latency.encode(),
+            )
         )
-        for index in range(last + 1)
-    )
+    return tuple(intervals)
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds else 0.0
 
 
 def _bare(name: str) -> str:

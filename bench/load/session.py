@@ -46,7 +46,14 @@ from .orders import (
     send,
 )
 from .plan import Plan
-from .record import BrokerNode, GeneratorRecord, Record, broker_view, make_record
+from .record import (
+    INTERRUPTED,
+    BrokerNode,
+    GeneratorRecord,
+    Record,
+    broker_view,
+    make_record,
+)
 from .tally import Totals, unpacked
 
 CHECKED_MAX: Final = 100
@@ -223,8 +230,9 @@ class _Run:
         if len(done) < len(self._processes):
             lost = len(self._processes) - len(done)
             troubles.append(f"{lost} of {len(self._processes)} generator processes did not report")
+        ran_s = min((each.ran_s for each in done), default=0.0)
         if any(each.stopped for each in done):
-            troubles.append("interrupted before the end of the plan")
+            troubles.append(f"{INTERRUPTED}, after {ran_s:.1f} s")
         return make_record(
             plan,
             kinds,
@@ -233,6 +241,7 @@ class _Run:
             generators=[GeneratorRecord(each.pid, each.cpu, each.memory_bytes) for each in done],
             broker=self._broker(),
             environment=self._environment,
+            ran_s=ran_s,
             troubles=troubles,
         )
 

@@ -35,6 +35,8 @@ class Tally:
         self._warmup_ns = round(plan.warmup_s * 1e9)
         self._interval_ns = round(plan.interval_s * 1e9)
         self._last = plan.intervals  # index of the drain
+        # ns after the warm-up from when on answers belong to the drain
+        self._until_ns = self._last * self._interval_ns
         self._latency = Recorder()  # of the interval that is on, by when the answer came
         self._interval = 0  # its index
         self._over: dict[int, bytes] = {}  # index -> latencies of an interval that is over
@@ -77,7 +79,9 @@ class Tally:
         """
         if planned_ns < self._warmup_ns:
             return
-        interval = min((now_ns - self._warmup_ns) // self._interval_ns, self._last)
+        within_ns = now_ns - self._warmup_ns
+        is_in_time = within_ns < self._until_ns
+        interval = within_ns // self._interval_ns if is_in_time else self._last
         if interval != self._interval:
             self._turn_to(interval)
         self._counts["drained"] += interval == self._last
@@ -89,6 +93,10 @@ class Tally:
         self._latency.record(now_ns - planned_ns)
         self._kinds[kind].record(now_ns - planned_ns)
         self._service.record(now_ns - sent_ns)
+
+    def on_stopped(self, now_ns: int) -> None:
+        """Take in that nothing more is sent, before the end of the plan."""
+        self._until_ns = min(self._until_ns, max(0, now_ns - self._warmup_ns))
 
     def on_event(self, at_ns: int, what: str) -> None:
         """Note what has happened to the run itself."""

@@ -6,6 +6,7 @@ Mirror: tests/bench/load/test_verdict.py.
 import operator
 import re
 from collections.abc import Callable
+from math import ceil
 from typing import Final
 
 import msgspec
@@ -36,6 +37,17 @@ class Condition(msgspec.Struct, frozen=True):
     metric: str
     symbol: str
     limit: float
+
+    @property
+    def calls_least(self) -> int:
+        """How many calls a run must have to be judged by it."""
+        percent = _PERCENTILES.get(self.metric)
+        return 1 if percent is None else ceil(round(BEYOND_MIN * 100 / (100 - percent), 6))
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether it is one that a service leaves as it gets more to do: ``p99<5ms``."""
+        return (self.symbol in ("<", "<=")) == (self.metric not in _RATES)
 
     def holds(self, record: Record) -> bool | None:
         """Tell whether it holds; `None` where the run had too few calls to tell."""

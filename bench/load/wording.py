@@ -3,7 +3,6 @@
 Mirror: tests/bench/load/test_wording.py.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 from .compare import Difference
@@ -107,11 +106,16 @@ def error_rows(record: Record) -> list[Row]:
 
 def event_lines(record: Record) -> list[str]:
     """Say what has happened when, seconds from the end of the warm-up; the same but once."""
-    counted = Counter((round(at_s, 1), what) for at_s, what in record.events)
-    return [
-        f"at {at_s:.1f} s: {what}" + (f", {count} times" if count > 1 else "")
-        for (at_s, what), count in counted.items()
-    ]
+    times: dict[str, list[float]] = {}
+    for at_s, what in record.events:
+        times.setdefault(what, []).append(at_s)
+    lines = []
+    for what, at in times.items():
+        when = f"at {at[0]:.1f} s"
+        if f"{at[-1]:.1f}" != f"{at[0]:.1f}":
+            when += f" to {at[-1]:.1f} s"
+        lines.append(f"{when}: {what}" + (f", {len(at)} times" if len(at) > 1 else ""))
+    return lines
 
 
 def kind_rows(record: Record) -> list[Row]:

@@ -14,16 +14,16 @@ import msgspec
 
 from pronghorn.bench.load.artifacts import encode_record, keep
 from pronghorn.bench.load.compare import compare
-from pronghorn.bench.load.knee import KneeSearch
 from pronghorn.bench.load.mix import Kind, Params, make_kind
 from pronghorn.bench.load.orders import Protocol
 from pronghorn.bench.load.pieces import pieces_of
 from pronghorn.bench.load.plan import Plan, Profile
-from pronghorn.bench.load.record import Knee, Record, Trial, read_record
+from pronghorn.bench.load.record import Record, read_record
 from pronghorn.bench.load.replay import Trace, survey
 from pronghorn.bench.load.scenario import CallEntry, Scenario, parse_scenario
+from pronghorn.bench.load.search import Found, parse_knee, search
 from pronghorn.bench.load.session import Job, Live, Watch, check, run
-from pronghorn.bench.load.verdict import Condition, failures, parse_condition
+from pronghorn.bench.load.verdict import failures, parse_condition
 from pronghorn.bench.load.wording import (
     Row,
     broker_rows,
@@ -49,7 +49,6 @@ from .status import Status
 
 _COMPARE = "compare"
 _KNEE_RATE = 1000.0  # to begin with, if none is given
-_RESULTS_LEAST = 0.99  # of the planned calls, for a rate to be one that is held
 _SETS_LINES_MAX = 100_000
 
 
@@ -88,7 +87,8 @@ def load(words: Sequence[str], options: LoadOptions) -> None:
     Raises:
         PronghornError: The options make no sense, a node refuses what it is to be called with, or
             nobody answers.
-        SystemExit: A condition to fail upon holds, the broker was lost, or figures are invalid.
+        SystemExit: A condition to fail upon holds, the broker was lost, somebody has interrupted
+            it, figures are invalid, or files could not be kept.
     """
     if len(words) > 1 and words[0] == _COMPARE:
         _compare(words[1:], as_json=options.as_json)
@@ -97,23 +97,29 @@ def load(words: Sequence[str], options: LoadOptions) -> None:
         raise InvalidArgumentError("give one NODE; several are for --scenario FILE.toml")
     scenario = _scenario(options)
     conditions = [parse_condition(text) for text in (*scenario.fail_if, *options.fail_if)]
-    knee = None if options.find_knee is None else parse_condition(options.find_knee)
+    knee = None if options.find_knee is None else parse_knee(options.find_knee)
     job = _job(words[0] if words else None, options, scenario, searching=knee is not None)
     folder = None if options.out is None else Path(options.out).expanduser()
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)  # found out now, not after the run
+        _make(folder)  # what is wrong with it is found out now, not after the run
     check_listening(job.endpoint)
     for warning in check(job):
         warn(warning)
     quiet = options.as_json or not is_terminal(2)
-    record = _search(job, knee, quiet=quiet) if knee is not None else _run(job, quiet=quiet)
+
+    def measured(job: Job) -> Record:
+        with _watching(job.plan, quiet=quiet) as watch:
+            return run(job, watch)
+
+    if knee is None:
+        found = Found(measured(job))
+    else:
+        found = search(job, knee, measured, (lambda told: None) if quiet else warn)
+    record = found.record
     failed = failures(conditions, record)
     _tell(record, as_json=options.as_json)
-    if folder is not None:
-        paths = keep(record, failed, folder)
-        if not options.as_json:
-            write(f"\nkept {', '.join(map(str, paths))}\n")
-    _end(record, failed)
+    is_kept = folder is None or _keep(record, failed, folder, as_json=options.as_json)
+    _end(found, failed, is_kept=is_kept)
 
 
 def _job(node: str | None, options: LoadOptions, scenario: Scenario, *, searching: bool) -> Job:
@@ -158,12 +164,15 @@ def _instead(options: LoadOptions, scenario: Scenario) -> dict[str, tuple[bytes,
         )
     if options.scenario is None:
         return None
-    seed = options.seed or scenario.seed or 1
+    seed = next((each for each in (options.seed, scenario.seed) if each is not None), 1)
     folder = Path(options.scenario).expanduser().parent
     made = [_kind_of(entry, folder, seed) for entry in scenario.call]
     if any(kind.workflow for kind in made):
         raise InvalidArgumentError("--replay makes the calls of nodes: its scenario has a workflow")
-    return {kind.node: kind.bodies for kind in made}
+    instead: dict[str, tuple[bytes, ...]] = {}
+    for kind in made:  # of a node that is there twice all of them
+        instead[kind.node] = instead.get(kind.node, ()) + kind.bodies
+    return instead
 
 
 def _replay_plan(options: LoadOptions, scenario: Scenario, trace: Trace) -> Plan:
@@ -283,51 +292,6 @@ def _lines(path: str) -> list[Params]:
     ]
 
 
-def _run(job: Job, *, quiet: bool) -> Record:
-    with _watching(job.plan, quiet=quiet) as watch:
-        return run(job, watch)
-
-
-def _search(job: Job, condition: Condition, *, quiet: bool) -> Record:
-    """Try rates until the knee is found; the record is that of the highest rate that held."""
-    search = KneeSearch(job.plan.rate)
-    trials: list[Trial] = []
-    best: Record | None = None
-    record: Record | None = None
-    while (rate := search.next_rate()) is not None:
-        plan = msgspec.structs.replace(job.plan, rate=rate)
-        record = _run(msgspec.structs.replace(job, plan=plan), quiet=quiet)
-        why = _why_not(condition, record)
-        search.on_tried(rate, held=not why)
-        latency = record.latency
-        trials.append(Trial(rate, not why, latency.at(50), latency.at(99), why))
-        if not why and (best is None or rate > best.plan.rate):
-            best = record
-        if not quiet:
-            warn(f"{rate:,.0f}/s: {why or 'holds'}")
-        if any("interrupted" in problem for problem in record.problems):
-            break
-    assert record is not None  # there is a first rate
-    knee = Knee(condition.text, search.held, tuple(trials))
-    return msgspec.structs.replace(best or record, knee=knee)
-
-
-def _why_not(condition: Condition, record: Record) -> str:
-    """Say why a rate is not one at which the condition holds; nothing if it is."""
-    if not record.valid:
-        return record.problems[0]
-    planned, results = record.counts["planned"], record.counts["results"]
-    if results < planned * _RESULTS_LEAST:
-        return f"{planned - results:,} of {planned:,} calls gave no result"
-    holds = condition.holds(record)
-    if holds is None:
-        raise InvalidArgumentError(
-            f"{condition.text} can't be judged with {record.latency.count:,} calls: "
-            "give a longer --duration or a higher --rate"
-        )
-    return "" if holds else f"{condition.text} does not hold"
-
-
 @contextmanager
 def _watching(plan: Plan, *, quiet: bool) -> Iterator[Watch]:
     if quiet:
@@ -375,8 +339,28 @@ def _without_noughts(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row[0] in kept or row[1] != "0"]
 
 
-def _end(record: Record, failed: Sequence[str]) -> None:
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidArgumentError(f"--out {folder}: {error.strerror}") from error
+
+
+def _keep(record: Record, failed: Sequence[str], folder: Path, *, as_json: bool) -> bool:
+    """Write the files of a run; returns whether all could be."""
+    try:
+        paths = keep(record, failed, folder)
+    except OSError as error:  # the disk is full; what was measured has been told
+        warn(f"not all could be kept in {folder}: {error}")
+        return False
+    if not as_json:
+        write(f"\nkept {', '.join(map(str, paths))}\n")
+    return True
+
+
+def _end(found: Found, failed: Sequence[str], *, is_kept: bool) -> None:
     """Say what is wrong with a run, and end accordingly."""
+    record = found.record
     for line in event_lines(record):
         warn(line)
     for problem in record.problems:
@@ -386,9 +370,13 @@ def _end(record: Record, failed: Sequence[str]) -> None:
             warn(each)
     if failed:
         raise SystemExit(Status.NODE_ERROR)
+    if found.is_interrupted:
+        raise SystemExit(Status.INTERRUPTED)
+    if found.lost is not None:
+        raise found.lost
     if any("was lost" in what for _, what in record.events):
         raise SystemExit(Status.NO_BROKER)
-    if not record.valid:
+    if not (record.valid and is_kept):
         raise SystemExit(Status.FAILED)
 
 

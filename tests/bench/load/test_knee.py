@@ -20,6 +20,15 @@ def test_finds_the_knee_from_both_sides(first: float, knee: float) -> None:
         assert search.failed / search.held <= 1 + PRECISION
 
 
+def test_no_rate_is_tried_that_is_too_low_to_tell() -> None:
+    search = KneeSearch(1000.0, least=200.0)
+    tried = []
+    while (rate := search.next_rate()) is not None:
+        tried.append(rate)
+        search.on_tried(rate, held=False)
+    assert tried == [1000.0, 500.0, 250.0]
+
+
 @pytest.mark.parametrize(("held", "end"), [(True, 1_000_000), (False, 1)])
 def test_ends_where_there_is_no_knee(held: bool, end: float) -> None:
     search = KneeSearch(64.0)

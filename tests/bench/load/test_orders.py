@@ -9,7 +9,7 @@ from pronghorn.bench.load.orders import Begin, Done, Inlet, Order, Ready, receiv
 from pronghorn.bench.load.plan import Plan
 
 PLAN = Plan(rate=10, duration_s=1)
-DONE = Done(1, 0.5, 100, False, tally_of(PLAN).values())
+DONE = Done(1, 0.5, 100, False, 1.0, tally_of(PLAN).values())
 
 
 def test_orders_arrive_whole_and_the_end_of_the_pipe_is_told() -> None:

@@ -5,8 +5,9 @@ import pytest
 from load_records import MS, imagined, record_of, tally_of
 
 from pronghorn.bench.load.histogram import Histogram
+from pronghorn.bench.load.page import page
 from pronghorn.bench.load.plan import Plan
-from pronghorn.bench.load.record import broker_view, is_shown, read_record
+from pronghorn.bench.load.record import INTERRUPTED, Record, broker_view, is_shown, read_record
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.statistics import Durations, NodeStatistics, Recent, Statistics
 
@@ -37,6 +38,44 @@ def test_rates_and_counts() -> None:
     drained = record.intervals[-1]
     assert record.achieved_per_s == (record.counts["results"] - drained.answered) / 4
     assert sum(each.seconds for each in record.intervals) == pytest.approx(4)
+
+
+def stopped(ran_s: float) -> Record:
+    """Make a record of a run of 4 s at 100/s that was ended before its time."""
+    plan = Plan(rate=100, duration_s=4, warmup_s=1)
+    tally = tally_of(plan)
+    end_ns = round((1 + ran_s) * 1e9)
+    for planned_ns in plan.times_ns():
+        if planned_ns >= end_ns:
+            tally.on_stopped(end_ns)
+            tally.on_answered(planned_ns - 10 * MS, planned_ns, planned_ns + MS, 0, None)
+            break
+        tally.on_sent(planned_ns, planned_ns, held_back=False)
+        if planned_ns < end_ns - 10 * MS:
+            tally.on_answered(planned_ns, planned_ns, planned_ns + MS, 0, None)
+    return record_of(tally, plan, ran_s=ran_s, troubles=[f"{INTERRUPTED}, after {ran_s} s"])
+
+
+@pytest.mark.parametrize(("ran_s", "shown"), [(1.7, 17), (1.73, 17), (1.76, 18), (3.999, 40)])
+def test_run_that_was_ended_early_is_told_as_far_as_it_went(ran_s: float, shown: int) -> None:
+    record = stopped(ran_s)
+    assert record.is_interrupted
+    assert record.offered_per_s == pytest.approx(100, rel=0.01)
+    assert record.achieved_per_s == pytest.approx(100, rel=0.02)
+    *intervals, drain = record.intervals
+    assert len(intervals) == shown
+    assert sum(each.seconds for each in intervals) == pytest.approx(ran_s)
+    assert sum(each.answered for each in record.intervals) == record.counts["results"]
+    assert (drain.at_s, drain.seconds, drain.answered) == (ran_s, 0, record.counts["drained"])
+    assert page(record)
+
+
+def test_run_that_was_ended_in_its_warm_up_has_no_rate() -> None:
+    plan = Plan(rate=100, duration_s=4, warmup_s=1)
+    record = record_of(tally_of(plan), plan, ran_s=0.0, troubles=[INTERRUPTED])
+    assert (record.offered_per_s, record.achieved_per_s) == (0, 0)
+    assert [(each.at_s, each.seconds) for each in record.intervals] == [(0, 0)]
+    assert page(record)
 
 
 def test_intervals_together_are_the_whole() -> None:

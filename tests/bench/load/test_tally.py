@@ -49,6 +49,19 @@ def test_answers_after_the_end_are_the_drain() -> None:
     assert totals.counts["drained"] == 2
 
 
+def test_answers_after_a_stop_are_the_drain_too() -> None:
+    tally = tally_of(PLAN)
+    tally.on_answered(S, S, S + 350 * MS, 0, None)
+    tally.on_stopped(S + 360 * MS)
+    tally.on_answered(S, S, S + 370 * MS, 0, None)
+    totals = totals_of(tally)
+    assert [(at, each.count) for at, each in enumerate(totals.latency) if each.count] == [
+        (3, 1),
+        (PLAN.intervals, 1),
+    ]
+    assert totals.counts["drained"] == 1
+
+
 def test_failures_are_counted_and_only_those_waited_for_have_latencies() -> None:
     tally = tally_of(PLAN)
     tally.on_answered(S, S, S + MS, 0, "RESOURCE_EXHAUSTED")

@@ -34,6 +34,21 @@ def test_what_is_no_condition_is_refused_with_its_text(text: str) -> None:
         parse_condition(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "calls"), [("p50<1s", 20), ("p97.5<1s", 400), ("p99.99<1s", 100_000), ("max<1s", 1)]
+)
+def test_a_percentile_wants_ten_calls_beyond(text: str, calls: int) -> None:
+    assert parse_condition(text).calls_least == calls
+
+
+@pytest.mark.parametrize(
+    ("text", "is_limit"),
+    [("p99<5ms", True), ("errors<=3", True), ("achieved>5", True), ("p99>5ms", False)],
+)
+def test_what_a_service_leaves_as_it_gets_more_to_do_is_a_limit(text: str, is_limit: bool) -> None:
+    assert parse_condition(text).is_limit == is_limit
+
+
 def test_what_holds_is_told_with_its_value() -> None:
     record = imagined(median_ms=1, failing=0.1)
     conditions = [parse_condition(text) for text in ("p99>5ms", "p50>5ms", "errors>0")]

@@ -71,9 +71,15 @@ def test_percentiles_have_their_counts() -> None:
 
 def test_same_events_are_told_once() -> None:
     record = msgspec.structs.replace(
-        imagined(), events=((0.91, "lost"), (0.93, "lost"), (1.7, "back"))
+        imagined(),
+        events=((0.91, "lost"), (0.93, "lost"), (1.7, "back"), (2.1, "lost"), (9, "back")),
     )
-    assert event_lines(record) == ["at 0.9 s: lost, 2 times", "at 1.7 s: back"]
+    assert event_lines(record) == [
+        "at 0.9 s to 2.1 s: lost, 3 times",
+        "at 1.7 s to 9.0 s: back, 2 times",
+    ]
+    record = msgspec.structs.replace(record, events=((0.91, "lost"), (0.93, "lost"), (1.7, "x")))
+    assert event_lines(record) == ["at 0.9 s: lost, 2 times", "at 1.7 s: x"]
 
 
 def test_knee_is_told_with_what_was_tried() -> None:
