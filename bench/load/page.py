@@ -3,8 +3,10 @@
 Mirror: tests/bench/load/test_page.py.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Literal
 
 from .charts import heat_map, percentile_chart, throughput_chart
 from .record import Record, called
@@ -46,11 +48,13 @@ p{margin:0 0 4px;color:var(--soft);overflow-wrap:anywhere}
 .tile{padding:12px 16px}
 .tile b{display:block;font-size:24px;line-height:1.3;font-weight:600;white-space:nowrap}
 .tile span{color:var(--soft);font-size:13px}
-.charts{display:grid;gap:16px;grid-template-columns:minmax(0,1fr)}
-.tables{display:grid;gap:16px;margin-top:16px;grid-template-columns:minmax(0,1fr);align-items:start}
-@media(min-width:1100px){.charts,.tables{grid-template-columns:repeat(2,minmax(0,1fr))}
-.charts>:last-child:nth-child(odd){grid-column:1/-1}}
+.charts{display:grid;gap:16px;grid-template-columns:minmax(0,1fr);margin-bottom:16px}
+.tables{column-gap:16px}
+@media(min-width:1100px){.charts{grid-template-columns:repeat(2,minmax(0,1fr))}
+.charts>:last-child:nth-child(odd){grid-column:1/-1}.tables{columns:2}}
 figure,section{margin:0;padding:14px 16px 16px;min-width:0}
+section{break-inside:avoid;margin-bottom:16px}
+.word{white-space:nowrap}
 figcaption{display:flex;flex-wrap:wrap;gap:2px 16px;justify-content:space-between;
 margin-bottom:14px}
 .keys{color:var(--soft);font-size:13px}
@@ -79,20 +83,25 @@ th{font-weight:500;color:var(--soft)}
 td:first-child,th:first-child{text-align:left}td:last-child,th:last-child{padding-right:0}
 tr:first-child>*{border-top:0}
 .named td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:9em}
+.noted td:last-child{white-space:normal;min-width:12em;text-align:left}
 .facts td{white-space:normal;overflow-wrap:anywhere;text-align:left;color:var(--ink)}
 .facts td:first-child{color:var(--soft);white-space:nowrap}
 .none{padding:24px 0;text-align:center}
 @media(max-width:480px){.frame{grid-template-columns:50px minmax(0,1fr);padding-right:16px}
 .x span,.y span{font-size:11px}table{font-size:12px}td,th{padding-right:6px}
 figure,section{padding:12px}
-td:first-child,td:last-child{white-space:normal;overflow-wrap:anywhere}
-.named tr{display:grid;grid-template-columns:repeat(var(--columns),1fr);padding:4px 0;
-border-top:1px solid var(--rule)}.named tr:first-child,.named tr>*{border-top:0}
-.named tr>*{padding:1px 0 1px 6px}
-.named tr>:first-child{grid-column:1/-1;padding-left:0}
-.named th,.named td:last-child{white-space:normal;overflow-wrap:normal}
+td:first-child,td:last-child{white-space:normal}
+.apart tr{display:grid;grid-template-columns:repeat(var(--columns),1fr);padding:4px 0;
+border-top:1px solid var(--rule)}.apart tr:first-child,.apart tr>*{border-top:0}
+.apart tr>*{padding:1px 0 1px 6px}.apart tr>:empty{display:none}
+.named tr>:first-child,.noted tr>:last-child{grid-column:1/-1;padding-left:0;text-align:left}
+.noted tr>:first-child{padding-left:0}
+.apart th,.named td:last-child{white-space:normal}
 .tiles{grid-template-columns:1fr 1fr}.tile b{font-size:20px}}
 """
+_LONG_WORD = 16
+_BREAKS = re.compile(r"[-/?]")  # where browsers break words
+_PARTS = re.compile(r"(?<=[_./])(?=\w)")
 _HEAT = "".join(
     f".h{shade}{{fill:color-mix(in oklab,var(--one) {18 + shade * 11.7:.0f}%,var(--card))}}"
     for shade in range(8)
@@ -109,8 +118,8 @@ def page(record: Record, failed: Sequence[str] = ()) -> str:
     nodes = ", ".join(map(called, record.kinds))
     title = f"{nodes}: {load_of(record.plan)}"
     body = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(_subtitle(record))}</p>",
+        f"<h1>{_text(title)}</h1>",
+        f"<p>{_text(_subtitle(record))}</p>",
         _sayings(record, failed),
         f'<div class="tiles">{"".join(_tiles(record))}</div>',
         '<div class="charts">',
@@ -150,7 +159,7 @@ def _sayings(record: Record, failed: Sequence[str]) -> str:
 
 
 def _say(what: str, reasons: Sequence[str]) -> str:
-    lines = "<br>".join(map(escape, reasons))
+    lines = "<br>".join(map(_text, reasons))
     return f'<div class="say"><b>{what}</b> {lines}</div>'
 
 
@@ -168,7 +177,7 @@ def _tiles(record: Record) -> list[str]:
     if record.knee is not None:
         shown.append((f"knee: {record.knee.condition}", rate(record.knee.rate)))
     return [
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+        f'<div class="tile"><b>{escape(value)}</b><span>{_text(name)}</span></div>'
         for name, value in shown
     ]
 
@@ -177,33 +186,52 @@ def _tables(record: Record) -> list[str]:
     tables = [
         _table("Percentiles", percentile_rows(record)),
         _table("Calls", [("", "Calls"), *count_rows(record)]),
-        _table("By node", kind_rows(record), named=True),
+        _table("By node", kind_rows(record), apart="named"),
     ]
     if record.errors:
         tables.append(_table("Errors", [("Code", "Calls"), *error_rows(record)]))
     if record.broker:
-        tables.append(_table("As the broker sees it", broker_rows(record), named=True))
+        tables.append(_table("As the broker sees it", broker_rows(record), apart="named"))
     if record.knee is not None:
-        tables.append(_table(f"Search for the knee, {record.knee.condition}", knee_rows(record)))
+        title = f"Search for the knee, {record.knee.condition}"
+        tables.append(_table(title, knee_rows(record), apart="noted"))
     tables.append(_table("Generator processes", generator_rows(record)))
     tables.append(_facts("Environment", record.environment))
     return tables
 
 
-def _table(title: str, rows: Sequence[Row], *, named: bool = False) -> str:
-    """Make a table; `named`: its rows begin with names, long ones perhaps.
+def _table(title: str, rows: Sequence[Row], *, apart: Literal["", "named", "noted"] = "") -> str:
+    """Make a table.
 
-    On a narrow page these have a line of their own.
+    Args:
+        title: Of it.
+        rows: The first is its head.
+        apart: Which cells have a line of their own on a narrow page, for they may be long: the
+            first of each row, which is a name, or the last, which is a note.
     """
     first, *others = rows
     body = _row(first, "th") + "".join(_row(row, "td") for row in others)
-    looks = f' class="named" style="--columns:{len(first) - 1}"' if named else ""
+    looks = f' class="apart {apart}" style="--columns:{len(first) - 1}"' if apart else ""
     table = f'<div class="scroll"><table{looks}>{body}</table></div>'
-    return f"<section><h2>{escape(title)}</h2>{table}</section>"
+    return f"<section><h2>{_text(title)}</h2>{table}</section>"
 
 
 def _row(cells: Row, tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<{tag}>{_text(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _text(text: str) -> str:
+    """Escape a text; its short words stay whole, long ones may be broken where their parts end.
+
+    A browser by itself breaks ``1,000/s`` and ``--out``, and a name wherever the line ends.
+    """
+    return " ".join(map(_word, text.split(" ")))
+
+
+def _word(word: str) -> str:
+    if len(word) > _LONG_WORD:
+        return "<wbr>".join(map(escape, _PARTS.split(word)))
+    return f'<span class="word">{escape(word)}</span>' if _BREAKS.search(word) else escape(word)
 
 
 def _facts(title: str, facts: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ from pronghorn.bench.load.page import page
 from pronghorn.bench.load.plan import Plan
 from pronghorn.bench.load.record import Knee, Trial
 
-VOID = {"meta"}
+VOID = {"meta", "wbr"}
 
 
 class Balance(HTMLParser):
