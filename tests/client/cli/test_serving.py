@@ -1,20 +1,25 @@
 """``pronghorn serve``: one process tree from ready to its end, whatever ends it."""
 
+import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
 import pytest
-from commands import TIMEOUT_S, Commands, children
+from commands import TIMEOUT_S, Commands, Serving, children
+from msgspec.msgpack import decode
 
-from pronghorn.broker.wire.trace import Arrival, TraceRecord, TraceStart, read_trace
+from pronghorn.broker.streams import EVENTS_ALONE
+from pronghorn.broker.wire.trace import Arrival, TraceRecord, TraceStart, read_trace, whole_records
+from pronghorn.client.aio import AsyncClient
 
 pytestmark = pytest.mark.slow
 
@@ -340,6 +345,48 @@ def test_calls_are_recorded_over_the_death_of_a_broker(commands: Commands) -> No
     assert 1 <= told["calls"] <= 2  # what had not left the broker has died with it
 
 
+def test_calls_that_come_together_over_one_connection_are_all_recorded_in_their_order(
+    commands: Commands,
+) -> None:
+    # Far more than a client gets done in its turn: the broker comes back for the rest.
+    path = commands.folder / "calls.trace"
+    count = 50 * EVENTS_ALONE
+    with commands.serving("nodes.py", "--workers", "1", "--record", str(path)) as serving:
+        assert asyncio.run(sums_at_once(commands.endpoint, count)) == list(range(1, count + 1))
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.next_event()["event"] == "end"
+        assert serving.next_event()["calls"] == count
+        assert serving.process.wait(TIMEOUT_S) == 0
+    arrivals = [each for each in kept(path) if isinstance(each, Arrival)]
+    assert [decode(each.params) for each in arrivals] == [[number, 1] for number in range(count)]
+    assert {each.client for each in arrivals} == {1}
+
+
+def test_a_trace_is_replayed_up_to_where_its_writer_was_killed(commands: Commands) -> None:
+    path = commands.folder / "calls.trace"
+    with commands.start(
+        *("serve", "nodes.py", "--workers", "1", "--json", "--record", str(path))
+    ) as process:
+        serving = Serving(process)
+        tree = [serving.supervisor, *children(serving.supervisor)]
+        asyncio.run(sums_at_once(commands.endpoint, 1000))
+        asyncio.run(sums_until(commands.endpoint, lambda: path.stat().st_size > 30_000))
+        process.kill()  # it writes the file
+        process.wait()
+        for each in tree:
+            await_end(each)
+    written = path.read_bytes()
+    before = len(list(read_trace([written], "t"))) - 1
+    assert before >= 500
+    assert whole_records(written) == len(written)  # packets are whole, and writes are of packets
+    path.write_bytes(written[:-1])  # but a machine that goes down may keep a part of the last
+    with commands.serving("nodes.py", "--workers", "1"):
+        done = commands("load", "--replay", str(path), "--speed", "2", "--json")
+    counts = json.loads(done.output)["counts"]
+    assert counts["planned"] == counts["results"] == before - 1
+    assert done.status in (0, 5)  # 5: the machine had something else to do
+
+
 def test_a_recording_that_is_full_is_told_and_harms_no_call(commands: Commands) -> None:
     path = commands.folder / "full.trace"
     options = ["--record", str(path), "--record-bytes", "300", "--record-sizes"]
@@ -365,6 +412,31 @@ def test_what_can_not_be_recorded_is_told_before_anything_is_served(commands: Co
     done = commands("serve", "nodes.py", "--record-bytes", "1M")
     assert done.status == 2
     assert "are for --record FILE" in done.errors
+
+
+async def sums_at_once(endpoint: str, count: int) -> list[int]:
+    """Add one to so many numbers, all under way at once over one connection."""
+    async with AsyncClient(endpoint) as client:
+        return list(await asyncio.gather(*(client.call("add", each, 1) for each in range(count))))
+
+
+async def sums_until(endpoint: str, is_enough: Callable[[], bool]) -> None:
+    """Add numbers one after the other until there have been enough."""
+    async with AsyncClient(endpoint) as client:
+        while not is_enough():
+            assert await client.call("add", 1, 1) == 2
+
+
+def await_end(pid: int) -> None:
+    """Wait for the end of a process that is no child of ours."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([descriptor], [], [], TIMEOUT_S)[0], f"{pid} is still there"
+    finally:
+        os.close(descriptor)
 
 
 def kept(path: Path) -> list[TraceRecord]:
