@@ -18,6 +18,7 @@ WIDTH: Final = 860
 HEIGHT: Final = 460
 _LEFT, _TOP, _PLOT_WIDTH, _PLOT_HEIGHT = 82, 44, 540, 352
 _ROW = 16.5  # pixels of a name
+_NAMES_X, _MARK = _LEFT + _PLOT_WIDTH + 22, 20
 _COLOURS: Final = (
     *("#d1495b", "#2a9d8f", "#e08e45", "#7b5ea7", "#4f8f3a", "#b0548f", "#3d7ea6"),
     *("#a8763e", "#6b7a8f", "#c0a030", "#5b8e8e", "#8f4f4f", "#5a6fd0", "#7f8f2f"),
@@ -29,6 +30,7 @@ text{font:12px system-ui,sans-serif;fill:#33383d}
 .grid{stroke:#d9dde2;stroke-width:1}
 .line{fill:none;stroke-width:1.6;stroke-linejoin:round}
 .ours{stroke:#0b62d6;stroke-width:3.2}
+.lead{stroke-width:1}
 .oursname{fill:#0b62d6;font-weight:600}
 .back{fill:#fff}
 @media (prefers-color-scheme:dark){
@@ -38,10 +40,14 @@ text{fill:#d5dae0}.grid{stroke:#343b44}.back{fill:#15191e}.ours{stroke:#5aa2ff}
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A line of a plot and its name; the first of a plot is ours."""
+    """A line of a plot and its name.
+
+    `looks` are the same number wherever the same is drawn: 0 for ours.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
+    looks: int
 
 
 class Axis(msgspec.Struct, frozen=True):
@@ -66,7 +72,9 @@ def latency_plot(lines: Sequence[Line]) -> str:
     across = _decades(min(times), max(times), duration_text)
     shares = [(share / 100, f"{share} %") for share in (0, 25, 50, 75, 99)]
     up = Axis(0.0, 1.0, shares, is_log=False)
-    turned = [Line(each.name, [(us, share) for share, us in each.points]) for each in lines]
+    turned = [
+        Line(each.name, [(us, share) for share, us in each.points], each.looks) for each in lines
+    ]
     return _plot("One call: share that is answered within …", turned, across, up, named_by="median")
 
 
@@ -77,6 +85,19 @@ def rate_plot(lines: Sequence[Line]) -> str:
     across = Axis(counts[0], counts[-1], [(count, f"{count:g}") for count in counts])
     up = _decades(min(rates), max(rates), lambda per_s: f"{per_s:,.0f}/s")
     return _plot("Calls a second, by how many are handed over at once", lines, across, up)
+
+
+def items_plot(title: str, lines: Sequence[Line], text: Callable[[float], str]) -> str:
+    """Draw us an item over a size, whose ticks are those at which there are points."""
+    sizes = sorted({size for line in lines for size, _ in line.points})
+    times = [us for line in lines for _, us in line.points]
+    across = Axis(sizes[0], sizes[-1], [(size, text(size)) for size in sizes])
+    return _plot(title, lines, across, _decades(min(times), max(times), duration_text))
+
+
+def size_text(kilobytes: float) -> str:
+    """Write kilobytes for a tick."""
+    return f"{kilobytes / 1000:g} MB" if kilobytes >= 1000 else f"{kilobytes:g} KB"
 
 
 def duration_text(us: float) -> str:
@@ -112,13 +133,14 @@ def _plot(
                 )
                 for x, y in each.points
             ],
+            each.looks,
         )
         for each in lines
     ]
-    for number, line in reversed(list(enumerate(placed))):  # ours above all others
+    for line in sorted(placed, key=lambda line: -line.looks):  # ours above all others
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in line.points)
-        parts.append(f'<polyline class="line{_looks(number)} points="{points}"/>')
-    parts += _names(placed, named_by)
+        parts.append(f'<polyline class="line{_looks(line)} points="{points}"/>')
+    parts += _listed(placed) if named_by == "median" else _beside(placed)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -136,29 +158,57 @@ def _grid(across: Axis, up: Axis) -> list[str]:
     return parts
 
 
-def _names(lines: Sequence[Line], named_by: str) -> list[str]:
-    """Name the lines at the right, in the order in which a reader meets them, by a mark each."""
-    if named_by == "median":
-        order = sorted(range(len(lines)), key=lambda each: _middle(lines[each]))
-    else:
-        order = sorted(range(len(lines)), key=lambda each: lines[each].points[-1][1])
+def _listed(lines: Sequence[Line]) -> list[str]:
+    """Name the lines at the right, in the order in which a reader meets their middles."""
     parts = []
-    x = _LEFT + _PLOT_WIDTH + 22
-    for row, number in enumerate(order):
-        y = _TOP + 8 + row * _ROW
-        name = escape(lines[number].name)
-        ours = ' class="oursname"' if number == 0 else ""
-        parts.append(f'<path class="line{_looks(number)} d="M{x} {y:.1f}h20"/>')
-        parts.append(f'<text x="{x + 27}" y="{y + 4:.1f}"{ours}>{name}</text>')
+    for row, line in enumerate(sorted(lines, key=_middle)):
+        x, y = _NAMES_X, _TOP + 8 + row * _ROW
+        parts.append(f'<path class="line{_looks(line)} d="M{x} {y:.1f}h{_MARK}"/>')
+        parts.append(_name(line, y))
     return parts
+
+
+def _beside(lines: Sequence[Line]) -> list[str]:
+    """Name each line where it ends, or as near to that as the others' names allow."""
+    ordered = sorted(lines, key=lambda line: line.points[-1][1])
+    heights = _apart([line.points[-1][1] for line in ordered])
+    parts = []
+    for line, y in zip(ordered, heights, strict=True):
+        x, end_y = line.points[-1]
+        if line.points[-1][0] >= _LEFT + _PLOT_WIDTH - 0.05:
+            way = f"M{x + 3:.1f} {end_y:.1f}L{_NAMES_X + _MARK - 4} {y:.1f}h4"
+            parts.append(f'<path class="lead line{_looks(line)} d="{way}"/>')
+        else:  # it ends within the plot, where the name would hide others
+            parts.append(f'<path class="line{_looks(line)} d="M{_NAMES_X} {y:.1f}h{_MARK}"/>')
+        parts.append(_name(line, y))
+    return parts
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Move heights, in their order, as little apart as it takes for names not to touch."""
+    moved = list(heights)
+    for index in range(1, len(moved)):
+        moved[index] = max(moved[index], moved[index - 1] + _ROW)
+    last = _TOP + _PLOT_HEIGHT
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], last)
+        last = moved[index] - _ROW
+    return moved
+
+
+def _name(line: Line, y: float) -> str:
+    ours = "" if line.looks else ' class="oursname"'
+    x = _NAMES_X + _MARK + 7
+    return f'<text x="{x}" y="{y + 4:.1f}"{ours}>{escape(line.name)}</text>'
 
 
 def _middle(line: Line) -> float:
     return line.points[len(line.points) // 2][0]
 
 
-def _looks(number: int) -> str:
-    """Give the rest of the class attribute of a line, and its colour if that is not ours."""
-    if number == 0:
+def _looks(line: Line) -> str:
+    """Give the rest of the class attribute of a line, and how it is drawn if it is not ours."""
+    if line.looks == 0:
         return ' ours"'
-    return f'" stroke="{_COLOURS[(number - 1) % len(_COLOURS)]}"'
+    dashes = ' stroke-dasharray="7 3"' if line.looks % 2 == 0 else ""
+    return f'" stroke="{_COLOURS[(line.looks - 1) % len(_COLOURS)]}"{dashes}'

@@ -3,13 +3,17 @@
 Mirror: tests/bench/test_readme.py.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from .plots import Line, latency_plot, rate_plot
+from .peers.catalog import PEERS
+from .plots import Line, items_plot, latency_plot, rate_plot, size_text
+from .report import RoundFigures
+from .scenarios.items import CLIENT, ENGINE, SLOW, points
 from .scenarios.peers import PeerResult, Side, kept
 
 BEGIN = "<!-- figures: made by `./scripts/bench readme` from bench/results/ -->"
@@ -17,6 +21,7 @@ END = "<!-- end of figures -->"
 BEGIN_PEERS = "<!-- peers: made by `./scripts/bench readme` from bench/results/peers/ -->"
 END_PEERS = "<!-- end of peers -->"
 LATENCY_PLOT, RATE_PLOT = "peers-latency.svg", "peers-at-once.svg"
+COUNT_PLOT, CONTEXT_PLOT = "items-by-count.svg", "items-by-context.svg"
 ORDER = (
     "rtt",
     "throughput",
@@ -29,6 +34,7 @@ ORDER = (
     "claims",
     "faults",
     "changes",
+    "items",
     "load",
 )
 
@@ -37,7 +43,7 @@ def write(root: Path) -> None:
     """Put the tables of the kept results into the README of a repository, and draw its plots."""
     readme, results = root / "README.md", root / "bench" / "results"
     readme.write_text(updated(readme.read_text(), results))
-    for name, drawn in plots(kept(results / "peers")).items():
+    for name, drawn in plots(results).items():
         (results / name).write_text(drawn)
 
 
@@ -51,16 +57,47 @@ def updated(text: str, results: Path) -> str:
     return _replaced(text, BEGIN_PEERS, END_PEERS, peers_table(kept(results / "peers")))
 
 
-def plots(results: Sequence[PeerResult]) -> dict[str, str]:
-    """Draw what can be drawn: name of the file -> SVG. Ours is that of the run with the first."""
+def plots(results: Path) -> dict[str, str]:
+    """Draw what can be drawn of the kept results: name of the file -> SVG."""
+    return {**_peers_plots(kept(results / "peers")), **_items_plots(results / "items.json")}
+
+
+def _items_plots(path: Path) -> dict[str, str]:
+    """Draw what an item costs, of each way."""
+    if not path.exists():
+        return {}
+    (found,) = msgspec.json.decode(path.read_bytes())["scenarios"]
+    raw = msgspec.convert(found["raw"], dict[str, dict[str, list[RoundFigures]]])
+    names = {CLIENT: "Pronghorn", ENGINE: "its engine alone", SLOW: "the slow way"}
+    drawn = [(name, points(raw, way)) for way, name in names.items()]
+    return {
+        COUNT_PLOT: items_plot(
+            "Time of an item, by how many there are (context of 1 MB)",
+            [Line(name, found[0], looks) for looks, (name, found) in enumerate(drawn)],
+            lambda count: f"{count:,.0f}",
+        ),
+        CONTEXT_PLOT: items_plot(
+            "Time of an item, by the size of the context",
+            [Line(name, found[1], looks) for looks, (name, found) in enumerate(drawn)],
+            size_text,
+        ),
+    }
+
+
+def _peers_plots(results: Sequence[PeerResult]) -> dict[str, str]:
+    """Draw latencies and rates of the peers. Ours is that of the run with the first."""
     quick = [each for each in results if not each.peer.durable]
     if not quick:
         return {}
     ours = quick[0].ours
-    latencies = [Line("Pronghorn", ours.quantiles_us)]
-    latencies += [Line(each.peer.label, each.theirs.quantiles_us) for each in quick]
-    rates = [Line("Pronghorn", _rates(ours))]
-    rates += [Line(each.peer.label, _rates(each.theirs)) for each in quick if each.theirs.per_s]
+    looks = {peer.name: number for number, peer in enumerate(PEERS, start=1)}
+    latencies = [Line("Pronghorn", ours.quantiles_us, 0)]
+    rates = [Line("Pronghorn", _rates(ours), 0)]
+    for each in quick:
+        number = looks[each.peer.name]
+        latencies.append(Line(each.peer.label, each.theirs.quantiles_us, number))
+        if each.theirs.per_s:
+            rates.append(Line(each.peer.label, _rates(each.theirs), number))
     return {LATENCY_PLOT: latency_plot(latencies), RATE_PLOT: rate_plot(rates)}
 
 
@@ -82,7 +119,7 @@ def peers_table(results: Sequence[PeerResult]) -> str:
             _number(side.per_s[64].median) if 64 in side.per_s else "" for side in (theirs, ours)
         ]
         lines.append(
-            f"| {label} | {each.version} | {_number(theirs.p50_us.median)} "
+            f"| {label} | {_version(each)} | {_number(theirs.p50_us.median)} "
             f"| {_number(theirs.p99_us.median)} | {latencies} | {spread} "
             f"| {rates[0]} | {rates[1]} | {each.peer.note} |"
         )
@@ -92,6 +129,12 @@ def peers_table(results: Sequence[PeerResult]) -> str:
         "`./scripts/bench peers --keep`."
     )
     return "\n".join(lines) + f"\n\n{where}\n"
+
+
+def _version(result: PeerResult) -> str:
+    """Tell the version of a peer, and of the server that it needs: of `Redis server v=7.0.15 …`."""
+    found = re.search(r"(\w+) server v=(\S+)", result.server)
+    return result.version + (f", {found[1]} {found[2]}" if found else "")
 
 
 def _rates(side: Side) -> list[tuple[float, float]]:

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from pronghorn.bench import readme
-from pronghorn.bench.scenarios.peers import kept
 
 ROOT = Path(__file__).resolve().parents[2]
+PLOTS = {readme.LATENCY_PLOT, readme.RATE_PLOT, readme.COUNT_PLOT, readme.CONTEXT_PLOT}
 
 
 def test_the_readme_shows_the_kept_results_and_nothing_else() -> None:
@@ -29,7 +29,7 @@ def test_without_results_the_table_says_so(tmp_path: Path) -> None:
     new = readme.updated(text, tmp_path)
     assert "Nothing has been measured yet." in new
     assert "No peer has been measured yet." in new
-    assert readme.plots([]) == {}
+    assert readme.plots(tmp_path) == {}
     assert new.startswith("before\n")
     assert new.endswith("after\n")
     assert "old" not in new
@@ -37,12 +37,13 @@ def test_without_results_the_table_says_so(tmp_path: Path) -> None:
 
 def test_plots_are_those_of_the_kept_results() -> None:
     results = ROOT / "bench" / "results"
-    drawn = readme.plots(kept(results / "peers"))
+    drawn = readme.plots(results)
+    assert set(drawn) == PLOTS
     assert {name: (results / name).read_text() for name in drawn} == drawn
 
 
 def test_every_plot_that_the_readme_shows_is_there() -> None:
     text = (ROOT / "README.md").read_text()
-    for name in (readme.LATENCY_PLOT, readme.RATE_PLOT):
+    for name in PLOTS:
         assert f"(bench/results/{name})" in text
         assert (ROOT / "bench" / "results" / name).exists()

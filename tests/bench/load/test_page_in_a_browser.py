@@ -1,4 +1,4 @@
-"""The report as a browser shows it: nothing is cut, broken, hidden or hard to read at any width."""
+"""Report and plots as a browser shows them: nothing is cut, broken, hidden or hard to read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,9 @@ from load_records import crowded, imagined, record_of, tally_of
 from pronghorn.bench.load.page import page
 from pronghorn.bench.load.plan import Plan
 from pronghorn.bench.load.record import Record
+from pronghorn.bench.plots import WIDTH
+
+ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +59,15 @@ def test_light_and_dark_are_as_the_reader_has_it(tab: Tab, tmp_path: Path) -> No
         tab.show(path, width=800, scheme=scheme)
         shades.append(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert shades == ["rgb(246, 246, 244)", "rgb(19, 20, 22)"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench" / "results").glob("*.svg")))
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_plots_of_the_readme_can_be_read(path: Path, scheme: Scheme, tab: Tab) -> None:
+    tab.show(path, width=WIDTH, scheme=scheme)
+    assert tab.evaluate(LAYOUT) == []
+    assert tab.complaints() == []
+    assert tab.fetched() == [path.as_uri()]
 
 
 BAD = {

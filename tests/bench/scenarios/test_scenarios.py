@@ -21,11 +21,22 @@ from pronghorn.bench.subjects import node_client
 # idle, changes and load count seconds, start counts servers, and faults both
 CALLS = {
     **{"idle": 1, "start": 1, "claims": 200, "faults": 1, "changes": 1},
-    **{"workflow": 1, "journal": 30, "durable": 70, "load": 2},
+    **{"workflow": 1, "items": 1, "journal": 30, "durable": 70, "load": 2},
 }
 
 
-LONG = ("rtt", "scale", "links", "faults", "changes", "workflow", "keys", "load", "clients")
+LONG = (
+    "rtt",
+    "scale",
+    "links",
+    "faults",
+    "changes",
+    "workflow",
+    "items",
+    "keys",
+    "load",
+    "clients",
+)
 
 
 def _no_environment(peer: PeerInfo, root: Path) -> Path:
