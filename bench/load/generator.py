@@ -225,11 +225,10 @@ class Generator:
 
     def _drop_rest(self) -> None:
         """Give up the calls that should have been sent long ago."""
-        dropped = 0
-        while self._next is not None:
-            self._tally.on_unsent(self._next.at_ns)
-            dropped += 1
-            self._next = next(self._calls, None)
+        assert self._next is not None
+        dropped = self._plan.left(self._next.at_ns, self._order.process)
+        self._next = None
+        self._tally.on_dropped(dropped)
         self._on_event(f"the generator {UNSENT_BY_ITSELF}: {dropped:,} calls were not sent")
         self._end_sending()
 
@@ -242,6 +241,10 @@ class Generator:
             ran_s = round(now_ns / 1e9 - self._plan.warmup_s, 6)
             self._ran_s = min(self._plan.duration_s, max(0.0, ran_s))
             self._tally.on_stopped(now_ns)
+            if self._next is not None and self._plan.closed is None:
+                process = self._order.process
+                was_due = self._plan.left(self._next.at_ns, process)
+                self._tally.on_dropped(max(0, was_due - self._plan.left(now_ns, process)))
             self._on_event("stopped before the end of the plan")
             self._end_sending()
 

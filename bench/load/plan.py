@@ -139,6 +139,28 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         first = measured[0].rate_from
         return [Segment(self.warmup_s, first, first), *measured] if self.warmup_s else measured
 
+    def left(self, at_ns: int, process: int) -> int:
+        """Tell how many calls that count a process has left from that one of its calls on.
+
+        Does not go through them: that could take longer than the run. Where distances are random,
+        and of a trace, that's how many there are on average.
+        """
+        from_s = max(at_ns / 1e9, self.warmup_s)
+        if self.profile == "replay":
+            return max(0, round(self.rate * (self.planned_s - from_s) / self.processes))
+        begin_s = calls = before = 0.0
+        for segment in self.segments():
+            within_s = min(max(0.0, from_s - begin_s), segment.seconds)
+            slope = (segment.rate_to - segment.rate_from) / segment.seconds
+            before += within_s * (segment.rate_from + slope * within_s / 2)
+            calls += segment.calls
+            begin_s += segment.seconds
+        if self.is_random:
+            return round((calls - before) / self.processes)
+        first = ceil(round(before, 3))  # a time is a whole number of ns, so it is a bit off
+        first += (process - first) % self.processes
+        return len(range(first, ceil(calls - 1e-9), self.processes))
+
     def times_ns(self) -> Iterator[int]:
         """Give the planned times of all calls, ns after the beginning; the same every time."""
         random = Random(f"{self.seed} times") if self.is_random else None

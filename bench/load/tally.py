@@ -65,6 +65,10 @@ class Tally:
         if planned_ns >= self._warmup_ns:
             self._counts["unsent"] += 1
 
+    def on_dropped(self, count: int) -> None:
+        """Count so many calls that were planned after the warm-up and are given up."""
+        self._counts["unsent"] += count
+
     def on_answered(
         self, planned_ns: int, sent_ns: int, now_ns: int, kind: int, code: str | None
     ) -> None:

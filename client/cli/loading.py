@@ -102,7 +102,8 @@ def load(words: Sequence[str], options: LoadOptions) -> None:
     folder = None if options.out is None else Path(options.out).expanduser()
     if folder is not None:
         _make(folder)  # what is wrong with it is found out now, not after the run
-    check_listening(job.endpoint)
+    if options.frame is None:
+        check_listening(job.endpoint)
     for warning in check(job):
         warn(warning)
     quiet = options.as_json or not is_terminal(2)
@@ -242,6 +243,8 @@ def _kinds(
     if options.params is not None and options.params_file is not None:
         raise InvalidArgumentError("give --params or --params-file, not both")
     if options.frame is not None:
+        if options.endpoint is None:
+            raise InvalidArgumentError("--frame is for a plain service: say where, by --endpoint")
         return (Kind("frame", 1.0, (_frame(options.frame),)),)
     if options.scenario is not None:
         folder = Path(options.scenario).expanduser().parent

@@ -4,7 +4,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from pronghorn.bench.load.plan import INTERVALS_MAX, Plan, choices
+from pronghorn.bench.load.plan import DURATION_MAX_S, INTERVALS_MAX, RATE_MAX, Plan, choices
 from pronghorn.broker.wire.errors import InvalidArgumentError
 
 S = 1_000_000_000
@@ -53,6 +53,39 @@ def test_spike_is_three_times_the_rate_for_a_fifth() -> None:
     times = list(Plan(profile="spike", rate=100, duration_s=10, warmup_s=0).times_ns())
     assert sum(4 * S <= at < 6 * S for at in times) == pytest.approx(600, abs=1)
     assert len(times) == pytest.approx(1400, abs=1)
+
+
+@pytest.mark.parametrize("profile", ["const", "step", "ramp", "spike"])
+@pytest.mark.parametrize("processes", [1, 3])
+def test_what_is_left_is_told_without_going_through_it(profile: str, processes: int) -> None:
+    plan = Plan(
+        profile=profile,  # type: ignore[arg-type]
+        rate=777,
+        duration_s=3,
+        warmup_s=0.3,
+        processes=processes,
+        clients=processes,
+    )
+    times = list(plan.times_ns())
+    for process in range(processes):
+        ours = times[process::processes]
+        for at, at_ns in enumerate(ours):
+            counted = sum(each >= 0.3 * S for each in ours[at:]) if at % 97 == 0 else None
+            assert counted in (None, plan.left(at_ns, process))
+        assert plan.left(ours[-1], process) == 1
+
+
+def test_what_is_left_of_random_calls_is_told_on_average() -> None:
+    plan = Plan(profile="poisson", rate=1000, duration_s=10, warmup_s=1, processes=2, clients=2)
+    assert plan.left(0, 0) == 5000
+    assert plan.left(6 * S, 1) == 2500
+    replay = Plan(profile="replay", rate=100, duration_s=4, warmup_s=0)
+    assert replay.left(1 * S, 0) == 300
+
+
+def test_a_day_at_the_highest_rate_is_gone_through_in_no_time() -> None:
+    plan = Plan(rate=RATE_MAX, duration_s=DURATION_MAX_S, warmup_s=0)
+    assert plan.left(S, 0) == RATE_MAX * (DURATION_MAX_S - 1)
 
 
 def test_times_never_go_back() -> None:

@@ -284,6 +284,14 @@ def test_mistakes_are_found_before_the_run(
     assert what in done.errors
 
 
+def test_plain_service_that_is_not_there_is_told_as_such(commands: Commands) -> None:
+    endpoint = f"ipc://{commands.folder}/nobody.sock"
+    done = commands("load", "--frame", "hello", "--endpoint", endpoint, "--rate", "1")
+    assert (done.status, done.output) == (3, "")
+    assert "answers a frame of 5 bytes within 2 s" in done.errors
+    assert "pronghorn serve" not in done.errors
+
+
 def test_without_a_broker_it_ends_with_3(commands: Commands) -> None:
     done = commands("load", "add", "--rate", "1")
     assert done.status == 3
@@ -314,6 +322,7 @@ def test_records_are_compared(commands: Commands) -> None:
         (["a"], LoadOptions(rate=1, frame="x"), "give a NODE"),
         (["a"], LoadOptions(rate=1, params="{}", params_file="x"), "not both"),
         ([], LoadOptions(rate=1, frame="x", params="{}"), "for a NODE"),
+        ([], LoadOptions(rate=1, frame="x"), "by --endpoint"),
         (["a"], LoadOptions(rate=1, closed=2), "closed loop has no rate"),
         (["a"], LoadOptions(closed=2, find_knee="p99<5ms"), "--closed has none"),
         (["a"], LoadOptions(rate=1, profile="ramp", find_knee="p99<5ms"), "const or poisson"),
