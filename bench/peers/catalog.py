@@ -15,7 +15,7 @@ class PeerInfo(msgspec.Struct, frozen=True, kw_only=True):
         name: On the command line, and of its environment and file of results.
         label: What people call it.
         module: Below ``pronghorn.bench.peers``.
-        requires: What pip installs into its environment; the first one's version is told.
+        requires: What pip installs into its environment, the peer itself first.
         server: A program that it needs besides.
         note: What has to be known of its figures.
         durable: Whether it keeps what it runs, so that it is held against our durable calls.

@@ -49,13 +49,16 @@ def environment_of(peer: PeerInfo, root: Path) -> Path:
 
 
 def version_of(peer: PeerInfo, python: Path) -> str:
-    """Tell the version of a peer as it is installed."""
+    """Tell the version of a peer as it is installed, and of what else it requires, by name."""
     if not peer.requires:
         return f"Python {sys.version.split()[0]}"
-    package = peer.requires[0].partition("[")[0]
-    site = _site_packages(python)
-    found = next(iter(importlib.metadata.distributions(name=package, path=[str(site)])), None)
-    return "unknown" if found is None else found.version
+    site = str(_site_packages(python))
+    told = []
+    for name in (each.partition("[")[0] for each in peer.requires):
+        found = next(iter(importlib.metadata.distributions(name=name, path=[site])), None)
+        version = "unknown" if found is None else found.version
+        told.append(f"{name} {version}" if told else version)
+    return ", ".join(told)
 
 
 def server_version(peer: PeerInfo) -> str:

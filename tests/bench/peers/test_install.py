@@ -53,3 +53,15 @@ def test_an_environment_is_made_once_and_anew_when_its_needs_change(
 def test_what_can_not_be_installed_is_told_with_the_reason() -> None:
     with pytest.raises(ChildError, match="can't be installed: that is why"):
         install._run([sys.executable, "-c", "import sys; sys.exit('first\\nthat is why')"])
+
+
+def test_versions_of_all_that_it_requires_are_told(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    for name, version in (("one", "1.2"), ("two", "3.4")):
+        described = (
+            tmp_path / "lib" / "python3.11" / "site-packages" / f"{name}-{version}.dist-info"
+        )
+        described.mkdir(parents=True)
+        (described / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    both = PeerInfo(name="b", label="B", module="x", requires=("one[extra]", "two", "none"))
+    assert version_of(both, python) == "1.2, two 3.4, none unknown"
