@@ -189,7 +189,7 @@ def _apart(heights: Sequence[float]) -> list[float]:
     moved = list(heights)
     for index in range(1, len(moved)):
         moved[index] = max(moved[index], moved[index - 1] + _ROW)
-    last = _TOP + _PLOT_HEIGHT
+    last: float = _TOP + _PLOT_HEIGHT
     for index in reversed(range(len(moved))):
         moved[index] = min(moved[index], last)
         last = moved[index] - _ROW

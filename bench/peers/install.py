@@ -53,7 +53,7 @@ def version_of(peer: PeerInfo, python: Path) -> str:
     if not peer.requires:
         return f"Python {sys.version.split()[0]}"
     site = str(_site_packages(python))
-    told = []
+    told: list[str] = []
     for name in (each.partition("[")[0] for each in peer.requires):
         found = next(iter(importlib.metadata.distributions(name=name, path=[site])), None)
         version = "unknown" if found is None else found.version
