@@ -79,14 +79,14 @@ def stop(child: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def die_with_parent() -> None:
-    """Ask the kernel, from within the child, for SIGKILL when the starting thread ends.
+def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel, from within the child, for a signal when the starting thread ends.
 
     To be called first of all; the parent starts children from its main thread only.
     """
     parent = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+    if libc.prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent or parent == 1:
         raise ChildError("the parent is gone already")

@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ from .timing import Measure
 
 ANSWER_TIMEOUT_S = 180.0
 """Longest slice: ten times what the slowest scenario needs on the reference machine."""
+
+_PEERS = "peers."  # what the factories of these begin with
 
 Factory = Callable[..., AbstractContextManager[Measure]]
 _decode_measurement = msgspec.json.Decoder(Measurement).decode
@@ -139,10 +142,19 @@ def serve(factory: str, options: dict[str, Any], orders: IO[str]) -> None:
             answers.flush()
 
 
+def _end_by(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run one subject: FACTORY OPTIONS CPUS."""
-    die_with_parent()
     factory, options, cpus = sys.argv[1:]
+    if factory.startswith(_PEERS):
+        # What a peer starts does not end with this process, so that has to leave in good order.
+        signal.signal(signal.SIGTERM, _end_by)
+        die_with_parent(signal.SIGTERM)
+    else:
+        die_with_parent()
     if cpus:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     serve(factory, msgspec.json.decode(options), sys.stdin)

@@ -1,5 +1,7 @@
 """The peers that are there anyway; the others need what `./scripts/bench peers` installs."""
 
+import signal
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +27,25 @@ def test_it_adds_and_ends(module: str) -> None:
         found = running.measure(5)
     assert found.calls == 5
     assert set(found.extra) in ({rate_at(size) for size in IN_FLIGHT}, set())
+
+
+KILLED = """
+import os, signal, sys
+from pronghorn.bench.subject import Subject, started
+options = {"peer": "ours"}
+with started(Subject(name="ours", factory="peers.measuring:measured", options=options)):
+    print("up", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_what_it_has_started_ends_with_a_benchmark_that_is_killed() -> None:
+    # All that it starts inherits the pipe of standard error, which is at its end when all are gone.
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "up\n")
 
 
 @pytest.mark.slow
