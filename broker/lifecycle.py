@@ -141,10 +141,13 @@ class Lifecycle:
                 self._serve_room(room, now)
         commands, self.commands = self.commands, []
         if self.recorder.has_news:
-            commands += self.recorder.settle(now)
-            if self.commands:  # for those who wait for the ends of runs
+            settled = self.recorder.settle(now)
+            # Those who wait for the ends of runs may ask the journal, so what was recorded up to
+            # then is among these: it has earlier numbers than what was recorded after it.
+            if self.commands:
                 commands += self.commands
                 self.commands = []
+            commands += settled
         return commands
 
     def _serve_room(self, room: Room, now: float) -> None:

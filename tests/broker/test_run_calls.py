@@ -21,10 +21,11 @@ from pronghorn.broker.events import (
     WantJournal,
     WorkerGone,
     WorkerSent,
+    WriteRecords,
 )
 from pronghorn.broker.journal.messages import FindKey, ListKeys
-from pronghorn.broker.journal.record import Accepted, Ended
-from pronghorn.broker.journal.rows import format_run_id
+from pronghorn.broker.journal.record import Accepted, Ended, decode_record
+from pronghorn.broker.journal.rows import format_run_id, parse_run_id
 from pronghorn.broker.recorder import GATHER_S
 from pronghorn.broker.wire.errors import ErrorDetails
 from pronghorn.broker.wire.link import CancelRun, Done, Failed
@@ -324,6 +325,30 @@ def test_keys_of_earlier_starts_are_learnt_a_few_at_a_time(
 
 
 # --- what is asked of runs -----------------------------------------------------------------------
+
+
+def test_records_are_written_in_order_where_somebody_asks_about_one_of_two_that_end(
+    recording: DurableDriver,
+) -> None:
+    recording.start_worker(2)
+    runs = {}
+    for id_ in (1, 2):
+        commands = recording.start(id_)
+        (given,) = (one for one in commands if isinstance(one, Assign))
+        message: Any = given.message
+        assert recording.begin(message, given.worker_id)
+        runs[info(replies(commands)[id_]).id] = given.worker_id, Done(message.token, VALUE, 1000)
+    assert recording.ask(3, "events", next(iter(runs)), 2**62) == []
+    done = [WorkerSent(worker_id, message, ()) for worker_id, message in runs.values()]
+    written = [
+        decode_record.decode(frames[0])
+        for command in recording.do_all(*done)
+        if isinstance(command, WriteRecords)
+        for frames in command.records
+    ]
+    assert [(type(record), record.run) for record in written] == [
+        (Ended, parse_run_id(run_id)[0]) for run_id in runs
+    ]
 
 
 def test_events_are_told_as_they_are_kept(recording: DurableDriver) -> None:
