@@ -62,6 +62,7 @@ class JournalEnd:
         self._writer: FrameWriter | None = None  # with `_socket`
         self._reader = broker_end()
         self._waits_to_write = False
+        self._is_welcome = False  # whether the journal takes more than the hello
 
     def attach(self, descriptors: Sequence[int]) -> None:
         """Use this stream from now on; the core hears of it when the journal has answered.
@@ -81,15 +82,16 @@ class JournalEnd:
         sock.setblocking(False)
         self._writer, self._reader = FrameWriter(sock), broker_end()
         self._poller.watch(sock.fileno(), self._read)
-        self.write(frames_of(Hello(self._epoch)))
+        self._writer.put(frames_of(Hello(self._epoch)))
         self.flush()
 
     def write(self, frames: Sequence[Buffer]) -> None:
-        """Have a record written by the next `flush`; nothing happens when the journal is gone.
+        """Have something written by the next `flush`, once the journal has said welcome.
 
-        Then the core hears of that, and writes it again to the next one.
+        Before that nothing happens, nor when it is gone: the core, which may have meant the one
+        before, hears of both, and writes again what was not kept and not answered.
         """
-        if self._writer is not None:
+        if self._writer is not None and self._is_welcome:
             self._writer.put(frames)
 
     def hurry(self, *, waited_for: bool) -> None:
@@ -117,7 +119,7 @@ class JournalEnd:
             self._poller.unwatch(self._socket.fileno())
             self._socket.close()
             self._socket = self._writer = None
-            self._waits_to_write = False
+            self._waits_to_write = self._is_welcome = False
 
     def _write_and_read(self) -> None:
         self.flush()
@@ -146,6 +148,7 @@ class JournalEnd:
             case Committed(through):
                 self._handle(JournalCommitted(through, clock_ns))
             case Welcome(acknowledged, refusing):
+                self._is_welcome = True
                 seed = os.urandom(_SEED_BYTES)
                 self._handle(JournalWelcomed(acknowledged, refusing, seed, clock_ns))
             case Refusing(reason):
