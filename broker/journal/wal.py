@@ -39,6 +39,7 @@ _DISK_SHARE: Final = 1 / 64  # at most so much of it
 
 _MAGIC: Final = b"\xf1PW\x01"  # to look for frames behind damage by
 _HEADER: Final = Layout("<4sIIQI")  # magic, checksum of the rest, bytes of the body, first, count
+_LOOKED_AT_TIMES: Final = 4  # the bytes of the file, at most, to look for frames behind damage
 _CHECKED: Final = Layout("<IQI")  # the last three
 
 Entry = tuple[Record, Buffers]
@@ -116,10 +117,16 @@ def _frame_at(content: bytes, position: int, seed: int) -> tuple[int, int, bytes
 
 def _check_behind(content: bytes, position: int, seed: int, expected: int) -> None:
     """Tell damage from a frame that was cut off: behind that there is nothing newer."""
-    while (position := content.find(_MAGIC, position)) >= 0:
-        found = _frame_at(content, position, seed)
-        if found is not None and found[0] >= expected:
-            raise _missing(expected, found[0])
+    # What clients have sent may hold beginnings of frames, of which each would be as long as the
+    # file. Frames of ours have as many bytes as the file, all together.
+    left = _LOOKED_AT_TIMES * len(content)
+    end = len(content) - _HEADER.size
+    while left > 0 and 0 <= (position := content.find(_MAGIC, position)) <= end:
+        _, _, size, first, _ = _HEADER.unpack_from(content, position)
+        if first >= expected:
+            left -= min(size, len(content))
+            if _frame_at(content, position, seed) is not None:
+                raise _missing(expected, first)
         position += 1
 
 
@@ -233,11 +240,15 @@ def _make(path: Path, size: int) -> None:
     new = path.with_suffix(".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        written = 0
-        while written < size:
-            written += os.write(descriptor, bytes(size - written))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(new, path)
+        try:
+            written = 0
+            while written < size:
+                written += os.write(descriptor, bytes(size - written))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(new, path)
+    except OSError:  # nothing of it takes room that others need
+        new.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
