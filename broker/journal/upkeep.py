@@ -4,6 +4,7 @@ Mirror: tests/broker/journal/test_upkeep.py.
 """
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from .place import (
     COMPACTED_NAME,
     DATA_NAME,
     READERS_NAME,
+    WAL_NAME,
     DataFolder,
     has_store,
     sync_folder,
@@ -104,15 +106,24 @@ def backup(path: Path, target: Path) -> int:
     Raises:
         NotFoundError: There is no store.
         UnusableStoreError: It can't be read, or the copy can't be made there.
+        DamageError: It is damaged, or its log is.
+        NoSpaceError: There is no room in the copy for what only the log has.
         LostStoreError: The copy can't be written.
     """
     require_store(path)
-    catch_up(path)
+    lacks = catch_up(path)
     try:
         target.mkdir(mode=0o700)
     except OSError as error:
         raise UnusableStoreError(f"can't make {target}: {error.strerror}") from error
+    if lacks:  # the store can't take that in, so the copy does
+        _copy_wal(path, target)
     _copy(path, target / DATA_NAME, compact=False)
+    if lacks:
+        with _opened(target):
+            pass
+        for name in (READERS_NAME, WAL_NAME):
+            (target / name).unlink()
     sync_folder(target)
     sync_folder(target.absolute().parent)
     return (target / DATA_NAME).stat().st_size
@@ -199,6 +210,14 @@ def _opened(path: Path) -> Iterator[Ledger]:
         yield ledger
     finally:
         store.close()
+
+
+def _copy_wal(path: Path, target: Path) -> None:
+    """Copy the log into another folder: before the store, so that it has no gap behind that."""
+    try:
+        shutil.copyfile(path / WAL_NAME, target / WAL_NAME)
+    except OSError as error:
+        raise UnusableStoreError(f"can't copy {path / WAL_NAME}: {error.strerror}") from error
 
 
 def _copy(path: Path, target: Path, *, compact: bool) -> None:

@@ -169,6 +169,21 @@ def test_a_damaged_log_is_told(behind: Story, tmp_path: Path) -> None:
         catch_up(path)
 
 
+def test_a_backup_has_what_the_store_can_not_take_in(
+    behind: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CATCH_UP_S", 0.1)
+    path = tmp_path / "behind"
+    folder = DataFolder.hold(path)  # as a writer does that has stopped, or has no room
+    size = backup(path, tmp_path / "copy")
+    folder.close()
+    assert check_folder(path, at_rest=True).logged == 20
+    assert {each.name for each in (tmp_path / "copy").iterdir()} == {DATA_NAME}
+    assert size == (tmp_path / "copy" / DATA_NAME).stat().st_size
+    report = check_folder(tmp_path / "copy", at_rest=True)
+    assert (report.problems, report.records) == ([], len(behind.records))
+
+
 @pytest.mark.parametrize("how", ["backup", "compact", "remove"])
 def test_what_is_done_to_a_store_is_done_to_all_of_it(
     behind: Story, tmp_path: Path, how: str
