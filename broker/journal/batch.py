@@ -89,14 +89,19 @@ class CommitQueue(Generic[Entry]):
     @property
     def due(self) -> float:
         """When the next commit is to begin, monotonic seconds; `inf` when nothing is queued."""
-        due = inf
-        if self.logged:
-            due = self._logged_at + LOGGED_S if self.logged < LOGGED_RECORDS else 0.0
+        due = self._logged_due
         fresh = len(self._entries) - self.logged
         if fresh:
             at_once = self._hurried or fresh >= LINGER_RECORDS
             due = min(due, 0.0 if at_once else self._since + LINGER_S)
         return due
+
+    @property
+    def _logged_due(self) -> float:
+        """When the store is to take in what is logged; `inf` when nothing is."""
+        if not self.logged:
+            return inf
+        return self._logged_at + LOGGED_S if self.logged < LOGGED_RECORDS else 0.0
 
     def hurry(self, *, waited_for: bool = False) -> None:
         """Let what is queued wait for nothing more; somebody may wait for it."""
@@ -110,13 +115,16 @@ class CommitQueue(Generic[Entry]):
         self._entries.append((entry, size))
         self.queued_bytes += size
 
-    def to_log(self) -> Sequence[Entry]:
+    def to_log(self, now: float) -> Sequence[Entry]:
         """Return what is to be logged; nothing if nobody waits for it, or it is rather committed.
+
+        So it is when what is logged has its time: however much goes on coming, the store is not
+        behind by more than it says.
 
         Contract: either it is logged and then `add_logged` called, or the next commit begins.
         """
         fresh = len(self._entries) - self.logged
-        if not self._waited_for or fresh > LOGGED_AT_ONCE:
+        if not self._waited_for or fresh > LOGGED_AT_ONCE or now >= self._logged_due:
             return ()
         return [entry for entry, _ in islice(self._entries, self.logged, None)]
 

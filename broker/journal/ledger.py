@@ -28,6 +28,7 @@ from .rows import (
     Generation,
     Table,
     generation_key,
+    key_hash,
     sealed_row,
 )
 from .store import Put, Store
@@ -133,6 +134,15 @@ class Ledger:
             else:
                 self.open.pop(run, None)
         return self.counts.last
+
+    def has_key(self, named: tuple[str, str]) -> bool:
+        """Whether there is a run of an owner and an idempotency key.
+
+        Raises:
+            DamageError: The store is damaged there.
+        """
+        with self._store.view() as view:
+            return view.get(Table.KEYS, key_hash(*named)) is not None
 
     def prune(
         self,

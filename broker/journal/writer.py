@@ -35,7 +35,7 @@ from ..wire.limits import MIB
 from ..wire.link import READ_BYTES_MAX
 from ..wire.logs import set_up_logs
 from ..wire.version import SERVER_NAME
-from .answers import Reply, answer
+from .answers import answer
 from .batch import CommitQueue
 from .checking import check_in_child
 from .errors import DamageError, HistoryError, LostStoreError, NoSpaceError, UnusableStoreError
@@ -43,7 +43,6 @@ from .ledger import Ledger, Retention, exceeds
 from .messages import (
     Broken,
     Committed,
-    Failed,
     FromJournal,
     Hello,
     Hurry,
@@ -116,9 +115,11 @@ class Writer:
             raise UnusableStoreError(f"{folder.path}: {error}") from error
         self._wal = WriteAheadLog.open(folder.path)
         self._seed = 0  # of the checksums in it, by the broker's epoch
-        self._pending = Pending()  # what of runs is logged, and the store does not have
+        self._pending = Pending()  # what is logged, and the store does not have
         self._queue: CommitQueue[tuple[Record, Buffers]] = CommitQueue()
         self._questions: deque[Question] = deque()
+        # About what is logged, for which there is no room in the store: answered when there is.
+        self._kept_back: list[Question] = []
         self._stream: BrokerStream | None = None
         self._next_stream: BrokerStream | None = None  # once all of the one before is kept
         self._hello: Hello | None = None  # that has no welcome yet
@@ -192,7 +193,7 @@ class Writer:
             due.append(0.0)
         if self._pruning:
             due.append(self._prune_at)
-        if self._refusing:
+        if self._refusing and not len(self._queue):  # else a commit looks
             due.append(self._look_at_disk_at)
         # One more, for a time that is not reached yet would be waited for in a spin.
         return max(0.0, (min(due) - time.monotonic()) * 1000 + 1) if due else None
@@ -221,7 +222,7 @@ class Writer:
         return (
             stream.alive
             and not self._queue.is_full
-            and len(self._questions) < 10 * _ANSWERS_A_TURN
+            and len(self._questions) + len(self._kept_back) < 10 * _ANSWERS_A_TURN
             and self._hello is None
         )
 
@@ -288,6 +289,7 @@ class Writer:
             self._unwatch(self._stream)
             self._stream.close()
         self._questions.clear()
+        self._kept_back.clear()
         self._hello, self._welcomed, self._unread_bytes = None, False, 0
         self._stream, self._next_stream = self._next_stream, None
 
@@ -304,13 +306,17 @@ class Writer:
 
     def _log(self, now: float) -> bool:
         """Log what somebody waits for; `False` if there is nothing, or it is to be committed."""
-        wal, entries = self._wal, self._queue.to_log()
+        wal, entries = self._wal, self._queue.to_log(now)
         if wal is None or not entries:
             return False
         body = body_of(entries)
         if not wal.has_room(len(body)):
             return False
-        last = self._ledger.counts.last + self._queue.logged
+        ledger = self._ledger
+        last = ledger.counts.last + self._queue.logged
+        states = self._pending.follow(last + 1, entries, ledger.open, ledger.has_key)
+        if states is None:  # only the store can tell whether they can be kept
+            return False
         try:
             wal.append(frame_of(self._seed, last + 1, len(entries), body))
         except OSError as error:
@@ -318,7 +324,7 @@ class Writer:
             self._close_wal()
             return False
         self._queue.add_logged(now)
-        self._pending.add((record for record, _ in entries), self._ledger.open)
+        self._pending.add(states)
         self._tell(Committed(last + len(entries)))
         return True
 
@@ -348,6 +354,8 @@ class Writer:
         queue.committed()
         if not queue.logged:
             self._pending.clear()
+            self._questions.extend(self._kept_back)
+            self._kept_back.clear()
             if self._wal is not None:
                 self._wal.begin_anew()
         if len(batch) > logged:
@@ -374,18 +382,22 @@ class Writer:
         for _ in range(min(len(self._questions), _ANSWERS_A_TURN)):
             if stream is None or self._is_slow():
                 return
-            found, buffers = self._find(self._questions.popleft())
-            stream.put(frames_of(found, *buffers))
-            stream.flush()
+            question = self._questions.popleft()
+            if self._has_all_about(question):
+                found, buffers = answer(self._store, self._ledger, question)
+                stream.put(frames_of(found, *buffers))
+                stream.flush()
+            else:
+                self._kept_back.append(question)
 
-    def _find(self, question: Question) -> Reply:
-        """Answer a question out of the store, which first takes in what is logged of that."""
-        now = time.monotonic()
-        if self._pending.concerns(question) and (
-            now < self._blocked_until or not self._commit(now)
-        ):
-            return Failed(question.id, f"what is kept of it can't be read: {self._refusing}"), ()
-        return answer(self._store, self._ledger, question)
+    def _has_all_about(self, question: Question) -> bool:
+        """Whether the store has all that a question is about, which it takes in first."""
+        while self._pending.concerns(question):
+            now = time.monotonic()
+            if now < self._blocked_until:
+                return False
+            self._commit(now)  # without room: again, for then there is the reserve
+        return True
 
     def _tell(self, message: FromJournal) -> None:
         if self._stream is not None:

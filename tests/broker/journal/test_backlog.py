@@ -128,7 +128,7 @@ def test_whatever_dies_what_was_acknowledged_is_kept_once_and_in_order(seed: int
                     waiting.add(sequence)
                     queue.hurry(waited_for=True)
         elif action < 0.9:  # a commit, or a write to the log
-            logged = queue.to_log() if random.random() < 0.7 else ()
+            logged = queue.to_log(0.0) if random.random() < 0.7 else ()
             kept += logged
             if logged:
                 queue.add_logged(0.0)

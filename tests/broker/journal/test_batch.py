@@ -138,7 +138,7 @@ def test_many_wait_for_no_more(queue: CommitQueue[int]) -> None:
 
 def log(queue: CommitQueue[int], now: float = NOW) -> list[int]:
     """Log what is to be logged."""
-    entries = list(queue.to_log())
+    entries = list(queue.to_log(now))
     if entries:
         queue.add_logged(now)
     return entries
@@ -161,9 +161,10 @@ def test_what_is_logged_is_committed_soon(queue: CommitQueue[int]) -> None:
     queue.hurry(waited_for=True)
     log(queue)
     assert queue.due == NOW + LOGGED_S
-    fill(queue, 1, now=NOW + 1)
+    later = NOW + LOGGED_S / 2
+    fill(queue, 1, now=later)
     queue.hurry(waited_for=True)
-    log(queue, NOW + 1)
+    assert log(queue, later) == [0]
     assert queue.due == NOW + LOGGED_S  # from the first one on
     assert queue.take() == [0, 0]
     queue.committed()
@@ -189,6 +190,25 @@ def test_many_that_are_logged_are_committed_at_once(queue: CommitQueue[int]) -> 
         queue.hurry(waited_for=True)
         log(queue)
     assert queue.due == 0.0
+
+
+@pytest.mark.parametrize(("count", "after_s"), [(LOGGED_RECORDS, 0.0), (1, LOGGED_S)])
+def test_nothing_more_is_logged_before_a_commit_that_is_due(
+    queue: CommitQueue[int], count: int, after_s: float
+) -> None:
+    for _ in range(count):
+        fill(queue, 1)
+        queue.hurry(waited_for=True)
+        assert log(queue) == [0]
+    fill(queue, 1)
+    queue.hurry(waited_for=True)
+    assert log(queue, NOW + after_s) == []
+    assert queue.due == 0.0
+    assert len(queue.take()) == count + 1
+    queue.committed()
+    fill(queue, 1)
+    queue.hurry(waited_for=True)
+    assert log(queue, NOW + after_s) == [0]
 
 
 def test_many_at_once_are_committed_and_not_logged(queue: CommitQueue[int]) -> None:

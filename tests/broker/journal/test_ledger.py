@@ -57,6 +57,16 @@ def test_a_store_of_others_is_left_alone(tmp_path: Path) -> None:
         pass
 
 
+def test_a_key_has_a_run_once_that_is_kept(tmp_path: Path) -> None:
+    with ledger(tmp_path) as books:
+        run = books.begin_epoch(EPOCH, NOW_NS) + 1
+        record = accepted(run, key="order-17")
+        assert not books.has_key((record.owner, "order-17"))
+        books.commit([(record, ())])
+        assert books.has_key((record.owner, "order-17"))
+        assert not books.has_key((record.owner, "order-18"))
+
+
 def test_what_was_kept_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
     story = filled(tmp_path)
     with ledger(tmp_path) as books:

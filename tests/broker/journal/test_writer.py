@@ -31,7 +31,7 @@ from pronghorn.broker.journal.messages import (
     frames_of,
 )
 from pronghorn.broker.journal.place import DATA_NAME, LOCK_NAME, WAL_NAME
-from pronghorn.broker.journal.record import Ended, Started, key_of, sequence_of
+from pronghorn.broker.journal.record import Ended, Reopened, Started, key_of, sequence_of
 from pronghorn.broker.journal.rows import Table
 from pronghorn.broker.journal.store import Put, Store
 from pronghorn.broker.journal.wal import WAL_BYTES
@@ -230,6 +230,41 @@ def test_a_defective_record_behind_what_is_logged_costs_nothing(folder: Path) ->
         broker.close()
     report = check_folder(folder, at_rest=True)
     assert (report.problems, report.records) == ([], 2)
+
+
+def test_a_defective_record_that_somebody_waits_for_is_not_kept(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        run = keep_waited_for(broker, key="order-17")
+        kept = broker.acknowledged
+        broker.write_record(accepted(broker.next_sequence, key="order-17"))  # of that run
+        broker.hurry()
+        assert isinstance(broker.next_answer(Broken), Broken)
+        assert broker.acknowledged == kept
+        broker.close()
+        broker = running.attach("e2").welcomed()
+        assert broker.ask(FindKey(1, "uid:1000", "order-17")).state.run == run
+        keep_waited_for(broker)
+        broker.close()
+    report = check_folder(folder, at_rest=True)
+    assert (report.problems, report.records, report.logged) == ([], 4, 0)
+
+
+def test_a_run_that_retention_has_removed_is_not_opened_again(folder: Path) -> None:
+    """Whoever asked for that was told of the run just before; nothing else suffers."""
+    with journal(folder, runs=1) as running:
+        broker = running.attach("e1").welcomed()
+        run = broker.write_record(accepted(broker.next_sequence))
+        ended = broker.write_record(Ended(run, run, 0, 5, "cancelled"))
+        keep_waited_for(broker)
+        until(lambda: broker.ask(FindRun(1, run, SECRET)).state is None)
+        broker.write_record(Reopened(run, ended, 7))
+        broker.hurry()
+        assert isinstance(broker.next_answer(Broken), Broken)
+        broker.close()
+    with journal(folder):
+        pass
+    whole(folder)
 
 
 def test_large_values_and_buffers_go_both_ways(folder: Path) -> None:
