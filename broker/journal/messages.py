@@ -5,7 +5,8 @@ One AF_UNIX stream per broker, framed as the links to workers are (wire/link.py)
 
 The broker says `Hello`, waits for `Welcome`, and then writes records (record.py) as they come: the
 first has the number after `Welcome.acknowledged`, each other the next one. Questions may be mixed
-in; what is answered is what was committed by then.
+in; what is answered is what was kept by then. Those about records for which the store has no room
+are answered when it has, after others.
 
 Mirror: tests/broker/journal/test_messages.py.
 """
