@@ -2,10 +2,7 @@
 
 Plain nodes that are tiny are called here, one task or a turn's worth of items at a time; all else
 runs beside: in the workers, or as a task of the loop where there are none. Nothing is started per
-task but for what runs beside.
-
-Of a recorded run an action whose worker is lost is tried again, as any recorded request is; what
-must not run twice is recorded before it begins.
+task but for what runs beside, which is called by `beside`; `giving` has nodes give items.
 
 Mirror: tests/worker/flow/test_actions.py.
 """
@@ -14,53 +11,35 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
-from pronghorn.broker.wire.errors import (
-    InvalidArgumentError,
-    NotFoundError,
-    OverloadedError,
-    PronghornError,
-)
-from pronghorn.broker.wire.flows import RunReport
-from pronghorn.client.stopwatch import Extras
+from pronghorn.broker.wire.errors import NotFoundError
 
 from ..context import Context
 from ..dispatch import Entry
 from .batches import Batches
+from .beside import STOPPED, Beside
 from .builtin import BUILTIN
-from .calls import Called, call, call_async, call_items, context_of, failed, failed_by
+from .calls import Called, call, call_items, failed_by
 from .events import (
     Ended,
     Event,
     ItemEnded,
     ItemsEnded,
-    ItemsGiven,
     ItemToRun,
     PullItems,
     RunItems,
     RunTask,
 )
-from .feeding import Demand, from_here, from_workers, items_of
+from .giving import Giving
 from .history import Begun
-from .limits import FLOW_DEPTH_MAX
 from .plan import NOOP, Plan
-from .pooling import WorkerPool
 from .recording import Recording
 
 if TYPE_CHECKING:
-    from .live import LiveRun
     from .runtime import FlowRuntime
-
-LOST_MAX: Final = 3
-"""Times that an action of a recorded run is begun whose workers are lost."""
-
-_AGAIN_S: Final = 0.05  # before it is begun again; it doubles
 
 
 class _Task(NamedTuple):
@@ -87,14 +66,6 @@ class _Items:
         self.done = 0  # of them
 
 
-class _EndedError(Exception):
-    """A node that was to give items has ended otherwise."""
-
-    def __init__(self, called: Called) -> None:
-        super().__init__(called.message)
-        self.called = called
-
-
 class Actions:
     """Those of one run.
 
@@ -118,20 +89,13 @@ class Actions:
         self._runtime = runtime
         self._tell = tell
         self._recording = recording
-        self._within = within
-        self._depth = depth
-        traceparent = None if within is None else within.traceparent
-        self._extras = None if traceparent is None else Extras(traceparent)
+        self._beside = Beside(runtime, recording, within=within, depth=depth)
+        self._giving = Giving(self._beside, tell)
         # Execution -> what runs for it beside us. Each task takes itself out at its end.
         self._tasks: dict[int, set[asyncio.Task[None]]] = {}
         self._here: deque[_Task | _Items] = deque()  # plain nodes to be called here, in turn
         # Execution -> its items that run beside us, or wait for that
         self._batches: dict[int, Batches] = {}
-        # Execution -> what may be given to it, from the first time that it asks for items on
-        self._demands: dict[int, Demand] = {}
-        self._inner: set[LiveRun] = set()  # workflows that run for tasks of this one
-        self._pause: Event | None = None  # what they are told when they begin
-        self._pool: WorkerPool | None = None  # None where all runs in this process
         self._group: asyncio.TaskGroup  # from `begin` on
 
     @property
@@ -142,7 +106,7 @@ class Actions:
     def begin(self, group: asyncio.TaskGroup) -> None:
         """Have what runs beside us run in a group, from now on."""
         self._group = group
-        self._pool = self._runtime.pool()
+        self._beside.begin()
 
     def cancel_all(self) -> None:
         """Cancel what still runs."""
@@ -155,15 +119,15 @@ class Actions:
         It has the values of its whole context, and among themselves they'd wait for the collector.
         """
         self._tell = _tell_nobody
+        self._giving.end()
 
     def tell_inner(self, event: Event) -> None:
         """Have the workflows within this one do the same."""
-        for inner in self._inner:
-            inner.tell(event)
+        self._beside.tell_inner(event)
 
     def paused(self, pause: Event | None) -> None:
         """Set what workflows within this one are told when they begin."""
-        self._pause = pause
+        self._beside.paused(pause)
 
     def run_task(self, command: RunTask) -> Event | None:
         """Have an action run: here in its turn if it is a tiny node, else beside us.
@@ -180,13 +144,15 @@ class Actions:
             self._here.append(_Task(command, found))
             return None
         running = self._run_beside(command, found, begun, leaves=leaves)
-        self._beside(command.execution, running)
+        self._run(command.execution, running)
         return None
 
     async def _run_beside(
         self, command: RunTask, found: Entry | Plan, begun: Begun | None, *, leaves: bool
     ) -> None:
-        called = await self._called(command.execution, found, command.input, begun, leaves=leaves)
+        called = await self._beside.called(
+            command.execution, found, command.input, begun, leaves=leaves
+        )
         self._tell(Ended(command.execution, *called))
 
     def run_items(self, command: RunItems) -> None:
@@ -205,7 +171,7 @@ class Actions:
             begun = self._begun(found, execution, item.index)
             if begun is not None:
                 running = self._run_item(execution, item, found, begun, leaves=leaves)
-                self._beside(execution, running)
+                self._run(execution, running)
             elif isinstance(found, Entry) and found.inline and not leaves:
                 here = _Items(execution, found, item)
                 self._here.append(here)
@@ -216,81 +182,18 @@ class Actions:
                 batches.add(found, item)
             else:
                 running = self._run_item(execution, item, found, None, leaves=False)
-                self._beside(execution, running)
+                self._run(execution, running)
         if execution in self._batches:
             self._send_batches(execution, self._batches[execution])
 
     def pull_items(self, command: PullItems) -> None:
         """Have a node give items, or more of them."""
-        demand = self._demands.get(command.execution)
-        if demand is not None:
-            demand.ask(command.count)
+        if self._giving.ask(command):
             return
-        demand = self._demands[command.execution] = Demand(command.count)
-        self._beside(command.execution, self._give_items(command, demand))
-
-    async def _give_items(self, command: PullItems, demand: Demand) -> None:
-        execution, given, tries = command.execution, command.skip, 1
-        found = self._find(command.action)
-        while True:
-            before = 0  # of what it gives now
-            try:
-                async with aclosing(self._batches_of(found, command, demand)) as batches:
-                    async for batch in batches:
-                        new = batch[max(0, given - before) :]
-                        before += len(batch)
-                        if new:
-                            given += len(new)
-                            demand.take(len(new))
-                            self._tell(ItemsGiven(execution, new, is_last=False))
-                self._tell(ItemsGiven(execution, [], is_last=True))
-                return
-            except _EndedError as ended:
-                called = ended.called
-            except PronghornError as error:
-                called = failed_by(error)
-            except Exception as error:  # users' code raises what it likes
-                assert isinstance(found, Entry), "nothing else runs users' code here"
-                called = failed(found, error)
-            if called.status != "abandoned" or self._recording is None or tries == LOST_MAX:
-                break
-            await asyncio.sleep(_AGAIN_S * 2 ** (tries - 1))
-            tries += 1
-        status, result, message = called
-        self._tell(
-            ItemsGiven(execution, [], is_last=True, status=status, result=result, message=message)
-        )
-
-    async def _batches_of(
-        self, found: Entry | Plan | Called, command: PullItems, demand: Demand
-    ) -> AsyncGenerator[list[Any], None]:
-        """Give items as they come, as many as are asked for.
-
-        Raises:
-            Exception: What the node raises, or an error of ours.
-        """
-        if isinstance(found, Called):
-            raise _EndedError(found)
-        if self._begun(found, command.execution, None) is not None:
-            raise InvalidArgumentError(
-                f"{command.action} must not run twice: it can't give items of a recorded run"
-            )
+        execution, found = command.execution, self._find(command.action)
         leaves = isinstance(found, Entry) and self._leaves(found, command.place, item=False)
-        if isinstance(found, Plan) or not found.streams or (leaves and self._is_nested(found)):
-            called = await self._call(command.execution, found, command.input, leaves=leaves)
-            if called.status != "succeeded":
-                raise _EndedError(called)
-            yield items_of(command.action, called.result)
-            return
-        if leaves:
-            assert self._pool is not None, "nodes leave only where there are workers"
-            batches = from_workers(self._pool, found, command.input, demand, self._extras)
-        else:
-            context = self._context_of(found, command.execution)
-            batches = from_here(found, command.input, context, demand)
-        async with aclosing(batches):
-            async for batch in batches:
-                yield batch
+        is_once = not isinstance(found, Called) and self._begun(found, execution, None) is not None
+        self._run(execution, self._giving.give(command, found, is_once=is_once, leaves=leaves))
 
     def run_here(self, until: float) -> Event:
         """Call plain nodes: one task, or items of one until that time, monotonic seconds."""
@@ -332,7 +235,7 @@ class Actions:
 
     def _leaves(self, entry: Entry, pin: Any, *, item: bool) -> bool:
         """Whether a node runs in the workers."""
-        if self._pool is None or BUILTIN.get(entry.name) is entry:
+        if self._beside.pool is None or BUILTIN.get(entry.name) is entry:
             return False
         if not entry.is_plain and pin is None:
             return True
@@ -347,14 +250,14 @@ class Actions:
         *,
         leaves: bool,
     ) -> None:
-        called = await self._called(execution, found, item.input, begun, leaves=leaves)
+        called = await self._beside.called(execution, found, item.input, begun, leaves=leaves)
         self._tell(ItemsEnded(execution, [ItemEnded(item.index, *called)]))
 
     def _send_batches(self, execution: int, batches: Batches) -> None:
         """Send as many of the items that wait as may be in flight."""
         while (taken := batches.take(self._runtime.placing)) is not None:
             entry, items = taken
-            self._beside(execution, self._run_batch(execution, batches, entry, items))
+            self._run(execution, self._run_batch(execution, batches, entry, items))
 
     async def _run_batch(
         self,
@@ -364,34 +267,14 @@ class Actions:
         items: list[ItemToRun],
     ) -> None:
         try:
-            ended = await self._call_batch(entry, items)
-            tries = 1
-            while self._recording is not None and (lost := _lost(ended)) and tries < LOST_MAX:
-                await asyncio.sleep(_AGAIN_S * 2 ** (tries - 1))
-                tries += 1
-                begun = [each for each in items if each.index in lost]
-                again = await self._call_batch(entry, begun)
-                ended = [each for each in ended if each.index not in lost] + again
+            ended = await self._beside.call_items(entry, items)
         except asyncio.CancelledError:
-            ended = [ItemEnded(item.index, *_STOPPED) for item in items]
+            ended = [ItemEnded(item.index, *STOPPED) for item in items]
         batches.ended(len(items))
         self._tell(ItemsEnded(execution, ended))
         if batches.stopped:
             return
         self._send_batches(execution, batches)
-
-    async def _call_batch(self, entry: Entry, items: list[ItemToRun]) -> list[ItemEnded]:
-        record = self._runtime.placing.of(entry.name)
-        pool = self._pool
-        assert pool is not None, "items leave only where there are workers"
-        if entry.is_plain:
-            return await pool.items(entry, items, record, self._extras)
-        (item,) = items
-        if self._is_nested(entry):
-            called = await self._call_nested(entry, item.input)
-        else:
-            called = await pool.call(entry, item.input, record, self._extras)
-        return [ItemEnded(item.index, *called)]
 
     def stop(self, execution: int) -> None:
         """Stop what runs for an execution, and what waits to run."""
@@ -399,105 +282,24 @@ class Actions:
         for here in [each for each in self._here if each.execution == execution]:
             self._here.remove(here)
             if isinstance(here, _Task):
-                self._tell(Ended(execution, *_STOPPED))
+                self._tell(Ended(execution, *STOPPED))
             else:
                 left += here.items[here.done :]
         if execution in self._batches:
             left += self._batches[execution].stop()
         if left:
-            stopped = [ItemEnded(item.index, *_STOPPED) for item in left]
+            stopped = [ItemEnded(item.index, *STOPPED) for item in left]
             self._tell(ItemsEnded(execution, stopped))
         for task in self._tasks.get(execution, ()):
             task.cancel()
 
-    def _beside(self, execution: int, running: Coroutine[Any, Any, None]) -> None:
+    def _run(self, execution: int, running: Coroutine[Any, Any, None]) -> None:
         task = self._group.create_task(running)
         self._tasks.setdefault(execution, set()).add(task)
         task.add_done_callback(lambda done: self._forget(execution, done))
 
-    async def _called(
-        self,
-        execution: int,
-        found: Entry | Plan,
-        given: dict[str, Any] | None,
-        begun: Begun | None,
-        *,
-        leaves: bool,
-    ) -> Called:
-        """Call a node or a workflow beside us, whatever becomes of it."""
-        try:
-            if begun is not None:
-                assert self._recording is not None
-                await self._recording.begin(begun)
-            called = await self._call(execution, found, given, leaves=leaves)
-            tries = 1
-            while self._recording is not None and called.status == "abandoned":
-                if begun is not None or tries == LOST_MAX:
-                    break
-                await asyncio.sleep(_AGAIN_S * 2 ** (tries - 1))
-                tries += 1
-                called = await self._call(execution, found, given, leaves=leaves)
-            return called
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if isinstance(found, Entry) and task is not None and not task.cancelling():
-                return failed(found, error)  # raised by the node, as any other error
-            return _STOPPED
-
-    async def _call(
-        self, execution: int, found: Entry | Plan, given: dict[str, Any] | None, *, leaves: bool
-    ) -> Called:
-        if isinstance(found, Plan):
-            return await self._call_workflow(found, given)
-        if leaves:
-            if self._is_nested(found):
-                return await self._call_nested(found, given)
-            assert self._pool is not None, "tasks leave only where there are workers"
-            record = self._runtime.placing.of(found.name)
-            return await self._pool.task(found, given, record, self._extras)
-        context = self._context_of(found, execution)
-        if found.kind == "async":
-            return await call_async(found, given, context)
-        return await asyncio.to_thread(call, found, given, context)
-
-    def _is_nested(self, entry: Entry) -> bool:
-        """Whether a call must not wait for room that the callers of this run may hold.
-
-        So it is in a run that a node has called, where a node runs beside others: callers of this
-        kind may hold all the room there is for it. The broker then leaves it to this process.
-        """
-        within = self._within
-        is_called = within is not None and within.depth > 0 and self._runtime.caller is not None
-        return is_called and entry.kind != "inline"
-
-    async def _call_nested(self, entry: Entry, given: dict[str, Any] | None) -> Called:
-        caller, within = self._runtime.caller, self._within
-        assert caller is not None
-        assert within is not None
-        try:
-            arguments = {"params": given or {}}
-            return Called("succeeded", await caller.call(within, entry.name, ((), arguments)))
-        except PronghornError as error:
-            return failed_by(error)
-
-    async def _call_workflow(self, plan: Plan, given: dict[str, Any] | None) -> Called:
-        if self._depth >= FLOW_DEPTH_MAX:
-            message = f"workflows lie within each other {FLOW_DEPTH_MAX} deep, that is the limit"
-            return failed_by(OverloadedError(message))
-        inner = self._runtime.start(
-            plan, given, level="terminal", within=self._within, depth=self._depth + 1
-        )
-        if self._pause is not None:
-            inner.tell(self._pause)
-        self._inner.add(inner)
-        try:
-            report = await inner.run()
-        finally:
-            self._inner.discard(inner)
-        return outcome_of(report)
-
     def _context_of(self, entry: Entry, execution: int) -> Context | None:
-        return context_of(entry, execution, self._runtime.caller, self._within)
+        return self._beside.context_of(entry, execution) if entry.takes_context else None
 
     def _forget(self, execution: int, task: asyncio.Task[None]) -> None:
         tasks = self._tasks.get(execution)
@@ -516,27 +318,5 @@ class Actions:
         return Begun(execution, index) if found.signature.at_most_once else None
 
 
-def outcome_of(report: RunReport) -> Called:
-    """Make the outcome of a task from that of the workflow that it has called."""
-    if report.status == "succeeded":
-        return Called("succeeded", report.output)
-    errors = [_plain(each) for each in report.errors]
-    status: Any = report.status
-    return Called(status, {"output": report.output, "errors": errors}, report.reason())
-
-
 def _tell_nobody(event: Event) -> None:
     pass
-
-
-def _lost(items: list[ItemEnded]) -> set[int]:
-    """Give the indexes of items whose worker was lost."""
-    return {each.index for each in items if each.status == "abandoned"}
-
-
-def _plain(failure: Any) -> dict[str, Any]:
-    made: dict[str, Any] = msgspec.to_builtins(failure)
-    return made
-
-
-_STOPPED: Final = Called("canceled", None, "it was stopped")
