@@ -90,6 +90,7 @@ def _make(index: int, info: NodeInfo, before: Node | None, offered: frozenset[st
         is_plain=not (labels or info.max_concurrency or info.rate),
         durability=info.durability,
         at_most_once=info.at_most_once,
+        takes_context=info.takes_context,
     )
     is_workflow = HOST_LABEL in info.labels
     node.recordable = not info.name.startswith(BUILTIN_PREFIX) or info.name == FLOW

@@ -15,6 +15,7 @@ The journal as the broker has it::
 Mirror: tests/broker/test_durable.py.
 """
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
@@ -106,10 +107,15 @@ class Durable:
             self._life.open_asked(request)
             codec = CODEC_MSGPACK if request.origin is None else request.origin.codec
             wanted = _wanted(
-                request.node, request.session, options, durability, request.params, codec
-            )
-            wanted = msgspec.structs.replace(
-                wanted, buffers=request.buffers, for_result=True, at_once=options.key is None
+                request.node,
+                request.session,
+                options,
+                durability,
+                request.params,
+                codec,
+                request.buffers,
+                for_result=True,
+                at_once=options.key is None,
             )
             self._hand_over(request, wanted, now)
             return
@@ -303,8 +309,7 @@ class Durable:
         error = self.refusal(node, options, now, chunk=False)
         if error is not None:
             raise error
-        wanted = _wanted(node, session, options, durability, params, codec)
-        return msgspec.structs.replace(wanted, buffers=buffers, items=items)
+        return _wanted(node, session, options, durability, params, codec, buffers, items=items)
 
 
 def asks_for_record(node: Node, options: Options) -> bool:
@@ -320,6 +325,11 @@ def _wanted(
     durability: KeptDurability,
     params: Raw,
     codec: int,
+    buffers: Sequence[bytes],
+    *,
+    for_result: bool = False,
+    at_once: bool = False,
+    items: int | None = None,
 ) -> Wanted:
     return Wanted(
         node,
@@ -327,11 +337,12 @@ def _wanted(
         options.key,
         durability,
         wrap_json(params) if codec == CODEC_JSON else params,
-        (),
+        buffers,
         codec,
         Options(priority=options.priority, affinity=options.affinity),
-        for_result=False,
-        at_once=False,
+        for_result,
+        at_once,
+        items,
     )
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from .events import (
@@ -31,16 +31,17 @@ from .journal.messages import (
     Refusing,
     Welcome,
     broker_end,
+    encode_message,
     frames_of,
 )
 from .poller import Poller
 from .wire.link import READ_BYTES_MAX, Buffer
-from .wire.stream import FrameWriter
+from .wire.stream import FrameWriter, packed
 
 _log = logging.getLogger("pronghorn.broker.server")
 
 _HURRY: Final = {
-    waited_for: frames_of(Hurry(waited_for=waited_for)) for waited_for in (False, True)
+    waited_for: packed(encode_message(Hurry(waited_for=waited_for))) for waited_for in (False, True)
 }
 _SEED_BYTES: Final = 32
 
@@ -85,18 +86,26 @@ class JournalEnd:
         self._writer.put(frames_of(Hello(self._epoch)))
         self.flush()
 
-    def write(self, frames: Sequence[Buffer]) -> None:
-        """Have something written by the next `flush`, once the journal has said welcome.
+    def write(self, messages: Iterable[Sequence[Buffer]]) -> None:
+        """Have messages written by the next `flush`, once the journal has said welcome.
 
         Before that nothing happens, nor when it is gone: the core, which may have meant the one
         before, hears of both, and writes again what was not kept and not answered.
         """
         if self._writer is not None and self._is_welcome:
-            self._writer.put(frames)
+            put = self._writer.put
+            for frames in messages:
+                put(frames)
 
     def hurry(self, *, waited_for: bool) -> None:
         """Have the journal told, by the next `flush`, to keep what was written, and for whom."""
-        self.write(_HURRY[waited_for])
+        if self._writer is not None and self._is_welcome:
+            self._writer.put_packed(_HURRY[waited_for])
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether there is something for `flush` to write."""
+        return self._writer is not None and self._writer.pending_bytes > 0
 
     def flush(self) -> None:
         """Write what there is; what the socket does not take is written when it does."""

@@ -433,7 +433,8 @@ class Lifecycle:
         if request.tracing is not None:
             self._trace(request.tracing, request.token, worker, now)
         if request.keep is not None and request.keep.run is not None:
-            self._tell_run(request.keep.run, request.token, worker)
+            if request.node.takes_context:
+                self._tell_run(request.keep.run, request.token, worker)
             if request.node.conducted:
                 self.tell(worker, _recorded(request.token, request.keep.run))
         left_ms = None if due is None else max(0.0, (due - now) * 1000)

@@ -67,6 +67,7 @@ class Recorder:
         self._is_connected = False  # whether what is written arrives somewhere
         # Of the seed that ids are made with; none before the first welcome.
         self._secrets = blake2b(digest_size=_SECRET_BYTES)
+        self.generation = 0  # of this epoch's records; 0 before the first welcome
         self._clock_ns = 0  # nanoseconds since 1970 at the zero of the monotonic clock
         self._ended: list[tuple[Request, Ending, Sequence[bytes]]] = []  # to be recorded
         self.absent = ""  # why there is no journal; "": there is one, or another is being started
@@ -121,7 +122,7 @@ class Recorder:
 
     def _take_ended(self, now: float) -> None:
         ended, self._ended = self._ended, []
-        is_open = self.standing(now, len(ended)) is Standing.OPEN and self._backlog is not None
+        is_open: bool | None = None
         for request, message, buffers in ended:
             keep = request.keep
             assert keep is not None
@@ -129,10 +130,17 @@ class Recorder:
                 self.on_run_ended(request, message, buffers, now)
                 continue
             assert not isinstance(message, MapResult), "chunks are recorded as parts of runs only"
-            if is_open and keep.durability == "batched":
-                self._gather(request, keep, message, buffers, now)
-            else:
-                self._record(request, keep, message, buffers, now)
+            if keep.durability == "batched":
+                if is_open is None:
+                    is_open = self._is_open(now, len(ended))
+                if is_open:
+                    self._gather(request, keep, message, buffers, now)
+                    continue
+            self._record(request, keep, message, buffers, now)
+
+    def _is_open(self, now: float, calls: int) -> bool:
+        """Whether as many calls as have ended now may be told so before it is recorded."""
+        return self._backlog is not None and self.standing(now, calls) is Standing.OPEN
 
     def write_gathered(self) -> None:
         """Write the records of calls that were answered already."""
@@ -171,7 +179,8 @@ class Recorder:
         self._is_connected, self.absent = True, ""
         if self._backlog is None:
             self._secrets = blake2b(key=event.seed, digest_size=_SECRET_BYTES)
-            self._backlog = Backlog(generation_of(event.acknowledged))
+            self.generation = generation_of(event.acknowledged)
+            self._backlog = Backlog(self.generation)
         steps = self._release(event.acknowledged)
         self._written = self._backlog.unacknowledged()
         self._hurries = self._waited_for = bool(self._backlog.waiters())
@@ -201,11 +210,6 @@ class Recorder:
         """The number that the next record will have; there must have been a journal."""
         assert self._backlog is not None
         return self._backlog.next_sequence + _RECORDS_OF_CALL * len(self._gathered)
-
-    @property
-    def generation(self) -> int:
-        """The generation of this epoch's records; there must have been a journal."""
-        return generation_of(self.next_sequence)
 
     def secret_of(self, run: int) -> bytes:
         """Make the part of a run's id that can't be guessed."""

@@ -445,7 +445,7 @@ class RunCalls:
         if wanted.key is not None:
             assert self._keys is not None, "it was looked for there"
             self._keys.add(wanted.owner, wanted.key)
-        self._join(ticket, wanted, self.runs.accept(wanted, now))
+        self._attend(ticket, wanted, self.runs.accept(wanted, now))
 
     def _refusal(self, wanted: Wanted) -> PronghornError | None:
         """Return why no other run can be accepted, `None` if one can."""
@@ -453,26 +453,31 @@ class RunCalls:
         if self._is_ending:
             details = ErrorDetails(outcome="not_started", retryable=True, node=name)
             return OverloadedError(f"{name}: {ENDING}", details)
-        for count, limit, unit in (
-            (len(self.runs.by_number) + 1, RUNS_MAX, "runs"),
-            (self.runs.bytes + wanted.size, self._bounds.queue_bytes, "bytes of runs"),
-        ):
-            if count > limit:
-                details = ErrorDetails(
-                    outcome="not_started",
-                    retryable=True,
-                    retry_after_ms=RETRY_AFTER_MS,
-                    limit=limit,
-                    node=name,
-                )
-                return Overload("runs", f"{name}: {limit} {unit} are open, the limit", details)
-        return None
+        if len(self.runs.by_number) >= RUNS_MAX:
+            limit, unit = RUNS_MAX, "runs"
+        elif self.runs.bytes + wanted.size > self._bounds.queue_bytes:
+            limit, unit = self._bounds.queue_bytes, "bytes of runs"
+        else:
+            return None
+        details = ErrorDetails(
+            outcome="not_started",
+            retryable=True,
+            retry_after_ms=RETRY_AFTER_MS,
+            limit=limit,
+            node=name,
+        )
+        return Overload("runs", f"{name}: {limit} {unit} are open, the limit", details)
 
     def _join(self, ticket: int, wanted: Wanted, run: Run) -> None:
         """Have a request wait for a run that is here."""
         if not wanted.is_of(run.accepted, run.buffers):
             self._fail(ticket, _other_run(wanted, run.accepted))
-        elif wanted.for_result:
+        else:
+            self._attend(ticket, wanted, run)
+
+    def _attend(self, ticket: int, wanted: Wanted, run: Run) -> None:
+        """Tell of a run that is the wanted one what is asked of it, now or when it is so far."""
+        if wanted.for_result:
             self._tell_result(ticket, run)
         else:
             self._tell_accepted(ticket, run)
@@ -481,8 +486,9 @@ class RunCalls:
 
     def _settle(self, now: float) -> None:
         """Tell who waits what there is to be told, and have the journal asked."""
-        while self.runs.news:
-            news, self.runs.news = self.runs.news, []
+        runs = self.runs
+        while runs.news:
+            news, runs.news = runs.news, []
             for run in news:
                 self._tell_news(run, now)
         if self._inquiries.commands:
@@ -493,32 +499,37 @@ class RunCalls:
             self._inquiries.commands.clear()
 
     def _tell_news(self, run: Run, now: float) -> None:
-        absent = self._recorder.absent
-        if run.is_accepted:
+        if self._recorder.absent:
+            self._tell_absent(run, self._recorder.absent)
+        if run.starters and run.is_accepted:
             for ticket in _all_of(run.starters):
                 self._tell_accepted(ticket, run)
-        elif absent:
+        if run.waiting and run.is_told:
+            for ticket in _all_of(run.waiting):
+                self._tell_result(ticket, run)
+        if run.enders and run.number not in self.runs.by_number:
+            for ticket in _all_of(run.enders):
+                self._tell(ticket, info_of(run.state, run.accepted.secret))
+        if run.watchers:
+            for ticket in _all_of(run.watchers):
+                request = self._asked.get(ticket)
+                if request is not None:  # it asks again
+                    as_json = self._is_json(ticket)
+                    asks = decode_of_run(request.node.name, request.params, as_json=as_json)
+                    self._ask(ticket, asks, now)
+
+    def _tell_absent(self, run: Run, absent: str) -> None:
+        """Tell who waits for what can't be kept, because there is no journal."""
+        if not run.is_accepted:
             why = f"the run begins when its acceptance is kept, which it can't be: {absent}"
             for ticket in _all_of(run.starters):
                 self._fail(ticket, JournalError(why, ErrorDetails(outcome="maybe_executed")))
-        if run.is_told:
-            for ticket in _all_of(run.waiting):
-                self._tell_result(ticket, run)
-        elif absent and (run.end is not None or not run.is_accepted):
+        if not run.is_told and (run.end is not None or not run.is_accepted):
             outcome: Outcome = "maybe_executed" if run.end is None else "executed"
             for ticket in [*_all_of(run.waiting), *_all_of(run.enders)]:
                 details = ErrorDetails(outcome=outcome, node=run.accepted.node)
                 error = JournalError(f"{run.accepted.node}: {not_kept(absent)}", details)
                 self._fail(ticket, error)
-        if run.number not in self.runs.by_number:
-            for ticket in _all_of(run.enders):
-                self._tell(ticket, info_of(run.state, run.accepted.secret))
-        for ticket in _all_of(run.watchers):
-            request = self._asked.get(ticket)
-            if request is not None:  # it asks again
-                as_json = self._is_json(ticket)
-                asks = decode_of_run(request.node.name, request.params, as_json=as_json)
-                self._ask(ticket, asks, now)
 
     def _tell_accepted(self, ticket: int, run: Run) -> None:
         """Tell of a run whose acceptance is kept, now or when it is."""

@@ -307,8 +307,7 @@ class BrokerServer:
         """Close everything; replies that were sent leave within the linger time."""
         for worker in self._workers.values():  # first, for it tells the workers to end
             self._release(worker)
-        for frames in self._core.unwritten():
-            self._journal.write(frames)
+        self._journal.write(self._core.unwritten())
         self._journal.close()
         self._end_recording()
         self._streams.close_all()
@@ -564,29 +563,32 @@ class BrokerServer:
                     commands = self._core.settle(self._now)
                 elif self._send_one(command.peer, frame) is Delivery.SENT:
                     return
+        journal = self._journal
         while commands:
             sends: dict[bytes, list[Send]] = {}
             for command in commands:
-                if isinstance(command, Report):
-                    command = self._reporter.answer(command)
-                if isinstance(command, Assign):
-                    self._write(command)
-                elif isinstance(command, Send):
+                if isinstance(command, Send):
                     if command.peer in sends:
                         sends[command.peer].append(command)
                     else:
                         sends[command.peer] = [command]
+                elif isinstance(command, Assign):
+                    self._write(command)
                 elif isinstance(command, WriteRecords):
-                    for frames in command.records:
-                        self._journal.write(frames)
+                    journal.write(command.records)
                 elif isinstance(command, HurryJournal):
-                    self._journal.hurry(waited_for=command.waited_for)
+                    journal.hurry(waited_for=command.waited_for)
                 elif isinstance(command, AskJournal):
-                    self._journal.write(frames_of(command.question))
+                    journal.write((frames_of(command.question),))
+                elif isinstance(command, Report):
+                    report = self._reporter.answer(command)
+                    sends.setdefault(report.peer, []).append(report)
                 else:
                     self._tell_supervisor(message_of(command))
-            self._flush()
-            self._journal.flush()  # before the replies that promise it
+            if self._dirty:
+                self._flush()
+            if journal.has_unwritten:
+                journal.flush()  # before the replies that promise it
             lost: list[Event] = []
             for peer, of_peer in sends.items():
                 lost += self._deliver(peer, of_peer)

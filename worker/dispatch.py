@@ -271,6 +271,7 @@ class Entry:
             signature.labels,
             signature.durability,
             signature.at_most_once,
+            self.takes_context,
         )
 
     def describe(self, aliases: tuple[str, ...] = ()) -> NodeDescription:

@@ -98,18 +98,26 @@ class Backlog(Generic[Waiter]):
     def wait(self, sequence: int, waiter: Waiter) -> bool:
         """Have a waiter given out when that record is kept; `False`: it is already."""
         assert sequence < self.next_sequence
-        if sequence <= self.acknowledged:
+        if sequence < self.next_sequence - len(self._entries):
             return False
-        self._waiters.setdefault(sequence, []).append(waiter)
+        waiting = self._waiters.get(sequence)
+        if waiting is None:
+            self._waiters[sequence] = [waiter]
+        else:
+            waiting.append(waiter)
         return True
 
     def acknowledge(self, through: int) -> list[Waiter]:
         """Take note that all records up to that number are kept; returns who waited for them."""
         assert through < self.next_sequence
+        entries, waiters = self._entries, self._waiters
+        first = self.next_sequence - len(entries)
+        if first == through:  # as when one call is made at a time
+            self.outstanding_bytes -= entries.popleft()[1]
+            return waiters.pop(through, [])
         released: list[Waiter] = []
-        waiters, pop = self._waiters, self._entries.popleft
-        for sequence in range(self.acknowledged + 1, through + 1):
-            self.outstanding_bytes -= pop()[1]
+        for sequence in range(first, through + 1):
+            self.outstanding_bytes -= entries.popleft()[1]
             if sequence in waiters:
                 released += waiters.pop(sequence)
         return released

@@ -29,7 +29,8 @@ CODEC_MSGPACK: Final = 0
 CODEC_JSON: Final = 1
 
 LENGTH: Final = Layout("<I")
-assert LENGTH.size == 4
+_LENGTH_BYTES: Final = LENGTH.size
+assert _LENGTH_BYTES == 4
 _unpack_length = LENGTH.unpack_from
 _NO_BUFFERS: Final[Sequence[bytes]] = ()
 FRAME_BYTES_MAX: Final = 2**32 - 1
@@ -415,9 +416,9 @@ class FrameReader:
         frames: list[bytes] = []
         position = 0
         end = len(data)
-        while end - position >= LENGTH.size:
-            body = position + LENGTH.size
-            stop = body + LENGTH.unpack_from(data, position)[0]
+        while position + _LENGTH_BYTES <= end:
+            body = position + _LENGTH_BYTES
+            stop = body + _unpack_length(data, position)[0]
             if stop > end:
                 break
             frames.append(data[body:stop])

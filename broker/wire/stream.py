@@ -8,10 +8,15 @@ Mirror: tests/broker/wire/test_stream.py.
 import socket
 from collections.abc import Sequence
 
+from .limits import KIB
 from .link import LENGTH, Buffer
 
 _VECTOR_MAX = 512  # buffers of one sendmsg, below the system's IOV_MAX of 1024
+_JOINED_BYTES_MAX = 16 * KIB
+"""What is less goes as one piece: to copy it costs less than to hand over a list of pieces."""
+
 _DONTWAIT = int(socket.MSG_DONTWAIT)
+_LENGTH_BYTES = LENGTH.size
 _pack_length = LENGTH.pack
 
 
@@ -64,12 +69,16 @@ class FrameWriter:
         """Add frames to what the next `flush` writes; what that does not is kept as a copy."""
         pending = self._pending
         for frame in frames:
-            if not isinstance(frame, bytes):
+            if type(frame) is not bytes:
                 frame = memoryview(frame).cast("B")
             length = len(frame)
-            pending.append(_pack_length(length))
-            pending.append(frame)
-            self.pending_bytes += length + LENGTH.size
+            pending += (_pack_length(length), frame)
+            self.pending_bytes += length + _LENGTH_BYTES
+
+    def put_packed(self, packed: bytes) -> None:
+        """Add what `packed` has made of a frame."""
+        self._pending.append(packed)
+        self.pending_bytes += len(packed)
 
     def flush(self) -> bool:
         """Write what is pending.
@@ -79,12 +88,19 @@ class FrameWriter:
             to wait, or because `is_broken`, so that nothing is kept.
         """
         pending = self._pending
+        if len(pending) > 1 and self.pending_bytes <= _JOINED_BYTES_MAX:
+            pending[:] = (b"".join(pending),)
+            self._own_count = 0
         try:
             while pending and not self.is_broken:
                 if len(pending) == 1:
                     sent = self._send(pending[0], _DONTWAIT)
                 else:
                     sent = self._socket.sendmsg(pending[:_VECTOR_MAX], (), _DONTWAIT)
+                if sent == self.pending_bytes:  # nearly always
+                    pending.clear()
+                    self.pending_bytes = self._own_count = 0
+                    return True
                 self._drop(sent)
         except BlockingIOError:
             self._own()
@@ -100,13 +116,9 @@ class FrameWriter:
         return not self.is_broken
 
     def _drop(self, sent: int) -> None:
-        """Take out the bytes that were written."""
+        """Take out the bytes that were written, which are not all."""
         pending = self._pending
         self.pending_bytes -= sent
-        if not self.pending_bytes:  # nearly always
-            pending.clear()
-            self._own_count = 0
-            return
         done = 0
         while done < len(pending) and sent >= len(pending[done]):
             sent -= len(pending[done])
@@ -125,6 +137,11 @@ class FrameWriter:
             if isinstance(rest, memoryview) and not isinstance(rest.obj, bytes):
                 pending[index] = bytes(rest)
         self._own_count = len(pending)
+
+
+def packed(frame: bytes) -> bytes:
+    """Give a frame with its length before it, for `FrameWriter.put_packed`."""
+    return _pack_length(len(frame)) + frame
 
 
 def is_foreign(error: BaseException) -> bool:

@@ -59,6 +59,7 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
         labels: What a worker must have to run it, sorted.
         durability: That of requests which don't say one.
         at_most_once: Whether a recorded run of it is never begun twice.
+        takes_context: Whether it is told of which run it is an attempt.
     """
 
     name: str
@@ -70,6 +71,7 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
     labels: tuple[str, ...] = ()
     durability: Literal["batched", "sync"] | None = None
     at_most_once: bool = False
+    takes_context: bool = True
 
 
 class NodeTable(msgspec.Struct, frozen=True):

@@ -88,7 +88,7 @@ def bench() -> Iterator[Bench]:
 def test_it_says_hello_and_writes_records_when_it_is_told_to(bench: Bench) -> None:
     assert bench.read() == [Hello("e1")]
     bench.say(Welcome(0, ""))
-    bench.end.write(frames_of(RECORD))
+    bench.end.write([frames_of(RECORD)])
     assert bench.read() == []
     bench.end.flush()
     assert bench.read() == [RECORD]
@@ -98,7 +98,7 @@ def test_nothing_is_written_before_the_welcome(bench: Bench) -> None:
     """What was meant for the journal before would be one record too many for this one."""
     for _ in range(2):
         assert bench.read() == [Hello("e1")]
-        bench.end.write(frames_of(RECORD))
+        bench.end.write([frames_of(RECORD)])
         bench.end.hurry(waited_for=True)
         bench.end.flush()
         assert bench.read() == []
@@ -130,7 +130,7 @@ def test_what_the_journal_says_becomes_events(bench: Bench) -> None:
 def test_its_end_is_told_once_and_what_is_written_then_goes_nowhere(bench: Bench) -> None:
     bench.journal.close()
     assert bench.turn() == [JournalGone()]
-    bench.end.write(frames_of(RECORD))
+    bench.end.write([frames_of(RECORD)])
     bench.end.flush()
     assert bench.turn() == []
 
@@ -139,13 +139,13 @@ def test_what_the_socket_does_not_take_is_written_when_it_does(bench: Bench) -> 
     bench.read()
     bench.say(Welcome(0, ""))
     large = [bytes(4 * MIB), *frames_of(RECORD)]
-    bench.end.write(large)
+    bench.end.write([large])
     bench.end.flush()
     taken = 0
     while taken < 4 * MIB:
         taken += len(bench.journal.recv(MIB))
         bench.turn()
-    bench.end.write(frames_of(RECORD))
+    bench.end.write([frames_of(RECORD)])
     bench.end.flush()
     assert bench.turn() == []  # and nobody waits to write any more
     assert not bench.poller.poll(0, 10)
@@ -158,7 +158,7 @@ def test_another_stream_takes_the_place_of_the_first_whose_end_was_not_read(benc
     assert bench.turn() == [JournalGone()], "or records would be written before the next welcome"
     assert bench.read() == [Hello("e1")]
     bench.say(Welcome(0, ""))
-    bench.end.write(frames_of(RECORD))
+    bench.end.write([frames_of(RECORD)])
     bench.end.flush()
     assert bench.read() == [RECORD]
     assert bench.turn() == []
