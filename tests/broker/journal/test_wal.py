@@ -17,6 +17,7 @@ from pronghorn.broker.journal.place import WAL_NAME
 from pronghorn.broker.journal.record import Record, encode_body, sequence_of
 from pronghorn.broker.journal.store import Store
 from pronghorn.broker.journal.wal import (
+    BLOCK_BYTES,
     WAL_BYTES,
     Entry,
     WriteAheadLog,
@@ -188,6 +189,31 @@ def test_the_file_has_all_its_blocks_and_keeps_its_size(
     found = read_wal(tmp_path, STORE, "e1", FIRST - 1)
     assert [len(frame.entries) for frame in found] == [10, 20]
     assert [path.name for path in tmp_path.iterdir()] == [WAL_NAME]
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_frames_that_share_a_block_are_all_there(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """Where a file system refuses to be written to past its cache, too."""
+    pwrite, left = os.pwrite, [refused]
+
+    def picky(descriptor: int, data: memoryview, offset: int) -> int:
+        assert len(data) % BLOCK_BYTES == offset % BLOCK_BYTES == 0
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EINVAL, "not directly")
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", picky)
+    opened = WriteAheadLog.open(tmp_path, size=SIZE)
+    assert opened is not None
+    for frame in frames(story, *[1] * 30):
+        opened.append(frame)
+    opened.close()
+    assert left == [0]
+    found = read_wal(tmp_path, STORE, "e1", FIRST - 1)
+    assert [len(frame.entries) for frame in found] == [1] * 30
 
 
 def test_it_is_written_over_from_the_start(

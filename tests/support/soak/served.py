@@ -223,8 +223,8 @@ def rss_mib(pid: int) -> float:
 
 
 def shared_memory() -> frozenset[str]:
-    """List what is in /dev/shm."""
-    return frozenset(os.listdir("/dev/shm"))
+    """List what is in /dev/shm, but for the folder that all trees of this user share."""
+    return frozenset(os.listdir("/dev/shm")) - {f"pronghorn-{os.getuid()}"}
 
 
 def wait_until(happened: Callable[[], bool], within_s: float) -> bool:
