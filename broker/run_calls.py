@@ -301,16 +301,23 @@ class RunCalls:
 
     def _read_events(self, ticket: int, asks: AskEvents, number: int) -> Steps:
         """Tell what has happened to a run, or have it told when there is something."""
-        try:
-            found, _ = yield ReadEvents(0, number, max(0, asks.from_seq), EVENTS_MAX)
-        except JournalError as error:
-            self._fail(ticket, error)
-            return
-        assert isinstance(found, FoundEvents)
-        run = self.runs.by_number.get(number)
-        if run is not None and asks.wait and not found.events and not self._is_ending:
-            _wait(run.watchers, ticket, self._asked)
-            return
+        while True:
+            before = self.runs.by_number.get(number)
+            last = None if before is None else before.state.last
+            try:
+                found, _ = yield ReadEvents(0, number, max(0, asks.from_seq), EVENTS_MAX)
+            except JournalError as error:
+                self._fail(ticket, error)
+                return
+            assert isinstance(found, FoundEvents)
+            run = self.runs.by_number.get(number)
+            if run is None or not asks.wait or found.events or self._is_ending:
+                break
+            # What was written while the journal was asked did not know that somebody waits for it.
+            newer = run.state.last
+            if newer == last or self._recorder.await_step(run, newer):
+                _wait(run.watchers, ticket, self._asked)
+                return
         events = tuple(event_of(sequence, record) for sequence, record in found.events)
         self._tell(ticket, RunEvents(events, run is None and len(events) < EVENTS_MAX))
 

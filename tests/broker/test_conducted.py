@@ -3,12 +3,13 @@
 from typing import Any
 
 import msgspec
+import pytest
 from core_driver import PARAMS, VALUE, Driver
 from durable_driver import DurableDriver, events, info, replies
 from kept_runs import KeptRuns
 from msgspec import Raw
 
-from pronghorn.broker.events import Assign, Command, WorkerGone
+from pronghorn.broker.events import Assign, Command, JournalAnswered, WorkerGone
 from pronghorn.broker.journal.record import (
     Accepted,
     Advanced,
@@ -227,6 +228,28 @@ def test_what_has_happened_is_told_as_it_is_kept() -> None:
     made.work(advance(token))
     (event,) = events(replies(made.keep())[3]).events
     assert (event.event, event.tasks) == ("part", (("t1", "succeeded"),))
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_what_happens_while_the_journal_is_asked_is_told_too(is_kept: bool) -> None:
+    made = driver()
+    commands = made.start(node="m.flow", durability="batched")
+    run = info(replies(commands)[1]).id
+    token = begun(made, commands)
+    seq = events(replies(made.ask(2, "events", run, 0))[2]).events[-1].seq + 1
+    params = Raw(msgspec.msgpack.encode([run, seq]))
+    assert made.say(Call(3, "pronghorn.run.events", params)) == []
+    (question,) = made.asked
+    found = JournalAnswered(*made.kept.answer(question))
+    made.asked.clear()
+    made.work(advance(token))
+    if is_kept:
+        made.commit()
+    assert made.do(found) == []
+    assert made.hurried or is_kept
+    (event,) = events(replies(made.keep())[3]).events
+    assert (event.event, event.tasks) == ("part", (("t1", "succeeded"),))
+    made.core.check_invariants()
 
 
 def test_a_run_that_has_failed_goes_on_when_it_is_reopened() -> None:
