@@ -151,6 +151,7 @@ PURE = (
     "worker/flow/plan.py",
     "worker/flow/rehearsal.py",
     "worker/flow/rendering.py",
+    "worker/flow/resuming.py",
     "worker/flow/run.py",
     "worker/flow/sandbox.py",
     "worker/flow/scope.py",

@@ -149,6 +149,67 @@ def test_a_served_workflow_goes_on_as_it_was_when_the_tree_is_killed(
     assert running.client.start("sale", str(shop.log), key="order-17").id == run_id
 
 
+def calling(name: str) -> dict[str, Any]:
+    """Define a task, and two items, that call a workflow."""
+    given = {"action": name, "input": {"log": "{{ log }}"}}
+    tasks = {
+        "one": {**given, "next": [{"when": "{{ succeeded() }}", "do": "both"}]},
+        "both": {**given, "with": "{{ [1, 2] }}"},
+    }
+    return {"input": ["log"], "tasks": tasks, "output": [{"log": "{{ log }}"}]}
+
+
+@pytest.mark.parametrize("durability", ["batched", "sync"])
+def test_workflows_within_go_on_when_worker_host_broker_and_tree_are_killed(
+    start: Start, nodes: str, shop: Shop, tmp_path: Path, runtime: Path, durability: str
+) -> None:
+    inner, outer, data = tmp_path / "inner.json", tmp_path / "outer.json", tmp_path / "data"
+    inner.write_text(json.dumps(HELD))
+    outer.write_text(json.dumps(calling("inner")))
+    running = start(nodes, str(inner), str(outer), data=data)
+    run = running.client.start(calling("outer"), log=str(shop.log), durability=durability)
+    shop.wait_for(run, "one/one/a")
+    (worker, *_) = [each.pid for each in running.client.admin.workers() if not each.host]
+    kill([host_of(running), worker])
+    assert any(event.event == "lost" for event in run.events())
+    kill([running.tree.broker])
+    assert running.client.attach(run.id).status().status == "open"
+    kill([*running.tree.pids, journal_of(running)])
+    running.pool.close()
+    for folder in runtime.iterdir():
+        shutil.rmtree(folder)
+    inner.write_text(json.dumps(chain(("other", "step"))))
+    outer.write_text(json.dumps(chain(("other", "step"))))
+    running = start(nodes, str(inner), str(outer), data=data)
+    again = running.client.attach(run.id)
+    shop.let_go("b")
+    assert again.result(PATIENCE_S) == {"log": str(shop.log)}
+    begun = shop.begun()
+    # What had begun goes on as it was; the workflows that begin later are those of now.
+    assert (begun.count("a"), begun.count("c"), begun.count("other")) == (1, 1, 4)
+    told = [task for event in again.events() for task, _ in event.tasks]
+    assert len(told) == len(set(told))
+    assert {"one/one/b", "one/one", "one/both[1]/other", "both[0]/other", "both"} <= set(told)
+    running.pool.close()
+    assert check_folder(data).problems == []
+
+
+def test_a_failed_run_is_tried_again_from_where_it_failed_within(
+    start: Start, nodes: str, shop: Shop, tmp_path: Path
+) -> None:
+    inner = tmp_path / "inner.json"
+    inner.write_text(json.dumps(chain(("a", "step"), ("b", "checked"), ("c", "step"))))
+    running = start(nodes, str(inner), hosts=1, data=tmp_path / "data")
+    run = running.client.start(calling("inner"), log=str(shop.log))
+    with pytest.raises(RunFailedError, match="b: not yet"):
+        run.result(PATIENCE_S)
+    shop.let_go("b")
+    run.retry()
+    assert run.result(PATIENCE_S) == {"log": str(shop.log)}
+    begun = shop.begun()
+    assert (begun[:4], sorted(begun[4:])) == (["a", "b", "b", "c"], [*"aabbcc"])
+
+
 def test_a_pause_survives_the_broker(start: Start, nodes: str, shop: Shop, tmp_path: Path) -> None:
     running = start(nodes, hosts=1, data=tmp_path / "data")
     run = running.client.start(HELD, log=str(shop.log))

@@ -35,12 +35,14 @@ class Plot(msgspec.Struct, frozen=True):
     Attributes:
         orders: The next is given once there is an event of that kind, or with that status, or a
             task of that name has started.
+        flows: Workflows that are served, by name.
         reopened: Whether it is taken up again after it has failed.
     """
 
     definition: str
     inputs: dict[str, Any] = {}
     orders: tuple[tuple[str, Event], ...] = ()
+    flows: dict[str, str] = {}
     reopened: bool = False
 
 
@@ -200,6 +202,57 @@ output: [{x: "{{ x }}"}]
     ),
 }
 
+_INNER = {
+    "leaf": """
+input: [n]
+tasks:
+  x: {action: add, input: {a: "{{ n }}"}, next: [{publish: [{n: "{{ result() }}"}], do: y}]}
+  y: {action: nap, delay: 0.01, input: {seconds: 0.001}, next: [{do: z}]}
+  z:
+    with: "m in {{ range(n) }}"
+    action: add
+    input: {a: "{{ item('m') }}"}
+    next: [{publish: [{r: "{{ result() }}"}]}]
+output: [{r: "{{ r }}"}]
+""",
+    "middle": """
+input: [n]
+tasks:
+  i: {action: leaf, input: {n: "{{ n }}"}, next: [{publish: [{i: "{{ result().r }}"}], do: k}]}
+  k:
+    with: "m in {{ i }}"
+    action: leaf
+    input: {n: "{{ item('m') }}"}
+    next: [{publish: [{r: "{{ result() }}"}]}]
+output: [{r: "{{ r }}"}]
+""",
+    "wrong_at_last": """
+tasks:
+  x: {action: add, input: {a: 1}, next: [{do: y}]}
+  y: {action: wrong}
+""",
+}
+RUNS["inner"] = Plot(
+    """
+input: [n]
+tasks:
+  a: {action: middle, input: {n: "{{ n }}"}, next: [{publish: [{a: "{{ result().r }}"}]}]}
+  b: {action: leaf, input: {n: "{{ n }}"}, next: [{publish: [{b: "{{ result().r }}"}]}]}
+output: [{a: "{{ a }}"}, {b: "{{ b }}"}]
+""",
+    {"n": 2},
+    flows=_INNER,
+)
+RUNS["inner_again"] = Plot(
+    """
+tasks:
+  a: {action: wrong_at_last, retry: {count: 1}}
+  b: {with: "{{ [0, 1] }}", action: wrong_at_last}
+""",
+    flows=_INNER,
+    reopened=True,
+)
+
 
 async def record(plot: Plot) -> Recorded:
     """Have a run recorded as a run host does."""
@@ -211,12 +264,17 @@ async def record(plot: Plot) -> Recorded:
     return Recorded(plot.inputs, tuple(map(_record, attempt.told)), ending_of(report))
 
 
+def runtime_of(plot: Plot) -> FlowRuntime:
+    """Serve what a run needs."""
+    flows = {name: validate(each) for name, each in plot.flows.items()}
+    return FlowRuntime(DispatchTable(load([str(NODES)]).entries), flows)
+
+
 async def _run(plot: Plot, recording: Recording, *, first: bool) -> RunReport:
     workflow = validate(plot.definition)
     if first:
         recording.define(workflow)
-    runtime = FlowRuntime(DispatchTable(load([str(NODES)]).entries))
-    run = runtime.start(workflow, plot.inputs, run_id="r", recording=recording)
+    run = runtime_of(plot).start(workflow, plot.inputs, run_id="r", recording=recording)
     orders = list(plot.orders) if first else []
     async for event in run.follow():
         seen = {event.kind, event.status, event.task if event.kind == "task_started" else None}

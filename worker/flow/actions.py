@@ -35,8 +35,9 @@ from .events import (
 )
 from .giving import Giving
 from .history import Begun
+from .inner import InnerRuns
 from .plan import NOOP, Plan
-from .recording import Recording
+from .recording import AnyRecording
 
 if TYPE_CHECKING:
     from .runtime import FlowRuntime
@@ -69,6 +70,9 @@ class _Items:
 class Actions:
     """Those of one run.
 
+    Attributes:
+        inner: The workflows that its tasks call.
+
     Args:
         runtime: What all runs share.
         tell: Takes the ends of actions.
@@ -81,7 +85,7 @@ class Actions:
         self,
         runtime: FlowRuntime,
         tell: Callable[[Event], None],
-        recording: Recording | None,
+        recording: AnyRecording | None,
         *,
         within: Context | None,
         depth: int,
@@ -89,7 +93,8 @@ class Actions:
         self._runtime = runtime
         self._tell = tell
         self._recording = recording
-        self._beside = Beside(runtime, recording, within=within, depth=depth)
+        self.inner = InnerRuns(runtime, recording, within=within, depth=depth)
+        self._beside = Beside(runtime, recording, self.inner, within=within)
         self._giving = Giving(self._beside, tell)
         # Execution -> what runs for it beside us. Each task takes itself out at its end.
         self._tasks: dict[int, set[asyncio.Task[None]]] = {}
@@ -121,21 +126,17 @@ class Actions:
         self._tell = _tell_nobody
         self._giving.end()
 
-    def tell_inner(self, event: Event) -> None:
-        """Have the workflows within this one do the same."""
-        self._beside.tell_inner(event)
-
-    def paused(self, pause: Event | None) -> None:
-        """Set what workflows within this one are told when they begin."""
-        self._beside.paused(pause)
-
     def run_task(self, command: RunTask) -> Event | None:
         """Have an action run: here in its turn if it is a tiny node, else beside us.
 
         Returns:
             Its end, if that is known already.
         """
-        found = self._find(command.action)
+        found: Entry | Plan | Called | None = None
+        if self.inner:
+            found = self.inner.plan_at((command.execution, None))
+        if found is None:
+            found = self._find(command.action)
         if isinstance(found, Called):
             return Ended(command.execution, *found)
         leaves = isinstance(found, Entry) and self._leaves(found, command.place, item=False)
@@ -150,16 +151,17 @@ class Actions:
     async def _run_beside(
         self, command: RunTask, found: Entry | Plan, begun: Begun | None, *, leaves: bool
     ) -> None:
+        place = command.execution, None
         called = await self._beside.called(
-            command.execution, found, command.input, begun, leaves=leaves
+            place, command.task, found, command.input, begun, leaves=leaves
         )
         self._tell(Ended(command.execution, *called))
 
     def run_items(self, command: RunItems) -> None:
         """Have items run: those of tiny nodes here in their turn, the others beside us."""
-        execution = command.execution
+        execution, task = command.execution, command.task
         here: _Items | None = None
-        for item in command.items:
+        for item in self._resume_items(command) if self.inner else command.items:
             if here is not None and item.action == here.action:  # as mostly
                 here.items.append(item)
                 continue
@@ -170,7 +172,7 @@ class Actions:
             leaves = isinstance(found, Entry) and self._leaves(found, command.place, item=True)
             begun = self._begun(found, execution, item.index)
             if begun is not None:
-                running = self._run_item(execution, item, found, begun, leaves=leaves)
+                running = self._run_item(execution, task, item, found, begun, leaves=leaves)
                 self._run(execution, running)
             elif isinstance(found, Entry) and found.inline and not leaves:
                 here = _Items(execution, found, item)
@@ -181,10 +183,22 @@ class Actions:
                     batches = self._batches[execution] = Batches(command.batch_size)
                 batches.add(found, item)
             else:
-                running = self._run_item(execution, item, found, None, leaves=False)
+                running = self._run_item(execution, task, item, found, None, leaves=False)
                 self._run(execution, running)
         if execution in self._batches:
             self._send_batches(execution, self._batches[execution])
+
+    def _resume_items(self, command: RunItems) -> list[ItemToRun]:
+        """Have workflows go on that had begun for items; gives the other items."""
+        execution, others = command.execution, []
+        for item in command.items:
+            plan = self.inner.plan_at((execution, item.index))
+            if plan is None:
+                others.append(item)
+            else:
+                running = self._run_item(execution, command.task, item, plan, None, leaves=False)
+                self._run(execution, running)
+        return others
 
     def pull_items(self, command: PullItems) -> None:
         """Have a node give items, or more of them."""
@@ -244,13 +258,17 @@ class Actions:
     async def _run_item(
         self,
         execution: int,
+        task: str,
         item: ItemToRun,
         found: Entry | Plan,
         begun: Begun | None,
         *,
         leaves: bool,
     ) -> None:
-        called = await self._beside.called(execution, found, item.input, begun, leaves=leaves)
+        place = execution, item.index
+        called = await self._beside.called(
+            place, f"{task}[{item.index}]", found, item.input, begun, leaves=leaves
+        )
         self._tell(ItemsEnded(execution, [ItemEnded(item.index, *called)]))
 
     def _send_batches(self, execution: int, batches: Batches) -> None:

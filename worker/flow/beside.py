@@ -11,24 +11,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from pronghorn.broker.wire.errors import OverloadedError, PronghornError
-from pronghorn.broker.wire.flows import RunReport
+from pronghorn.broker.wire.errors import PronghornError
 from pronghorn.client.stopwatch import Extras
 
 from ..context import Context
 from ..dispatch import Entry
 from .calls import Called, call, call_async, context_of, failed, failed_by
-from .events import Event, ItemEnded, ItemToRun
-from .history import Begun
-from .limits import FLOW_DEPTH_MAX
+from .events import ItemEnded, ItemToRun
+from .history import Begun, Place
+from .inner import InnerRuns
 from .plan import Plan
 from .pooling import WorkerPool
-from .recording import Recording
+from .recording import AnyRecording
 
 if TYPE_CHECKING:
-    from .live import LiveRun
     from .runtime import FlowRuntime
 
 LOST_MAX: Final = 3
@@ -49,40 +45,29 @@ class Beside:
     Args:
         runtime: What all runs share.
         recording: Of the run, if it is recorded.
+        inner: The workflows that it calls.
         within: The call that the run is made for, if it is.
-        depth: Workflows that the run lies within.
     """
 
     def __init__(
         self,
         runtime: FlowRuntime,
-        recording: Recording | None,
+        recording: AnyRecording | None,
+        inner: InnerRuns,
         *,
         within: Context | None,
-        depth: int,
     ) -> None:
         self._runtime = runtime
         self._recording = recording
+        self._inner = inner
         self._within = within
-        self._depth = depth
         traceparent = None if within is None else within.traceparent
         self.extras = None if traceparent is None else Extras(traceparent)
         self.pool: WorkerPool | None = None
-        self._inner: set[LiveRun] = set()  # workflows that run for tasks of this one
-        self._pause: Event | None = None  # what they are told when they begin
 
     def begin(self) -> None:
         """Find the workers as the running loop sees them."""
         self.pool = self._runtime.pool()
-
-    def tell_inner(self, event: Event) -> None:
-        """Have the workflows within this one do the same."""
-        for inner in self._inner:
-            inner.tell(event)
-
-    def paused(self, pause: Event | None) -> None:
-        """Set what workflows within this one are told when they begin."""
-        self._pause = pause
 
     async def wait_again(self, status: str, tries: int) -> bool:
         """Tell whether what has ended so is to be begun again, when it is time for that."""
@@ -93,7 +78,8 @@ class Beside:
 
     async def called(
         self,
-        execution: int,
+        place: Place,
+        task: str,
         found: Entry | Plan,
         given: dict[str, Any] | None,
         begun: Begun | None,
@@ -103,7 +89,8 @@ class Beside:
         """Call a node or a workflow, whatever becomes of it.
 
         Args:
-            execution: For which.
+            place: What for.
+            task: The name of that.
             found: What is called.
             given: Its parameters by name.
             begun: What is recorded before.
@@ -113,20 +100,26 @@ class Beside:
             if begun is not None:
                 assert self._recording is not None
                 await self._recording.begin(begun)
-            called = await self.call(execution, found, given, leaves=leaves)
+            called = await self.call(place, task, found, given, leaves=leaves)
             tries = 1
             while begun is None and await self.wait_again(called.status, tries):
                 tries += 1
-                called = await self.call(execution, found, given, leaves=leaves)
+                called = await self.call(place, task, found, given, leaves=leaves)
             return called
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if isinstance(found, Entry) and task is not None and not task.cancelling():
+            current = asyncio.current_task()
+            if isinstance(found, Entry) and current is not None and not current.cancelling():
                 return failed(found, error)  # raised by the node, as any other error
             return STOPPED
 
     async def call(
-        self, execution: int, found: Entry | Plan, given: dict[str, Any] | None, *, leaves: bool
+        self,
+        place: Place,
+        task: str,
+        found: Entry | Plan,
+        given: dict[str, Any] | None,
+        *,
+        leaves: bool,
     ) -> Called:
         """Call it once; see `called`.
 
@@ -134,14 +127,14 @@ class Beside:
             asyncio.CancelledError: Who waits was cancelled, or the node has raised it.
         """
         if isinstance(found, Plan):
-            return await self._call_workflow(found, given)
+            return await self._inner.call(place, task, found, given)
         if leaves:
             if self.is_nested(found):
                 return await self._call_nested(found, given)
             assert self.pool is not None, "tasks leave only where there are workers"
             record = self._runtime.placing.of(found.name)
             return await self.pool.task(found, given, record, self.extras)
-        context = self.context_of(found, execution)
+        context = self.context_of(found, place[0])
         if found.kind == "async":
             return await call_async(found, given, context)
         return await asyncio.to_thread(call, found, given, context)
@@ -198,37 +191,7 @@ class Beside:
         except PronghornError as error:
             return failed_by(error)
 
-    async def _call_workflow(self, plan: Plan, given: dict[str, Any] | None) -> Called:
-        if self._depth >= FLOW_DEPTH_MAX:
-            message = f"workflows lie within each other {FLOW_DEPTH_MAX} deep, that is the limit"
-            return failed_by(OverloadedError(message))
-        inner = self._runtime.start(
-            plan, given, level="terminal", within=self._within, depth=self._depth + 1
-        )
-        if self._pause is not None:
-            inner.tell(self._pause)
-        self._inner.add(inner)
-        try:
-            report = await inner.run()
-        finally:
-            self._inner.discard(inner)
-        return outcome_of(report)
-
-
-def outcome_of(report: RunReport) -> Called:
-    """Make the outcome of a task from that of the workflow that it has called."""
-    if report.status == "succeeded":
-        return Called("succeeded", report.output)
-    errors = [_plain(each) for each in report.errors]
-    status: Any = report.status
-    return Called(status, {"output": report.output, "errors": errors}, report.reason())
-
 
 def _lost(items: list[ItemEnded]) -> set[int]:
     """Give the indexes of items whose worker was lost."""
     return {each.index for each in items if each.status == "abandoned"}
-
-
-def _plain(failure: Any) -> dict[str, Any]:
-    made: dict[str, Any] = msgspec.to_builtins(failure)
-    return made

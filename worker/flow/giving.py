@@ -107,7 +107,8 @@ class Giving:
         beside = self._beside
         is_nested = leaves and isinstance(found, Entry) and beside.is_nested(found)
         if isinstance(found, Plan) or not found.streams or is_nested:
-            called = await beside.call(command.execution, found, command.input, leaves=leaves)
+            place = command.execution, None
+            called = await beside.call(place, command.task, found, command.input, leaves=leaves)
             if called.status != "succeeded":
                 raise _EndedError(called)
             yield items_of(command.action, called.result)

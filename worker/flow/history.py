@@ -3,6 +3,9 @@
 A conductor does the same again if it is told the same at the same times. So what is recorded is
 what it was told: each end of an action with its result, each order, each timer. Pure.
 
+A workflow that is called for a task has a conductor of its own. What that is told lies within the
+history of the run, with the path that leads to it.
+
 Large values are buffers of their own, which a journal keeps once for each content. Times are
 seconds since 1970. Who takes a run up may be of a later version than who began it: the kinds below
 keep their meaning, and so does what a conductor does when it is told them. Histories of finished
@@ -42,7 +45,7 @@ from .model import Workflow
 LARGE_BYTES: Final = 1024
 """From so many on a value is a buffer."""
 
-_NONE: Final = -1
+_NONE: Final = -1  # stands for no buffer, and no definition
 _NIL: Final = Raw(b"\xc0")
 _SMALL: Final = frozenset({int, float, bool, type(None)})
 
@@ -58,6 +61,35 @@ class Reopened(NamedTuple):
     """The run had ended, and somebody wants it to go on."""
 
 
+Place = tuple[int, int | None]
+"""Number of an execution, and of the item of it; None if it has none."""
+
+
+class Within(NamedTuple):
+    """What the conductor of a workflow within the run was told.
+
+    Attributes:
+        path: The places that lead to it: of the run, of the workflow that runs there, and so on.
+        what: As of the run itself.
+        definition: With `Start`: the number of the definition, see `Defined`.
+    """
+
+    path: tuple[Place, ...]
+    what: Event | Begun | Reopened
+    definition: int = _NONE
+
+
+class Defined(NamedTuple):
+    """A definition is that of workflows within the run; it is written once for all of them."""
+
+    number: int
+    workflow: Workflow
+
+
+Told = Event | Begun | Within | Defined
+"""What is written."""
+
+
 class Moment(NamedTuple):
     """Something that a run has come through.
 
@@ -68,7 +100,7 @@ class Moment(NamedTuple):
     """
 
     at: float
-    what: Event | Begun | Reopened
+    what: Told | Reopened
     workflow: Workflow | None = None
 
 
@@ -150,7 +182,7 @@ class _Given(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
     buffer: int
 
 
-_Entry = (
+_OfOne = (
     _Start
     | _Ended
     | _Items
@@ -165,6 +197,22 @@ _Entry = (
     | _Given
 )
 
+
+class _Within(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
+    path: tuple[Place, ...]
+    entry: _OfOne
+    definition: int
+
+
+class _Defined(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
+    at: float
+    number: int
+    value: Raw
+    buffer: int
+
+
+_Entry = _OfOne | _Within | _Defined
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_entries: Final = msgspec.msgpack.Decoder(list[_Entry]).decode
 _decode_workflow: Final = msgspec.msgpack.Decoder(Workflow).decode
@@ -176,7 +224,7 @@ def encode_workflow(workflow: Workflow) -> bytes:
 
 
 def write(
-    moments: Iterable[tuple[float, Event | Begun]], definition: bytes | None = None
+    moments: Iterable[tuple[float, Told]], definition: bytes | None = None
 ) -> tuple[bytes, list[Buffer]]:
     """Write down what a conductor was told.
 
@@ -203,7 +251,7 @@ def read(value: Raw, buffers: Sequence[Buffer]) -> list[Moment]:
         raise JournalError(f"what was recorded of the run can't be read: {error}") from error
 
 
-def _entry(at: float, what: Event | Begun, definition: bytes | None, out: list[Buffer]) -> _Entry:
+def _entry(at: float, what: Told, definition: bytes | None, out: list[Buffer]) -> _Entry:
     match what:
         case Ended():
             value, number = _put(what.result, out)
@@ -235,6 +283,13 @@ def _entry(at: float, what: Event | Begun, definition: bytes | None, out: list[B
             return _Signal(at, what.name, value, number)
         case Rerun():
             return _Rerun(at, what.tasks)
+        case Within():
+            assert not isinstance(what.what, Reopened), "nobody writes that"
+            entry = _entry(at, what.what, None, out)
+            assert not isinstance(entry, _Within | _Defined), "what is within lies in no other"
+            return _Within(what.path, entry, what.definition)
+        case Defined():
+            return _Defined(at, what.number, *_put_bytes(encode_workflow(what.workflow), out))
 
 
 def _item(item: ItemEnded, out: list[Buffer]) -> _Item:
@@ -280,12 +335,19 @@ def _moment(entry: _Entry, buffers: Sequence[Buffer]) -> Moment:
             )
             return Moment(entry.at, given)
         case _Start():
-            encoded = entry.value if entry.buffer == _NONE else buffers[entry.buffer]
-            workflow = None if bytes(encoded) == bytes(_NIL) else _decode_workflow(encoded)
-            return Moment(entry.at, Start(), workflow)
+            encoded = _encoded(entry.value, entry.buffer, buffers)
+            begun_with = None if bytes(encoded) == bytes(_NIL) else _decode_workflow(encoded)
+            return Moment(entry.at, Start(), begun_with)
         case _Signal():
             value = _value(entry.value, entry.buffer, buffers)
             return Moment(entry.at, Signal(entry.name, value))
+        case _Within():
+            at, what, _ = _moment(entry.entry, buffers)
+            assert not isinstance(what, Within | Defined), "what is within lies in no other"
+            return Moment(at, Within(entry.path, what, entry.definition))
+        case _Defined():
+            workflow = _decode_workflow(_encoded(entry.value, entry.buffer, buffers))
+            return Moment(entry.at, Defined(entry.number, workflow))
         case _:
             return Moment(entry.at, _plain(entry))
 
@@ -311,4 +373,8 @@ def _plain(
 
 
 def _value(value: Raw, number: int, buffers: Sequence[Buffer]) -> Any:
-    return decode_value(value if number == _NONE else buffers[number])
+    return decode_value(_encoded(value, number, buffers))
+
+
+def _encoded(value: Raw, number: int, buffers: Sequence[Buffer]) -> Buffer:
+    return value if number == _NONE else buffers[number]

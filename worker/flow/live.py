@@ -45,7 +45,8 @@ from .events import (
 from .feed import Watch
 from .limits import CONTEXT_WARN_BYTES
 from .plan import Plan
-from .recording import Recording, Resumed
+from .recording import AnyRecording
+from .resuming import InnerPasts, Resumed
 
 if TYPE_CHECKING:
     from .runtime import FlowRuntime
@@ -86,7 +87,7 @@ class LiveRun:
         within: Context | None,
         depth: int,
         run_id: str,
-        recording: Recording | None,
+        recording: AnyRecording | None,
     ) -> None:
         self.id = run_id
         self.report: RunReport | None = None
@@ -160,7 +161,7 @@ class LiveRun:
             self._refuse_orders()
             self._told.set()
         if self._recording is not None:
-            self._recording.flush(is_last=True)
+            self._recording.end()
         self.report = RunReport(ended.status, ended.output, ended.errors, self.id, ended.context)
         return self.report
 
@@ -188,11 +189,11 @@ class LiveRun:
                 running.cancel()
                 await asyncio.wait([running])
 
-    def _resume(self, recording: Recording) -> None:
+    def _resume(self, recording: AnyRecording) -> None:
         """Go on where the run was, or tell how it had ended."""
         resumed = Resumed(self._plan, self._begin, recording.past)
         recording.past.clear()
-        self._conductor = resumed.conductor
+        self._conductor, inner = resumed.conductor, resumed.inner
         if resumed.ended is None:
             for event in resumed.interrupted:
                 self._handle(event)
@@ -202,9 +203,11 @@ class LiveRun:
             self._commands.append(resumed.ended)
         elif self._conductor.can_rerun:
             self._handle(Rerun())
+            inner.rerun(self._conductor)
         else:  # over again
-            self._conductor = Conductor(self._plan)
+            self._conductor, inner = Conductor(self._plan), InnerPasts()
             self._handle(self._begin)
+        self._actions.inner.resume(inner.open)
         self._note_pause()
 
     async def _work_off(self) -> RunEnded | None:
@@ -268,14 +271,14 @@ class LiveRun:
                 event.items.extend(other.items)
                 self._inbox.popleft()
         elif isinstance(event, Pause | Resume | Cancel):
-            self._actions.tell_inner(event)
+            self._actions.inner.tell(event)
         return event
 
     def _take_order(self, order: _Order) -> None:
         commands = self._tell_conductor(order.event)
         refusals = [each.reason for each in commands if isinstance(each, Refused)]
         if not refusals and isinstance(order.event, Pause | Resume | Cancel):
-            self._actions.tell_inner(order.event)
+            self._actions.inner.tell(order.event)
         if not order.answer.done():
             order.answer.set_result(refusals[0] if refusals else None)
 
@@ -324,7 +327,7 @@ class LiveRun:
 
     def _note_pause(self) -> None:
         paused = self._conductor.status in ("pausing", "paused")
-        self._actions.paused(Pause() if paused else None)
+        self._actions.inner.paused(Pause() if paused else None)
 
     def _do(self, command: Command) -> None:
         if isinstance(command, RunTask):

@@ -1,21 +1,34 @@
 """The recording of one run: what its conductor is told goes to the journal, and comes back.
 
 Nothing is sent for each task: what a turn of the run brings leaves together at its end, and a run
-that is ahead of the journal by `AHEAD_BYTES` twice waits for it.
+that is ahead of the journal by `AHEAD_BYTES` twice waits for it. What the conductors of workflows
+within the run are told goes with it.
 
 Mirror: tests/worker/flow/test_recording.py.
 """
 
+from collections.abc import Iterator
 from time import monotonic, time
 from typing import Final
 
+from pronghorn.broker.wire.errors import JournalError
 from pronghorn.broker.wire.values import Buffer
 
 from ..recorded import Attempt
-from .conductor import Conductor
-from .events import Command, Ended, Event, ItemEnded, ItemsEnded, RunEnded, Start, TaskEnded
-from .history import Begun, Moment, Reopened, encode_workflow, read, write
-from .model import Workflow
+from .events import Command, Event, Start, TaskEnded
+from .history import (
+    Begun,
+    Defined,
+    Moment,
+    Place,
+    Reopened,
+    Told,
+    Within,
+    encode_workflow,
+    read,
+    write,
+)
+from .model import Workflow, content_hash
 from .plan import Plan
 
 AHEAD_BYTES: Final = 256 << 10
@@ -23,8 +36,6 @@ AHEAD_RECORDS: Final = 64
 """What is sent before the journal is asked whether it has kept that."""
 
 _TASKS_MAX: Final = 1000  # that are named in one record, for people
-_MUST_NOT_RUN_TWICE: Final = "it may have run when its host was lost, and must not run twice"
-_CODE: Final = "INTERRUPTED"
 
 
 class Recording:
@@ -46,10 +57,16 @@ class Recording:
         # Seconds since 1970 at the zero of the monotonic clock; never before what was.
         last = max((each.at for each in past), default=0.0)
         self._epoch = max(time(), last) - monotonic()
-        self._notes: list[tuple[float, Event | Begun]] = []  # to be recorded
+        self._notes: list[tuple[float, Told]] = []  # to be recorded
         self._tasks: list[tuple[str, str]] = []  # that have ended, for the same record
         self._moved = False  # whether it says what is not done again
         self._bytes = self._records = 0  # since the journal was asked
+        # Digest -> number of a definition that is recorded for workflows within the run
+        self._numbers = {
+            content_hash(each.what.workflow): each.what.number
+            for each in past
+            if isinstance(each.what, Defined)
+        }
 
     def define(self, workflow: Workflow) -> None:
         """Have the definition recorded with the beginning of the run."""
@@ -66,6 +83,37 @@ class Recording:
         for command in commands:
             if type(command) is TaskEnded and len(self._tasks) < _TASKS_MAX:
                 self._tasks.append((command.task, command.status))
+
+    def note_within(
+        self, what: Within, now: float, tasks: list[tuple[str, str]], *, moved: bool
+    ) -> None:
+        """Note what the conductor of a workflow within the run was told, and what tasks ended."""
+        self._notes.append((now, what))
+        self._moved = self._moved or moved
+        self._tasks += tasks[: _TASKS_MAX - len(self._tasks)]
+
+    def number_of(self, plan: Plan) -> int:
+        """Give the number of a definition; a new one is written before what is noted next."""
+        number = self._numbers.get(plan.digest)
+        if number is None:
+            number = self._numbers[plan.digest] = len(self._numbers)
+            self._notes.append((self.clock(), Defined(number, plan.workflow)))
+        return number
+
+    def within(self, place: Place, task: str, plan: Plan, past: list[Moment]) -> "InnerRecording":
+        """Make the recording of a workflow that a task or an item of the run has called.
+
+        Args:
+            place: Of the task or item.
+            task: Its name, for people.
+            plan: What runs.
+            past: What the workflow came through before.
+        """
+        return InnerRecording(self, (place,), task, plan, past)
+
+    def end(self) -> None:
+        """Have the rest leave with the end of the run."""
+        self.flush(is_last=True)
 
     def flush(self, *, asks: bool = False, is_last: bool = False) -> None:
         """Send what was noted; the last of it leaves with the end of the run."""
@@ -90,44 +138,73 @@ class Recording:
 
     async def begin(self, begun: Begun) -> None:
         """Record, and have it kept, that something begins which must not run twice."""
-        self._notes.append((self.clock(), begun))
+        await self.keep(begun)
+
+    async def keep(self, what: Begun | Within) -> None:
+        """Record something, and wait until it is kept."""
+        self._notes.append((self.clock(), what))
         self.flush(asks=True)
         await self._attempt.kept()
 
 
-class Resumed:
-    """A conductor brought to where its run was.
+class InnerRecording:
+    """Of a workflow within a recorded run: a part of the recording of that.
 
     Attributes:
-        conductor: It.
-        ended: How the run had ended, if it had.
-        reopened: Whether somebody wants it to go on then.
-        interrupted: For the conductor: what was begun and must not run twice has come to nothing.
+        past: What the workflow came through before this attempt.
+
+    Args:
+        run: Of the run.
+        path: To the workflow.
+        name: Names of the tasks on the way, for people.
+        plan: What runs.
+        past: See above.
     """
 
-    def __init__(self, plan: Plan, begin: Start, past: list[Moment]) -> None:
-        self.conductor = Conductor(plan)
-        self.ended: RunEnded | None = None
-        self.reopened = False
-        begun: list[Begun] = []
-        for at, what, _ in past:
-            if isinstance(what, Reopened):
-                self.reopened = True
-            elif isinstance(what, Begun):
-                begun.append(what)
-            else:
-                event: Event = what
-                if isinstance(what, Start):  # over again, if it was begun before
-                    self.conductor, event = Conductor(plan), begin
-                for command in self.conductor.handle(event, at):
-                    if isinstance(command, RunEnded):
-                        self.ended = command
-                self.reopened = False
-        if not self.conductor.ended:
-            self.ended = None
-        self.interrupted = [
-            _interrupted(each) for each in begun if self.conductor.runs(each.execution, each.item)
+    def __init__(
+        self, run: Recording, path: tuple[Place, ...], name: str, plan: Plan, past: list[Moment]
+    ) -> None:
+        self.past = past
+        self._run = run
+        self._path = path
+        self._name = name
+        self._plan = plan
+
+    def clock(self) -> float:
+        """Tell the time of the run."""
+        return self._run.clock()
+
+    def note(self, event: Event, now: float, commands: list[Command], *, moved: bool) -> None:
+        """Note what the conductor was told, and what came of it."""
+        if isinstance(event, Start):
+            what = Within(self._path, event, self._run.number_of(self._plan))
+        else:
+            what = Within(self._path, event)
+        tasks = [
+            (f"{self._name}/{command.task}", str(command.status))
+            for command in commands
+            if isinstance(command, TaskEnded)
         ]
+        self._run.note_within(what, now, tasks, moved=moved)
+
+    def within(self, place: Place, task: str, plan: Plan, past: list[Moment]) -> "InnerRecording":
+        """Make the recording of a workflow that this one has called."""
+        path = (*self._path, place)
+        return InnerRecording(self._run, path, f"{self._name}/{task}", plan, past)
+
+    async def keep_up(self) -> None:
+        """Send what was noted, and wait if too much is not kept."""
+        await self._run.keep_up()
+
+    async def begin(self, begun: Begun) -> None:
+        """Record, and have it kept, that something begins which must not run twice."""
+        await self._run.keep(Within(self._path, begun))
+
+    def end(self) -> None:
+        """Leave it to the run: its task ends next."""
+
+
+AnyRecording = Recording | InnerRecording
 
 
 async def take_up(attempt: Attempt) -> Recording:
@@ -137,25 +214,31 @@ async def take_up(attempt: Attempt) -> Recording:
         JournalError: That can't be read.
     """
     past: list[Moment] = []
+    definitions: dict[int, Workflow] = {}
     for value, buffers in await attempt.history():
         if bytes(value) == _REOPENED:
             at = past[-1].at if past else 0.0
             past.append(Moment(at, Reopened()))
         else:
-            past += read(value, buffers)
+            past += _with_definitions(read(value, buffers), definitions)
     return Recording(attempt, past)
 
 
 _REOPENED: Final = b"\xc0"
 
 
-def _interrupted(begun: Begun) -> Event:
-    """Make the end of what was begun and has none."""
-    result = {"code": _CODE, "message": _MUST_NOT_RUN_TWICE}
-    if begun.item is None:
-        return Ended(begun.execution, "abandoned", result, _MUST_NOT_RUN_TWICE)
-    item = ItemEnded(begun.item, "abandoned", result, _MUST_NOT_RUN_TWICE)
-    return ItemsEnded(begun.execution, [item])
+def _with_definitions(moments: list[Moment], definitions: dict[int, Workflow]) -> Iterator[Moment]:
+    """Give each workflow within the run the definition that it has begun with."""
+    for moment in moments:
+        what = moment.what
+        if isinstance(what, Defined):
+            definitions[what.number] = what.workflow
+        if not isinstance(what, Within) or not isinstance(what.what, Start):
+            yield moment
+        elif what.definition in definitions:
+            yield moment._replace(workflow=definitions[what.definition])
+        else:
+            raise JournalError(f"definition {what.definition} is not there")
 
 
 def _size(buffer: Buffer) -> int:

@@ -32,7 +32,7 @@ from .model import Workflow
 from .placing import Placing
 from .plan import PLANS_MAX, Plan, PlanCache
 from .pooling import WorkerPool
-from .recording import Recording
+from .recording import AnyRecording
 from .validation import validate
 
 Watcher = Callable[[FlowEvent], None]
@@ -111,7 +111,7 @@ class FlowRuntime:
         within: Context | None = None,
         depth: int = 0,
         run_id: str = "",
-        recording: Recording | None = None,
+        recording: AnyRecording | None = None,
     ) -> LiveRun:
         """Make a run, which begins when its `LiveRun.run` is awaited.
 

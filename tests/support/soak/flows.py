@@ -3,7 +3,7 @@
 In each trial runs are begun, something is killed while they are under way, and all come to their
 ends. Nodes leave a line when they begin, with the time; what a run has brought is in the journal,
 with the time at which it was recorded. So a task that begins after it was recorded as done has run
-again.
+again, also one of a workflow within the run, or within that.
 """
 
 import os
@@ -27,7 +27,7 @@ from pronghorn.broker.journal.record import Advanced
 from pronghorn.broker.journal.store import Store
 from pronghorn.client import Client, PronghornError
 from pronghorn.worker.flow.events import Ended, ItemsEnded
-from pronghorn.worker.flow.history import read
+from pronghorn.worker.flow.history import Moment, Within, read
 
 from .durable import all_runs
 from .flow_nodes import EFFECTS
@@ -40,6 +40,8 @@ _RUNS: Final = 4  # begun in each trial
 _UNTIL_KILL_S: Final = (0.0, 0.25)
 _ENDS_S: Final = 60.0
 _ITEMS: Final = 6
+_PARTS: Final = 3
+_TASKS: Final = 4 + _ITEMS + 2 + 2 * _PARTS  # and items, of a run and of those within it
 
 _GIVEN: Final = "token: '{{ token }}', ms: '{{ ms }}'"
 FLOW: Final = f"""
@@ -52,10 +54,37 @@ tasks:
     action: step
     input: {{task: "c{{{{ item() }}}}", {_GIVEN}}}
     next: [{{publish: [{{cs: "{{{{ result() }}}}"}}], do: d}}]
-  d: {{join: all, delay: 0.02, action: step, input: {{task: d, {_GIVEN}}}, next: [{{do: e}}]}}
+  d: {{join: all, delay: 0.02, action: step, input: {{task: d, {_GIVEN}}}, next: [{{do: [e, f]}}]}}
   e: {{action: later, input: {{task: e, {_GIVEN}}}}}
-output: [{{cs: "{{{{ cs }}}}"}}]
+  f:
+    action: part
+    input: {{at: f, {_GIVEN}}}
+    next: [{{publish: [{{fs: "{{{{ result().ps }}}}"}}]}}]
+output: [{{cs: "{{{{ cs }}}}"}}, {{fs: "{{{{ fs }}}}"}}]
 """
+PART: Final = f"""
+input: [at, token, ms]
+tasks:
+  p: {{action: later, input: {{task: "{{{{ at }}}}.p", {_GIVEN}}}, next: [{{do: [q, r]}}]}}
+  q:
+    with: {{items: "{{{{ range({_PARTS}) }}}}", concurrency: 2}}
+    action: leaf
+    input: {{at: "{{{{ at }}}}.q{{{{ item() }}}}", {_GIVEN}}}
+    next: [{{publish: [{{ps: "{{{{ result() }}}}"}}]}}]
+  r: {{delay: 0.01, action: step, input: {{task: "{{{{ at }}}}.r", {_GIVEN}}}}}
+output: [{{ps: "{{{{ ps }}}}"}}]
+"""
+LEAF: Final = f"""
+input: [at, token, ms]
+tasks:
+  x: {{action: step, input: {{task: "{{{{ at }}}}.x", {_GIVEN}}}, next: [{{do: y}}]}}
+  y:
+    action: later
+    input: {{task: "{{{{ at }}}}.y", {_GIVEN}}}
+    next: [{{publish: [{{y: "{{{{ result() }}}}"}}]}}]
+output: [{{y: "{{{{ y }}}}"}}]
+"""
+_SERVED: Final = {"census": FLOW, "part": PART, "leaf": LEAF}
 
 
 class Findings(msgspec.Struct, kw_only=True):
@@ -104,12 +133,14 @@ def soak_flows(trials: int, seed: int) -> int:
 
 def campaign(folder: Path, trials: int, seed: int) -> Findings:
     """Make so many trials, and hold what was done against the journal."""
-    effects, flow = folder / "effects", folder / "census.yaml"
+    effects = folder / "effects"
     effects.touch()
-    flow.write_text(FLOW)
+    flows = [folder / f"{name}.yaml" for name in _SERVED]
+    for file, definition in zip(flows, _SERVED.values(), strict=True):
+        file.write_text(definition)
     found, random = Findings(), Random(seed)
     with patch.dict(os.environ, {EFFECTS: str(effects), "XDG_RUNTIME_DIR": str(folder)}):
-        service = Service(folder / "data", found, (NODES, str(flow)))
+        service = Service(folder / "data", found, (NODES, *map(str, flows)))
         try:
             for trial in range(trials):
                 _trial(service, trial, TARGETS[trial % len(TARGETS)], random, found)
@@ -147,12 +178,19 @@ def _trial(service: Service, trial: int, target: str, random: Random, found: Fin
             except PronghornError as error:
                 found.lost.append(f"{token}: {error!r}")
                 continue
-            if output != {"cs": [f"{token}/c{item}" for item in range(_ITEMS)]}:
+            if output != _output(token):
                 found.lost.append(f"{token}: {output}")
         for thread in threads:
             thread.join(_ENDS_S)
         # Those that were called and are not known to anybody have ended, too.
         client.start("census", token=f"{trial}-last", ms=0.0).result(_ENDS_S)
+
+
+def _output(token: str) -> dict[str, Any]:
+    return {
+        "cs": [f"{token}/c{item}" for item in range(_ITEMS)],
+        "fs": [{"y": f"{token}/f.q{part}.y"} for part in range(_PARTS)],
+    }
 
 
 def _call(client: Client, durability: Any, inputs: dict[str, Any]) -> None:
@@ -177,24 +215,28 @@ def _judge(data: Path, effects: list[str], found: Findings) -> None:
                 found.attempts += state.attempt - 1
                 if state.status != "done":
                     found.lost.append(f"run {state.run} is {state.status}")
+                names: set[str] = set()
                 pages, _ = history(view, state, after=0, bytes_max=1 << 40)
                 for sequence, _ in pages:
                     record = read_at(view, sequence)
                     assert isinstance(record, Advanced)
                     value = value_of(view, record)
                     for name in _done(read(value.content, value.buffers)):
+                        names.add(name)
                         found.recorded += 1
                         late = [at for at in begun.get(name, []) if at > record.at_ns]
                         if late or name not in begun:
                             found.again.append(f"{name}: {late} after {record.at_ns}")
+                if state.status == "done" and len(names) != _TASKS:
+                    found.violations.append(f"run {state.run} has recorded only {sorted(names)}")
     finally:
         store.close()
 
 
-def _done(moments: list[Any]) -> list[str]:
+def _done(moments: list[Moment]) -> list[str]:
     names: list[Any] = []
     for moment in moments:
-        match moment.what:
+        match moment.what.what if isinstance(moment.what, Within) else moment.what:
             case Ended(status="succeeded", result=result):
                 names.append(result)
             case ItemsEnded(items=items):

@@ -5,11 +5,10 @@ from flow_nodes import TABLE
 from kept_attempts import KeptAttempt
 from losing_pools import LosingPool
 
-from pronghorn.broker.wire.flows import RunFailure, RunReport
 from pronghorn.worker.flow import beside
-from pronghorn.worker.flow.beside import Beside, outcome_of
-from pronghorn.worker.flow.calls import Called
+from pronghorn.worker.flow.beside import Beside
 from pronghorn.worker.flow.events import ItemToRun
+from pronghorn.worker.flow.inner import InnerRuns
 from pronghorn.worker.flow.recording import Recording
 from pronghorn.worker.flow.runtime import FlowRuntime
 
@@ -23,7 +22,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(pool: LosingPool, *, recorded: bool) -> Beside:
     recording = Recording(KeptAttempt(), []) if recorded else None
-    calls = Beside(FlowRuntime(TABLE), recording, within=None, depth=0)
+    runtime = FlowRuntime(TABLE)
+    inner = InnerRuns(runtime, recording, within=None, depth=0)
+    calls = Beside(runtime, recording, inner, within=None)
     calls.pool = pool
     return calls
 
@@ -41,7 +42,7 @@ async def test_a_recorded_task_whose_worker_is_lost_is_begun_again(
 ) -> None:
     pool = LosingPool(losses)
     calls = made(pool, recorded=recorded)
-    called = await calls.called(1, TABLE.lookup("add"), GIVEN, None, leaves=True)
+    called = await calls.called((1, None), "t", TABLE.lookup("add"), GIVEN, None, leaves=True)
     assert (called.status, pool.begun) == (status, begun)
 
 
@@ -51,13 +52,3 @@ async def test_items_are_begun_again_that_were_lost(recorded: bool, first: str) 
     calls = made(LosingPool(1), recorded=recorded)
     ended = await calls.call_items(TABLE.lookup("add"), items)
     assert {each.index: each.status for each in ended} == {0: first, 1: "succeeded"}
-
-
-def test_outcome_of_an_inner_workflow() -> None:
-    report = RunReport("failed", {"x": 1}, (RunFailure("task", "no", task="a"),))
-    assert outcome_of(report) == Called(
-        "failed",
-        {"output": {"x": 1}, "errors": [{"kind": "task", "message": "no", "task": "a"}]},
-        "a: no",
-    )
-    assert outcome_of(RunReport("succeeded", {"x": 1})).result == {"x": 1}

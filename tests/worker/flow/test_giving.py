@@ -15,6 +15,7 @@ from pronghorn.worker.flow.builtin import BUILTIN
 from pronghorn.worker.flow.calls import Called
 from pronghorn.worker.flow.events import PullItems
 from pronghorn.worker.flow.giving import Giving
+from pronghorn.worker.flow.inner import InnerRuns
 from pronghorn.worker.flow.recording import Recording
 from pronghorn.worker.flow.runtime import FlowRuntime
 
@@ -48,7 +49,9 @@ async def given(
     """Have a node give items of which two were given before, and return what is told."""
     told: list[Any] = []
     recording = Recording(KeptAttempt(), []) if recorded else None
-    calls = Beside(FlowRuntime(TABLE), recording, within=None, depth=0)
+    runtime = FlowRuntime(TABLE)
+    inner = InnerRuns(runtime, recording, within=None, depth=0)
+    calls = Beside(runtime, recording, inner, within=None)
     calls.pool = None if losses is None else LosingStreams(losses)
     giving = Giving(calls, told.append)
     params = {"message": "hi"} if isinstance(found, Entry) and not found.streams else {"count": 5}

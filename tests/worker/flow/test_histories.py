@@ -1,12 +1,13 @@
 """Histories of recorded runs of older versions: ours takes them up. See the README beside them."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from flow_histories import FOLDER, RUNS, Recorded, ending_of, record
+from flow_histories import FOLDER, RUNS, Recorded, ending_of, record, runtime_of
 
 from pronghorn.worker.flow.events import (
     Command,
@@ -18,9 +19,10 @@ from pronghorn.worker.flow.events import (
     Start,
     TakeUp,
 )
-from pronghorn.worker.flow.history import Moment, Reopened
+from pronghorn.worker.flow.history import Defined, Moment, Reopened, Within
 from pronghorn.worker.flow.plan import Plan
-from pronghorn.worker.flow.recording import Recording, Resumed, take_up
+from pronghorn.worker.flow.recording import Recording, take_up
+from pronghorn.worker.flow.resuming import Resumed
 
 FILES = sorted(FOLDER.glob("*.json"))
 Place = tuple[int, int | None]
@@ -83,11 +85,39 @@ async def test_a_run_goes_on_from_each_moment_and_repeats_nothing(file: Path) ->
             assert not begun(told) & done(past)
             conductor.check_invariants()
         for moment in recording.past[count:]:
-            if not isinstance(moment.what, Reopened):
+            if not isinstance(moment.what, Reopened | Within | Defined):
                 what: Any = moment.what
                 told += conductor.handle(what, moment.at)
         ended = [each for each in told if isinstance(each, RunEnded)][-1]
         assert ending_of(ended) == recorded.ending, count
+
+
+@pytest.mark.parametrize("name", [name for name, plot in RUNS.items() if plot.flows])
+async def test_a_run_with_others_within_goes_on_from_each_record(name: str) -> None:
+    recorded = kept(FOLDER / f"{name}.json")
+    for count in range(1, len(recorded.records) + 1):
+        attempt = recorded.attempt()
+        del attempt.told[count:]
+        recording = await take_up(attempt)
+        assert recording.workflow is not None
+        past = places(recording.past)
+        run = runtime_of(RUNS[name]).start(recording.workflow, recorded.inputs, recording=recording)
+        report = await asyncio.wait_for(run.run(), 10)
+        assert (report.status, report.output) == (recorded.ending.status, recorded.ending.output)
+        again = places((await take_up(attempt)).past)
+        assert len(again) == len(set(again)), f"{count}: nothing has ended twice"
+        assert again[: len(past)] == past
+
+
+def places(past: Sequence[Moment]) -> list[Any]:
+    """Give what has ended of a run and of those within it, with the way to it."""
+    ends: list[Any] = []
+    for moment in past:
+        path, what = (), moment.what
+        if isinstance(what, Within):
+            path, what = what.path, what.what
+        ends += [(path, *place) for place in sorted(done([Moment(0.0, what)]), key=repr)]
+    return ends
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -9,7 +10,6 @@ from pronghorn.broker.wire.errors import JournalError
 from pronghorn.worker.flow.events import (
     Cancel,
     Ended,
-    Event,
     ItemEnded,
     ItemsEnded,
     ItemsGiven,
@@ -24,7 +24,10 @@ from pronghorn.worker.flow.events import (
 from pronghorn.worker.flow.history import (
     LARGE_BYTES,
     Begun,
+    Defined,
     Moment,
+    Told,
+    Within,
     encode_workflow,
     read,
     write,
@@ -34,7 +37,7 @@ from pronghorn.worker.flow.validation import validate
 LARGE = "x" * LARGE_BYTES
 WORKFLOW = validate("tasks: {a: {action: add, input: {a: 1}, next: [{publish: [{x: 1}]}]}}")
 
-EVENTS: list[Event | Begun] = [
+EVENTS: list[Told] = [
     Ended(1, "succeeded", {"a": [1, b"\x00", None]}),
     Ended(2, "failed", {"code": "NODE_ERROR"}, "no"),
     Ended(3, "succeeded", LARGE),
@@ -50,10 +53,17 @@ EVENTS: list[Event | Begun] = [
     Begun(7, None),
     Begun(8, 3),
     TakeUp(),
+    Within(((1, None),), Start(), 3),
+    Within(((1, 2), (3, None)), Ended(4, "succeeded", LARGE)),
+    Within(((1, 2),), ItemsEnded(4, [ItemEnded(0, "succeeded", LARGE)])),
+    Within(((1, 2),), Begun(8, 3)),
+    Within(((1, 2),), Rerun(None)),
+    Defined(0, WORKFLOW),
+    Defined(1, validate({"tasks": {LARGE: None}})),
 ]
 
 
-def again(*moments: tuple[float, Event | Begun], definition: bytes | None = None) -> list[Moment]:
+def again(*moments: tuple[float, Told], definition: bytes | None = None) -> list[Moment]:
     value, buffers = write(moments, definition)
     return read(Raw(value), [bytes(buffer) for buffer in buffers])
 
@@ -86,6 +96,12 @@ def test_large_values_are_buffers_and_small_ones_none() -> None:
 
 @pytest.mark.parametrize("value", [b"\xc1", b"\x91\x92\x63\x01", b"\x01", b""])
 def test_what_can_not_be_read_is_told(value: bytes) -> None:
+    with pytest.raises(JournalError, match="can't be read"):
+        read(Raw(value), [])
+
+
+def test_what_lies_within_what_lies_within_can_not_be_read() -> None:
+    value = msgspec.msgpack.encode([[12, [[1, None]], [12, [[2, None]], [3, 1.0], -1], -1]])
     with pytest.raises(JournalError, match="can't be read"):
         read(Raw(value), [])
 

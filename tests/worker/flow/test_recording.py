@@ -1,27 +1,16 @@
-"""Mirror of worker/flow/recording.py: what is sent when, and where a conductor is brought to."""
+"""Mirror of worker/flow/recording.py: what is sent when."""
 
 import asyncio
-from typing import Any
 
 import pytest
-from flow_runs import Play, plan
-from kept_attempts import KeptAttempt
+from flow_runs import plan
+from kept_attempts import KeptAttempt, Told
+from msgspec import Raw
 
-from pronghorn.worker.flow.events import (
-    Cancel,
-    Ended,
-    ItemEnded,
-    ItemsEnded,
-    Pause,
-    RunEnded,
-    RunTask,
-    Start,
-    TakeUp,
-    TaskEnded,
-    Tick,
-)
-from pronghorn.worker.flow.history import Begun, Moment, Reopened, read
-from pronghorn.worker.flow.recording import AHEAD_RECORDS, Recording, Resumed, take_up
+from pronghorn.broker.wire.errors import JournalError
+from pronghorn.worker.flow.events import Ended, Start, TaskEnded, Tick
+from pronghorn.worker.flow.history import Begun, Defined, Moment, Reopened, Within, read, write
+from pronghorn.worker.flow.recording import AHEAD_RECORDS, Recording, take_up
 from pronghorn.worker.flow.validation import validate
 
 TWO = """
@@ -33,71 +22,6 @@ output: [{x: "{{ x }}"}]
 """
 FAILS = "tasks: {a: {action: a}}"
 BEGIN = Start({"n": 7})
-
-
-def of(*whats: Any) -> list[Moment]:
-    return [Moment(float(at), what) for at, what in enumerate(whats)]
-
-
-def test_a_conductor_is_brought_to_where_it_was() -> None:
-    play = Play(TWO, n=7).end("a", 1)
-    execution = play.conductor.state.numbers
-    play.now = 12.0
-    play.tell(Tick())
-    past = of(Start(), Ended(1, "succeeded", 1))
-    past.append(Moment(12.0, Tick()))
-    resumed = Resumed(plan(TWO), BEGIN, past)
-    assert resumed.conductor.state.executions.keys() == {execution}
-    assert (resumed.ended, resumed.reopened, resumed.interrupted) == (None, False, [])
-    (again,) = resumed.conductor.handle(TakeUp(), 20.0)
-    assert (type(again), getattr(again, "input", None)) == (RunTask, {"n": 1})
-    (_, ended) = [
-        each
-        for each in resumed.conductor.handle(Ended(execution, "succeeded"), 21.0)
-        if isinstance(each, TaskEnded | RunEnded)
-    ]
-    assert getattr(ended, "output", None) == {"x": 1}
-
-
-def test_a_timer_goes_on_while_nobody_conducts() -> None:
-    resumed = Resumed(plan(TWO), BEGIN, of(Start(), Ended(1, "succeeded", 1)))
-    assert resumed.conductor.handle(TakeUp(), 5.0) == []
-    assert resumed.conductor.is_idle
-    assert resumed.conductor.deadline() == 11.0
-
-
-def test_a_run_that_was_paused_stays_so() -> None:
-    resumed = Resumed(plan(TWO), BEGIN, of(Start(), Pause(), Ended(1, "succeeded", 1)))
-    assert resumed.conductor.status == "paused"
-
-
-def test_how_it_had_ended_is_told_again() -> None:
-    past = of(Start(), Ended(1, "failed", None, "no"))
-    resumed = Resumed(plan(FAILS), BEGIN, past)
-    assert resumed.ended is not None
-    assert (resumed.ended.status, resumed.reopened) == ("failed", False)
-    resumed = Resumed(plan(FAILS), BEGIN, [*past, Moment(2.0, Reopened())])
-    assert resumed.reopened
-    assert resumed.conductor.can_rerun
-
-
-def test_what_is_begun_over_again_forgets_what_was_before() -> None:
-    past = of(Start(), Ended(1, "failed", None, "no"), Reopened(), Start())
-    resumed = Resumed(plan(FAILS), BEGIN, past)
-    assert (resumed.ended, resumed.reopened) == (None, False)
-    assert resumed.conductor.status == "running"
-
-
-def test_what_must_not_run_twice_has_come_to_nothing() -> None:
-    items = plan("tasks: {a: {with: '{{ [1, 2] }}', action: a}}")
-    past = of(Start(), Begun(1, 0), Begun(1, 1), ItemsEnded(1, [ItemEnded(0, "succeeded")]))
-    (event,) = Resumed(items, BEGIN, past).interrupted
-    assert isinstance(event, ItemsEnded)
-    assert [(each.index, each.status) for each in event.items] == [(1, "abandoned")]
-    (event,) = Resumed(plan(FAILS), BEGIN, of(Start(), Begun(1, None))).interrupted
-    assert isinstance(event, Ended)
-    assert event.message == "it may have run when its host was lost, and must not run twice"
-    assert Resumed(plan(FAILS), BEGIN, of(Start(), Begun(1, None), Ended(1, "failed"))).ended
 
 
 async def test_what_a_turn_brings_leaves_together() -> None:
@@ -134,6 +58,51 @@ async def test_a_run_that_is_far_ahead_waits_for_the_journal() -> None:
     await asyncio.wait_for(waiting, 5)
 
 
+async def test_what_lies_within_goes_with_the_run() -> None:
+    attempt, inner = KeptAttempt(), plan(FAILS)
+    recording = Recording(attempt, [])
+    first = recording.within((1, None), "t", inner, [])
+    first.note(BEGIN, 1.0, [], moved=False)
+    second = first.within((2, 3), "u[3]", inner, [])
+    second.note(BEGIN, 2.0, [], moved=False)
+    ended = TaskEnded(1, "a", "failed", None, again=False)
+    second.note(Ended(1, "failed", None, "no"), 3.0, [ended], moved=True)
+    second.end()
+    assert attempt.told == []
+    await second.keep_up()
+    (told,) = attempt.told
+    assert (told.tasks, told.moved) == ((("t/u[3]/a", "failed"),), True)
+    defined, *moments = read(told.value, told.buffers)
+    assert defined.what == Defined(0, inner.workflow)
+    path = (1, None), (2, 3)
+    assert moments == [
+        Moment(1.0, Within(path[:1], Start(), 0)),
+        Moment(2.0, Within(path, Start(), 0)),
+        Moment(3.0, Within(path, Ended(1, "failed", None, "no"))),
+    ]
+    again = await take_up(attempt)
+    assert [each.workflow for each in again.past] == [None, inner.workflow, inner.workflow, None]
+    assert again.number_of(inner) == 0, "it is written already"
+    assert again.number_of(plan(TWO)) == 1
+
+
+async def test_what_must_not_run_twice_within_begins_when_that_is_kept() -> None:
+    attempt = KeptAttempt()
+    inner = Recording(attempt, []).within((1, None), "t", plan(FAILS), [])
+    beginning = asyncio.create_task(inner.begin(Begun(3, None)))
+    await asyncio.sleep(0)
+    assert not beginning.done()
+    assert attempt.told[0].asks
+    attempt.keep()
+    await asyncio.wait_for(beginning, 5)
+
+
+async def test_a_definition_that_is_not_there_is_told() -> None:
+    value, _ = write([(0.0, Within(((1, None),), Start(), 7))])
+    with pytest.raises(JournalError, match="definition 7 is not there"):
+        await take_up(KeptAttempt([Told(Raw(value), [], (), moved=True, asks=False)]))
+
+
 async def test_large_results_are_counted_by_their_bytes() -> None:
     attempt = KeptAttempt()
     recording = Recording(attempt, [])
@@ -164,15 +133,3 @@ async def test_an_attempt_begins_with_all_that_was_told() -> None:
     assert [type(each.what) for each in recording.past] == [Start, Reopened]
     assert recording.workflow == validate(TWO)
     assert recording.clock() >= 5e9, "the time of a run does not go back"
-
-
-@pytest.mark.parametrize("status", ["canceling", "running"])
-def test_a_run_that_is_being_cancelled_runs_nothing_again(status: str) -> None:
-    past = of(Start(), Cancel()) if status == "canceling" else of(Start())
-    resumed = Resumed(plan(TWO), BEGIN, past)
-    assert resumed.conductor.status == status
-    commands = resumed.conductor.handle(TakeUp(), 5.0)
-    assert [type(each) for each in commands if isinstance(each, RunTask)] == (
-        [] if status == "canceling" else [RunTask]
-    )
-    assert resumed.conductor.ended == (status == "canceling")

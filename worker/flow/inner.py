@@ -1,0 +1,139 @@
+"""Runs the workflows that tasks of a run call. An IO shell.
+
+Each is a run of its own with its own conductor, on the same loop. Of a recorded run it is a part:
+it is recorded there, and goes on from where it was, with the definition with which it had begun.
+
+Mirror: tests/worker/flow/test_inner.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pronghorn.broker.wire.errors import OverloadedError
+from pronghorn.broker.wire.flows import RunReport
+
+from ..context import Context
+from .calls import Called, failed_by
+from .events import Event, Pause, Resume, Start
+from .history import Moment, Place
+from .limits import FLOW_DEPTH_MAX
+from .plan import Plan
+from .recording import AnyRecording
+
+if TYPE_CHECKING:
+    from .live import LiveRun
+    from .runtime import FlowRuntime
+
+
+class InnerRuns:
+    """Those of one run.
+
+    Args:
+        runtime: What all runs share.
+        recording: Of the run, if it is recorded.
+        within: The call that the run is made for, if it is.
+        depth: Workflows that the run lies within.
+    """
+
+    def __init__(
+        self,
+        runtime: FlowRuntime,
+        recording: AnyRecording | None,
+        *,
+        within: Context | None,
+        depth: int,
+    ) -> None:
+        self._runtime = runtime
+        self._recording = recording
+        self._within = within
+        self._depth = depth
+        self._runs: set[LiveRun] = set()  # those that go on
+        self._pause: Event | None = None  # what they are told when they begin
+        # Place -> what a workflow came through there that has not been begun again
+        self._pasts: dict[Place, list[Moment]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether some are to go on from where they were that have not been begun again."""
+        return bool(self._pasts)
+
+    def resume(self, pasts: dict[Place, list[Moment]]) -> None:
+        """Let those go on behind what they came through, once they are called again."""
+        self._pasts = pasts
+
+    def tell(self, event: Event) -> None:
+        """Have all do the same."""
+        for run in self._runs:
+            run.tell(event)
+
+    def paused(self, pause: Event | None) -> None:
+        """Set what they are told when they begin."""
+        self._pause = pause
+
+    def plan_at(self, place: Place) -> Plan | None:
+        """Give the plan of the one that had begun there, whatever its name stands for now."""
+        for moment in reversed(self._pasts.get(place, ())):
+            if moment.workflow is not None and isinstance(moment.what, Start):
+                return self._runtime.plan_of(moment.workflow)
+        return None
+
+    async def call(
+        self, place: Place, task: str, plan: Plan, given: dict[str, Any] | None
+    ) -> Called:
+        """Run one to its end.
+
+        Args:
+            place: What it runs for.
+            task: The name of that.
+            plan: What runs.
+            given: Its input by name.
+
+        Raises:
+            asyncio.CancelledError: Who waits was cancelled.
+        """
+        if self._depth >= FLOW_DEPTH_MAX:
+            message = f"workflows lie within each other {FLOW_DEPTH_MAX} deep, that is the limit"
+            return failed_by(OverloadedError(message))
+        past = self._pasts.pop(place, [])
+        was_paused = _was_paused(past)
+        recording = self._recording
+        run = self._runtime.start(
+            plan,
+            given,
+            level="terminal",
+            within=self._within,
+            depth=self._depth + 1,
+            recording=None if recording is None else recording.within(place, task, plan, past),
+        )
+        if self._pause is not None and not was_paused:
+            run.tell(self._pause)
+        elif self._pause is None and was_paused:
+            run.tell(Resume())  # it was lost before it was told
+        self._runs.add(run)
+        try:
+            report = await run.run()
+        finally:
+            self._runs.discard(run)
+        return outcome_of(report)
+
+
+def outcome_of(report: RunReport) -> Called:
+    """Make the outcome of a task from that of the workflow that it has called."""
+    if report.status == "succeeded":
+        return Called("succeeded", report.output)
+    errors = [_plain(each) for each in report.errors]
+    status: Any = report.status
+    return Called(status, {"output": report.output, "errors": errors}, report.reason())
+
+
+def _was_paused(past: list[Moment]) -> bool:
+    """Whether the order to pause was the last one of that kind."""
+    orders = [moment.what for moment in past if isinstance(moment.what, Pause | Resume)]
+    return bool(orders) and isinstance(orders[-1], Pause)
+
+
+def _plain(failure: Any) -> dict[str, Any]:
+    made: dict[str, Any] = msgspec.to_builtins(failure)
+    return made
