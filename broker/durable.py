@@ -8,9 +8,16 @@ The journal as the broker has it::
       first call     └────────────────────welcomed──────────────► └───────gone───────►┘
 
 - Awaited: calls wait, for none may begin before it is known that it can be recorded.
-- Lost: its process has died. Calls are accepted on, for another one is started, which gets the
-  records that the one before has not kept; how many there may be, and how old, is bounded.
+- Lost: its process has died, or the stream has ended, or a record was refused. Calls are accepted
+  on, for there will be another process, stream or welcome, which gets the records that were not
+  kept; how many there may be, and how old, is bounded.
 - Absent: there is no folder for it, or it can't be used: calls are refused until it can.
+
+A record that the journal refuses is a defect of ours, or the run was removed meanwhile. It and all
+later ones of its run are given up, and what the journal has of the run is what goes on: so nobody
+else is concerned. Where the journal ends the stream, not knowing why, all is written again. If it
+ends that too before anything was kept, the questions are given up, which came with it; then, one at
+a time, what is first to be kept.
 
 Mirror: tests/broker/test_durable.py.
 """
@@ -25,8 +32,10 @@ from msgspec import Raw
 from .conducted import Conducted
 from .events import (
     JournalAnswered,
+    JournalBroke,
     JournalCommitted,
     JournalGone,
+    JournalRefused,
     JournalRefusing,
     JournalWelcomed,
     Received,
@@ -55,6 +64,9 @@ from .wire.runs import ITEMS_MAX, KEY_BYTES_MAX, RUN_CALLS, START, decode_of_run
 WAITING_MAX: Final = 10_000
 """Requests that wait for the journal to open; more are refused."""
 
+QUESTIONS_GIVEN_UP: Final = 2
+"""So often in a row a stream is broken until the questions on it are given up, and then records."""
+
 _NODES: Final = {name: Node(-1, name, concurrent=True) for name in (START, *RUN_CALLS)}
 
 
@@ -79,6 +91,8 @@ class Durable:
         self._waiting: list[Request] = []  # until it is open or absent; some have ended meanwhile
         self._calls = RunCalls(life, bounds)
         self._is_ending = False
+        self._broken = 0  # times in a row that the stream was ended before anything was kept
+        self._kept_through = 0  # up to which number that was known last
 
     @property
     def is_busy(self) -> bool:
@@ -201,6 +215,8 @@ class Durable:
     def on_welcomed(self, event: JournalWelcomed, now: float) -> None:
         """Take in that the journal is open."""
         self._state, self._reason = _State.OPEN, event.refusing
+        if event.acknowledged > self._kept_through:
+            self._kept_through, self._broken = event.acknowledged, 0
         self._calls.on_welcomed(self._recorder.on_welcomed(event), now)
         for request in self._take_waiting():
             self._life.readmit(request, now)
@@ -208,6 +224,7 @@ class Durable:
     def on_committed(self, event: JournalCommitted, now: float) -> None:
         """Take in what is kept."""
         steps = self._recorder.on_committed(event)
+        self._kept_through, self._broken = event.through, 0
         if steps:
             self._calls.on_kept(steps, now)
 
@@ -237,7 +254,33 @@ class Durable:
             return
         self._calls.on_gone(event.message, now)
 
+    def on_refused(self, event: JournalRefused, now: float) -> None:
+        """Take in that a record can't be kept; all others will be."""
+        self._lose(now)
+        self._give_up_run(self._recorder.refuse(event.sequence, event.why), event, now)
+
+    def on_broke(self, event: JournalBroke, now: float) -> None:
+        """Take in that the journal has ended the stream because of what came on it."""
+        self._lose(now)
+        self._life.count.journal_broken += 1
+        self._broken += 1
+        if self._broken == QUESTIONS_GIVEN_UP:
+            self._calls.give_up_questions(event.why, now)
+        elif self._broken > QUESTIONS_GIVEN_UP:
+            self._give_up_run(self._recorder.refuse_next(event.why), event, now)
+
     # --- inside ---------------------------------------------------------------------------------
+
+    def _lose(self, now: float) -> None:
+        """Keep what is outstanding until there is another welcome."""
+        self.on_gone(JournalGone(), now)
+
+    def _give_up_run(self, run: int, event: JournalRefused | JournalBroke, now: float) -> None:
+        """Have nothing more to do with a run of which a record was given up; 0: there was none."""
+        if not run:
+            return
+        self._life.count.records_refused += 1
+        self._calls.on_refused(run, event.why, now)
 
     def _take_waiting(self) -> list[Request]:
         """Take out what waits and has not ended meanwhile."""

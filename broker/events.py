@@ -198,6 +198,19 @@ class JournalGone(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+class JournalRefused(msgspec.Struct, frozen=True):
+    """The journal can't keep that record, nor has it kept any later one; it welcomes us again."""
+
+    sequence: int
+    why: str
+
+
+class JournalBroke(msgspec.Struct, frozen=True):
+    """The journal could do nothing with what it was sent, and has ended the stream."""
+
+    why: str
+
+
 class JournalAnswered(msgspec.Struct, frozen=True):
     """The journal has answered a question of this broker's."""
 
@@ -229,6 +242,8 @@ Event = (
     | JournalCommitted
     | JournalRefusing
     | JournalGone
+    | JournalRefused
+    | JournalBroke
     | JournalAnswered
     | Tick
 )

@@ -2,7 +2,8 @@
 
 Who asks is a generator: it yields a question (its id is given here) and is sent the answer with its
 buffers. Questions only read, so those that a writer has not answered when it died are asked of the
-next one; where there will be none, `JournalError` is raised in the generator.
+next one; where there will be none, `UnaskedError` is raised in the generator, and `MissingError`
+where a run is not there that is asked about.
 
 Mirror: tests/broker/test_inquiries.py.
 """
@@ -14,6 +15,15 @@ from msgspec.structs import replace
 from .events import AskJournal, Command, JournalAnswered
 from .journal.messages import Answer, Failed, Question
 from .wire.errors import JournalError
+
+
+class UnaskedError(JournalError):
+    """There is nobody to ask; the next journal may be."""
+
+
+class MissingError(JournalError):
+    """There is no such run, or it is kept no longer."""
+
 
 Steps = Generator[Question, tuple[Answer, Sequence[bytes]], None]
 
@@ -47,7 +57,8 @@ class Inquiries:
             return
         try:
             if isinstance(answer, Failed):
-                question = steps.throw(JournalError(f"the journal can't tell: {answer.message}"))
+                kind = MissingError if answer.is_missing else JournalError
+                question = steps.throw(kind(f"the journal can't tell: {answer.message}"))
             else:
                 question = steps.send((answer, event.buffers))
         except StopIteration:
@@ -63,12 +74,16 @@ class Inquiries:
         """Keep what is open for the next journal; if there is none, tell that to who has asked."""
         self.now = now
         self._is_connected = False
-        if not reason:
-            return
+        if reason:
+            self.give_up(reason, now)
+
+    def give_up(self, reason: str, now: float) -> None:
+        """Tell who has asked that nobody answers."""
+        self.now = now
         given_up, self._open = self._open, {}
         for _, steps in given_up.values():
             try:
-                question = steps.throw(JournalError(f"the journal can't be asked: {reason}"))
+                question = steps.throw(UnaskedError(f"the journal can't be asked: {reason}"))
             except StopIteration:
                 continue
             self._ask(question, steps)

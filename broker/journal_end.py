@@ -1,8 +1,9 @@
 """The broker's end of the stream to the journal's writer. An IO shell.
 
-The supervisor hands it over, and another one when the writer, having died, was started again. What
-the writer says becomes events for the core, whose records are written here: they never block, and
-what the socket does not take waits in memory, where the core counts it until it is acknowledged.
+The supervisor hands it over, and another one when the writer, having died, was started again, or
+when it is told that the stream has ended. What the writer says becomes events for the core, whose
+records are written here: they never block, and what the socket does not take waits in memory, where
+the core counts it until it is acknowledged.
 
 Mirror: tests/broker/test_journal_end.py.
 """
@@ -17,8 +18,10 @@ from typing import Final
 from .events import (
     Event,
     JournalAnswered,
+    JournalBroke,
     JournalCommitted,
     JournalGone,
+    JournalRefused,
     JournalRefusing,
     JournalWelcomed,
 )
@@ -28,6 +31,7 @@ from .journal.messages import (
     FromJournal,
     Hello,
     Hurry,
+    Refused,
     Refusing,
     Welcome,
     broker_end,
@@ -35,6 +39,7 @@ from .journal.messages import (
     frames_of,
 )
 from .poller import Poller
+from .wire.codec import DECODE_ERRORS
 from .wire.link import READ_BYTES_MAX, Buffer
 from .wire.stream import FrameWriter, packed
 
@@ -53,20 +58,30 @@ class JournalEnd:
         epoch: Of this broker.
         poller: Tells when it can be read or written to.
         handle: Takes the core's events.
+        ended: Called with the number of a stream that has ended, and why, "" if that is not known.
     """
 
-    def __init__(self, epoch: str, poller: Poller, handle: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        epoch: str,
+        poller: Poller,
+        handle: Callable[[Event], None],
+        ended: Callable[[int, str], None],
+    ) -> None:
         self._epoch = epoch
         self._poller = poller
         self._handle = handle
+        self._ended = ended
+        self._number = 0  # of the stream
+        self._problem = ""  # what is wrong with it, once the journal has said so
         self._socket: socket.socket | None = None
         self._writer: FrameWriter | None = None  # with `_socket`
         self._reader = broker_end()
         self._waits_to_write = False
         self._is_welcome = False  # whether the journal takes more than the hello
 
-    def attach(self, descriptors: Sequence[int]) -> None:
-        """Use this stream from now on; the core hears of it when the journal has answered.
+    def attach(self, number: int, descriptors: Sequence[int]) -> None:
+        """Use that stream from now on; the core hears of it when the journal has answered.
 
         Until then nothing may be written to it but the hello: what the journal has not kept is
         written again after its answer, and twice would be one record too many. So the core hears
@@ -74,8 +89,11 @@ class JournalEnd:
         """
         had_one = self._socket is not None
         self.close()
+        self._number, self._problem = number, ""
         if not descriptors:  # it did not arrive
-            self._handle(JournalGone("the broker has too many files open"))
+            why = "the broker has too many files open"
+            self._handle(JournalGone(why))
+            self._ended(number, why)
             return
         if had_one:
             self._handle(JournalGone())
@@ -145,12 +163,25 @@ class JournalEnd:
         except ConnectionResetError:
             data = b""
         if not data:
-            self.close()
-            self._handle(JournalGone())
+            self._end(self._problem)
             return
         clock_ns = time.time_ns() - time.monotonic_ns()
-        for message, buffers in self._reader.feed(data):
+        messages: list[tuple[FromJournal, Sequence[bytes]]] = []
+        problem = ""
+        try:
+            self._reader.feed(data, messages)
+        except DECODE_ERRORS as error:
+            problem = f"what the journal says can't be read: {error}"
+        for message, buffers in messages:
             self._take(message, buffers, clock_ns)
+        if problem:
+            _log.critical("%s", problem)
+            self._end(problem)
+
+    def _end(self, why: str) -> None:
+        self.close()
+        self._handle(JournalGone())
+        self._ended(self._number, why)
 
     def _take(self, message: FromJournal, buffers: Sequence[bytes], clock_ns: int) -> None:
         match message:
@@ -162,8 +193,17 @@ class JournalEnd:
                 self._handle(JournalWelcomed(acknowledged, refusing, seed, clock_ns))
             case Refusing(reason):
                 self._handle(JournalRefusing(reason))
+            case Refused(sequence, why):
+                _log.critical("the journal can't keep what was written: %s", why)
+                self._is_welcome = False
+                self._handle(JournalRefused(sequence, why))
+                assert self._writer is not None
+                self._writer.put(frames_of(Hello(self._epoch)))
+                self.flush()
             case Broken(why):
                 _log.critical("the journal can't go on with what was written: %s", why)
-                self._handle(JournalGone(f"it can't go on with what was written: {why}"))
+                self._problem = f"it can't go on with what was written: {why}"
+                self._is_welcome = False
+                self._handle(JournalBroke(self._problem))
             case _:
                 self._handle(JournalAnswered(message, buffers))

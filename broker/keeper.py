@@ -2,20 +2,24 @@
 
 It is started where a store is there already, or when a broker has the first call that is to be
 recorded; started again when it has ended or could not use its folder, which may heal; and given
-one end of a stream whenever it, or the broker, is a new one. An IO shell.
+one end of a stream whenever it, or the broker, is a new one, or the stream has ended though both
+live. One whose streams end again and again is started anew. An IO shell.
 
 Mirror: tests/broker/test_keeper.py.
 """
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from random import Random
 from time import monotonic
 from typing import Final
 
 from .journal.errors import UnusableStoreError
 from .journal.place import has_store
 from .program import Program
+from .restart import SETTLED_S, RestartPolicy
 from .watcher import Watcher
 from .wire.channel import make_pair
 from .wire.control import (
@@ -35,6 +39,12 @@ _log = logging.getLogger("pronghorn.broker.supervisor")
 NO_FOLDER: Final = "this pool has no journal: give it a folder, as in Pool(data=...)"
 ENDS_WITHIN_S: Final = 11.0
 """What the writer gets at the end: it tries for 10 s to keep what there is no room for."""
+
+
+EXIT_S: Final = 0.05
+"""How long the end of a stream may be that of the writer, of which is not heard yet."""
+
+_TIMER: Final = "the journal's stream"
 
 
 class Keeper:
@@ -73,6 +83,10 @@ class Keeper:
         self._is_open = False  # whether it takes brokers
         self._failure = ""  # why it is not, "" while it is not known that it can't be
         self._has_broker = False  # whether a broker runs that may be told
+        self._stream = 0  # number of the last one that was given
+        self._attached_at = 0.0  # when that was, monotonic seconds
+        self._streams = RestartPolicy(Random())  # of those that have ended though both live
+        self._watcher = watcher
 
     @property
     def pid(self) -> int:
@@ -105,6 +119,15 @@ class Keeper:
     def broker_ended(self) -> None:
         """Take in that there is no broker."""
         self._has_broker = False
+
+    def stream_ended(self, stream: int, why: str) -> None:
+        """Take in that the broker finds a stream ended: if the journal lives it gets another one.
+
+        Soon, and later and later if they go on ending; from some number on the journal is started
+        anew each time, for it may be that.
+        """
+        when = monotonic() + EXIT_S
+        self._watcher.at(_TIMER, when, partial(self._replace_stream, stream, why))
 
     def close(self) -> None:
         """Have the writer keep what was written to it, and end."""
@@ -150,15 +173,47 @@ class Keeper:
         if self._has_broker:
             self._tell(JournalAbsent(reason), ())
 
+    def _replace_stream(self, stream: int, why: str) -> None:
+        """Give another stream, unless that was done, or will be when the journal is there again."""
+        if not self._is_current(stream):
+            return
+        now = monotonic()
+        is_settled = now - self._attached_at >= SETTLED_S
+        wait_s = self._streams.died(now, ready_at=self._attached_at if is_settled else None)
+        starts_anew = self._streams.exhausted(now)
+        _log.error(
+            "the stream between broker and journal has ended%s; %s in %.1f s",
+            f": {why}" if why else "",
+            "the journal is started anew" if starts_anew else "there is another one",
+            wait_s,
+        )
+        act = self._end_writer if starts_anew else self._attach
+        self._watcher.at(_TIMER, now + wait_s, partial(self._act_on, stream, act))
+
+    def _act_on(self, stream: int, act: Callable[[], None]) -> None:
+        if self._is_current(stream):
+            act()
+
+    def _end_writer(self) -> None:
+        """End the writer: all that it has acknowledged is kept, and another one is started."""
+        self._writer.kill()
+
+    def _is_current(self, stream: int) -> bool:
+        return self._is_open and self._has_broker and stream == self._stream
+
     def _attach(self) -> None:
         """Give journal and broker the ends of a stream, when both are there."""
         if not (self._is_open and self._has_broker):
             return
         try:
             ours, theirs = make_pair()
+            with ours, theirs:
+                self._writer.send(AttachBroker(), (ours.fileno(),))
+                self._stream += 1
+                self._attached_at = monotonic()
+                self._tell(JournalAttached(self._stream), (theirs.fileno(),))
         except OSError as error:
             self._fail(f"the journal can't be reached: {explained(error)}")
-            return
-        with ours, theirs:
-            self._writer.send(AttachBroker(), (ours.fileno(),))
-            self._tell(JournalAttached(), (theirs.fileno(),))
+            self.stream_ended(self._stream, self._failure)
+        else:
+            self._failure = ""

@@ -203,6 +203,27 @@ class Recorder:
                 if isinstance(waiter, Request) and waiter.keep is not None:
                     self._fail(waiter, JournalError, not_kept(reason))
 
+    def refuse(self, sequence: int, why: str) -> int:
+        """Give up a record that the journal can't keep, with all later ones of its run.
+
+        To be called while no journal is there.
+
+        Returns:
+            The run; 0 if the record is not outstanding, or was given up before.
+        """
+        backlog = self._backlog
+        if backlog is None or not backlog.acknowledged < sequence < backlog.next_sequence:
+            return 0
+        run, waiters = backlog.give_up(sequence)
+        for waiter in waiters:
+            if isinstance(waiter, Request) and waiter.keep is not None:
+                self._fail(waiter, JournalError, not_kept(why))
+        return run
+
+    def refuse_next(self, why: str) -> int:
+        """Give up the first record that is outstanding, as `refuse` does."""
+        return 0 if self._backlog is None else self.refuse(self._backlog.acknowledged + 1, why)
+
     # --- records of runs ------------------------------------------------------------------------
 
     @property

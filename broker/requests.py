@@ -134,6 +134,10 @@ class Run(msgspec.Struct, eq=False):
     awaits: int = 0  # number of the record that must be kept before the attempt begins; 0: none
     was_read: bool = False  # whether its params were read from the journal
     is_cancelled: bool = False  # whether no other attempt is to follow the one that has just ended
+    # A record of it was refused: it is nothing to us any more; and one with its number, about which
+    # the journal is being asked, has its place.
+    is_adrift: bool = False
+    is_sought: bool = False
     # Of a map: what is left of it, once it has begun; chunks under way, by the keys of their
     # requests; why nothing more of it is begun; and how long its node has run in this attempt.
     ranges: Ranges | None = None

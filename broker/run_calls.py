@@ -8,7 +8,8 @@ the start of a broker, everything waits: so a key finds the run that it had befo
 Mirror: tests/broker/test_run_calls.py.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from .conducted import Conducted
 from .events import JournalAnswered
-from .inquiries import Inquiries, Steps
+from .inquiries import Inquiries, MissingError, Steps, UnaskedError
 from .journal.fold import RunState
 from .journal.messages import (
     Answer,
@@ -35,7 +36,7 @@ from .journal.messages import (
     ReadValue,
 )
 from .journal.record import Accepted, Ended, generation_of
-from .journal.rows import parse_run_id
+from .journal.rows import format_run_id, parse_run_id
 from .key_filter import KeyFilter
 from .lifecycle import Lifecycle
 from .map_results import EVENTS_MAX, MapResults
@@ -100,6 +101,7 @@ class RunCalls:
         self._held: list[tuple[int, Asks]] = []  # until then: tickets, and what they ask
         # owner and key -> who waits until the journal has said whether there is such a run
         self._lookups: dict[tuple[str, str], list[tuple[int, Wanted]]] = {}
+        self._unsought: list[Callable[[], Steps]] = []  # what is to be asked of the next journal
         self._keys: KeyFilter | None = None  # from the first request with a key on
         self._keys_through = b""  # the last of the journal's keys that is in it
         self._is_learning_keys = False
@@ -121,6 +123,9 @@ class RunCalls:
         self._inquiries.on_welcomed()
         if self._keys is not None and not (self._keys.is_complete or self._is_learning_keys):
             self._inquiries.begin(self._learn_keys(self._keys), now)
+        unsought, self._unsought = self._unsought, []
+        for seek in unsought:
+            self._inquiries.begin(seek(), now)
         if not (self._has_taken_up or self._is_taking_up):
             self._is_taking_up = True
             self._inquiries.begin(self._take_up(), now)
@@ -137,6 +142,26 @@ class RunCalls:
         """Take in an answer of the journal."""
         self._inquiries.on_answered(event, now)
         self.serve(now)
+
+    def on_refused(self, number: int, why: str, now: float) -> None:
+        """Take in that a record of a run was refused, and none of it is kept from that on."""
+        run = self.runs.by_number.get(number)
+        if run is None:
+            self._inquiries.begin(self._seek_call(number), now)
+        elif not run.is_sought:
+            missing: PronghornError = no_run(format_run_id(number, run.accepted.secret))
+            if not self._recorder.is_kept(number):
+                outcome: Outcome = "maybe_executed" if run.at_once else "not_started"
+                details = ErrorDetails(outcome=outcome, node=run.accepted.node)
+                why = f"{run.accepted.node}: its acceptance can't be kept: {why}"
+                missing = JournalError(why, details)
+            self._inquiries.begin(self._seek(self.runs.cast_off(run, now), missing), now)
+        self._settle(now)
+
+    def give_up_questions(self, reason: str, now: float) -> None:
+        """Tell who has asked the journal something that it does not answer."""
+        self._inquiries.give_up(reason, now)
+        self._settle(now)
 
     def on_gone(self, reason: str, now: float) -> None:
         """Take in that the journal is gone; with a reason, that nobody can wait for another."""
@@ -205,6 +230,53 @@ class RunCalls:
         for ticket, asks in held:
             self._ask(ticket, asks, self._inquiries.now)
 
+    def _seek(self, run: Run, missing: PronghornError) -> Steps:
+        """Find out what the journal has of a run, and go on from that."""
+        state = accepted = None
+        try:
+            found, _ = yield FindRun(0, run.number, run.accepted.secret)
+            assert isinstance(found, FoundRun)
+            state = found.state
+            if state is not None:
+                accepted = yield from self._read_acceptance(state)
+        except UnaskedError:
+            self._unsought.append(partial(self._seek, run, missing))
+            return
+        except MissingError:
+            pass
+        except JournalError as error:  # it is damaged
+            missing = error
+        now = self._inquiries.now
+        if state is None or accepted is None:
+            self.runs.forget(run)
+            for ticket in (*run.starters, *run.waiting, *run.enders, *run.watchers):
+                self._fail(ticket, missing)
+        elif state.status == "open":
+            self.runs.take_again(run, state, accepted, now)
+            for ticket in _all_of(run.waiting) if self._is_ending else ():
+                self._tell_result(ticket, run)
+        else:
+            self.runs.forget(run)
+            for ticket in (*run.starters, *run.enders):
+                self._tell(ticket, info_of(state, accepted.secret))
+            for ticket in run.waiting:
+                self._inquiries.begin(self._give_result(ticket, state), now)
+            for ticket in run.watchers:
+                self._ask_again(ticket, now)
+
+    def _seek_call(self, number: int) -> Steps:
+        """End a call whose caller was told, if the journal has its acceptance and not its end."""
+        try:
+            found, _ = yield FindRun(0, number, self._recorder.secret_of(number))
+            assert isinstance(found, FoundRun)
+            if found.state is not None and found.state.status == "open":
+                accepted = yield from self._read_acceptance(found.state)
+                self.runs.take_up(found.state, accepted, self._inquiries.now)
+        except UnaskedError:
+            self._unsought.append(partial(self._seek_call, number))
+        except JournalError:  # it is damaged
+            pass
+
     # --- what is asked --------------------------------------------------------------------------
 
     def _ask(self, ticket: int, asks: Asks, now: float) -> None:
@@ -250,7 +322,7 @@ class RunCalls:
                 else:
                     _wait(run.watchers, ticket, self._asked)
             case RetryRun():
-                if run.end is None:
+                if run.end is None and not run.is_sought:
                     self._fail(ticket, InvalidArgumentError(f"run {asks.id} is open"))
                 else:
                     _wait(run.watchers, ticket, self._asked)
@@ -264,7 +336,7 @@ class RunCalls:
             if request is None:
                 return
             if state is None:
-                raise NotFoundError(f"there is no run {asks.id}, or it is kept no longer")
+                raise no_run(asks.id)
             if state.owner != request.session.owner:
                 raise _not_yours(asks.id)
             run = self.runs.by_number.get(number)
@@ -282,6 +354,8 @@ class RunCalls:
                     yield from self._read_items(ticket, asks, state)
                 case RetryRun():
                     yield from self._reopen(ticket, asks, state)
+        except MissingError:  # it was removed between two questions
+            self._fail(ticket, no_run(asks.id))
         except PronghornError as error:
             self._fail(ticket, error)
 
@@ -306,6 +380,9 @@ class RunCalls:
             last = None if before is None else before.state.last
             try:
                 found, _ = yield ReadEvents(0, number, max(0, asks.from_seq), EVENTS_MAX)
+            except MissingError:
+                self._fail(ticket, no_run(asks.id))
+                return
             except JournalError as error:
                 self._fail(ticket, error)
                 return
@@ -336,6 +413,9 @@ class RunCalls:
                 parts = tuple(
                     replace(part, values=_as_json(part.values, state.node)) for part in parts
                 )
+        except MissingError:
+            self._fail(ticket, no_run(asks.id))
+            return
         except PronghornError as error:
             self._fail(ticket, error)
             return
@@ -418,6 +498,8 @@ class RunCalls:
             state = found.state
             if state is not None:
                 accepted = yield from self._read_acceptance(state)
+        except MissingError:  # it was removed between two questions
+            state = None
         except JournalError as error:
             for ticket, _ in self._lookups.pop((owner, key)):
                 self._fail(ticket, error)
@@ -519,11 +601,7 @@ class RunCalls:
                 self._tell(ticket, info_of(run.state, run.accepted.secret))
         if run.watchers:
             for ticket in _all_of(run.watchers):
-                request = self._asked.get(ticket)
-                if request is not None:  # it asks again
-                    as_json = self._is_json(ticket)
-                    asks = decode_of_run(request.node.name, request.params, as_json=as_json)
-                    self._ask(ticket, asks, now)
+                self._ask_again(ticket, now)
 
     def _tell_absent(self, run: Run, absent: str) -> None:
         """Tell who waits for what can't be kept, because there is no journal."""
@@ -537,6 +615,14 @@ class RunCalls:
                 details = ErrorDetails(outcome=outcome, node=run.accepted.node)
                 error = JournalError(f"{run.accepted.node}: {not_kept(absent)}", details)
                 self._fail(ticket, error)
+
+    def _ask_again(self, ticket: int, now: float) -> None:
+        """Answer a request once more that asks something of a run, unless it was given up."""
+        request = self._asked.get(ticket)
+        if request is not None:
+            as_json = self._is_json(ticket)
+            asks = decode_of_run(request.node.name, request.params, as_json=as_json)
+            self._ask(ticket, asks, now)
 
     def _tell_accepted(self, ticket: int, run: Run) -> None:
         """Tell of a run whose acceptance is kept, now or when it is."""
@@ -622,6 +708,11 @@ def _no_journal_for(asks: Asks, reason: str) -> JournalError:
         details = ErrorDetails(outcome="not_started", node=name)
         return JournalError(f"{name} can't be recorded: {reason}", details)
     return JournalError(f"the journal can't be asked: {reason}")
+
+
+def no_run(id_: str) -> NotFoundError:
+    """Make the error for a run that the journal does not have."""
+    return NotFoundError(f"there is no run {id_}, or it is kept no longer")
 
 
 def _not_yours(id_: str) -> PermissionDeniedError:

@@ -36,7 +36,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from .events import Origin
-from .inquiries import Inquiries, Steps
+from .inquiries import Inquiries, Steps, UnaskedError
 from .journal.backlog import Standing
 from .journal.fold import End, RunState, advance, recover
 from .journal.messages import FoundValue, ReadValue
@@ -82,6 +82,8 @@ ATTEMPTS_MAX: Final = 3
 
 LOST: Final = RetryPolicy(ATTEMPTS_MAX, 0.05, 5.0)
 """How long a run waits whose worker died, if its node says nothing else."""
+
+REFUSED: Final = "a record of the run was refused"
 
 _PEER: Final = b"\0pronghorn.runs"  # longer than the routing ids that sockets make up
 _JSON_ORIGIN: Final = Origin((), CODEC_JSON, silent=True, batch=0)
@@ -225,11 +227,51 @@ class Runs:
         self.serve(now)
         return run
 
+    def cast_off(self, run: Run, now: float) -> Run:
+        """Have a run be nothing to us any more, for a record of it was refused.
+
+        What is under way of it is given up. What the journal has of it is not known here, so in its
+        place there is one to be looked for, with all who wait.
+        """
+        self._remove(run)
+        self._leave_again(run)
+        if run.was_read and run.end is None:
+            self._loaded_bytes -= run.size
+        run.is_adrift = True
+        state = replace(run.state, status="open")
+        sought = Run(run.accepted, run.buffers, state, 0, is_loaded=False, is_sought=True)
+        sought.is_cancelled = run.is_cancelled
+        sought.starters, sought.waiting = run.starters, run.waiting
+        sought.enders, sought.watchers = run.enders, run.watchers
+        self._add(sought)
+        under_way = [request for request, _ in run.cuts.values()]
+        if run.request is not None:
+            under_way.append(run.request)
+        for request in under_way:
+            if not request.ended:  # else that is about to be told, and nobody listens
+                self._life.give_up(request, CancelledError, REFUSED, now)
+        return sought
+
+    def take_again(self, run: Run, state: RunState, accepted: Accepted, now: float) -> None:
+        """Go on with a run that was looked for, and is open, as after a crash."""
+        run.accepted, run.buffers, run.state = accepted, (), state
+        run.is_loaded, run.is_accepted, run.is_sought = not accepted.apart, True, False
+        self._resize(run, len(accepted.value))
+        self.news.append(run)
+        self._decide(run, None, now)
+        if run.is_cancelled and run.end is None:
+            self.cancel(run, now)
+        self.serve(now)
+
+    def forget(self, run: Run) -> None:
+        """Have a run be here no more that was looked for, and is not open."""
+        self._remove(run)
+
     def serve(self, now: float) -> None:
         """Begin what waits, as far as it may; to be called when nodes are served."""
         while self._again and self._may_begin_again():
             run = self._again.popleft()
-            if run.state.status != "open":
+            if run.state.status != "open" or run.is_adrift:
                 continue
             run.is_again = True
             self._again_count += 1
@@ -251,15 +293,15 @@ class Runs:
         try:
             found, buffers = yield ReadValue(0, run.number, run.number)
         except JournalError as error:
-            if run.state.status == "open":
+            if run.state.status == "open" and not run.is_adrift:
                 self._leave_again(run)
-                if self._recorder.absent:  # it is read when there is a journal again
+                if isinstance(error, UnaskedError):  # it is read when there is a journal again
                     self._again.appendleft(run)
                 else:
                     self.fail(run, error, self._inquiries.now)
             return
         assert isinstance(found, FoundValue)
-        if run.state.status != "open":
+        if run.state.status != "open" or run.is_adrift:
             return
         run.accepted = replace(run.accepted, value=found.value, buffers=len(buffers), apart=())
         run.buffers = buffers
@@ -348,6 +390,9 @@ class Runs:
 
     def cancel(self, run: Run, now: float) -> None:
         """Cancel a run that is open."""
+        if run.is_sought:
+            run.is_cancelled = True
+            return
         if run.is_map:
             self._maps.cancel(run, now)
             return
@@ -369,6 +414,8 @@ class Runs:
         assert keep is not None
         assert keep.run is not None
         run, request.keep, keep.run.request = keep.run, None, None
+        if run.is_adrift:
+            return
         if run.is_map:
             self._maps.on_chunk_ended(run, request, message, now)
         elif isinstance(message, Error) and message.code == WorkerLostError.code:
@@ -435,6 +482,8 @@ class Runs:
     def on_kept(self, step: Step, now: float) -> None:
         """Go on with a run of which a record is kept; who waits for that is for `news`."""
         run = step.run
+        if run.is_adrift or run.is_sought:  # what it was is not what the journal has
+            return
         run.is_accepted = True
         self.news.append(run)
         if run.end is not None:

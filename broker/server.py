@@ -72,6 +72,7 @@ from .wire.control import (
     ExpectTable,
     HasDrained,
     JournalAttached,
+    JournalLost,
     KillWorker,
     OpenJournal,
     RecordArrivals,
@@ -185,7 +186,9 @@ class BrokerServer:
         self._pressure = Pressure.NONE
         self.memory_is_over = False  # whether it ends because of that
         self._reporter = Reporter(self._core, self._streams)
-        self._journal = JournalEnd(config.epoch, self._poller, self._on_journal)
+        self._journal = JournalEnd(
+            config.epoch, self._poller, self._on_journal, self._on_journal_lost
+        )
         self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
         self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
         # number of a generation -> digest of its nodes, of the served one and those to come
@@ -452,8 +455,8 @@ class BrokerServer:
                 self._add_worker(message, descriptors)
             case WorkerExited(worker_id, cause, stack):
                 self._remove_worker(worker_id, cause, stack)
-            case JournalAttached():
-                self._journal.attach(descriptors)
+            case JournalAttached(stream):
+                self._journal.attach(stream, descriptors)
             case RecordArrivals(sizes_only):
                 self._record(descriptors, sizes_only=sizes_only)
             case Shutdown():
@@ -490,6 +493,9 @@ class BrokerServer:
 
     def _on_journal(self, event: Event) -> None:
         self._core.handle(event, self._now)
+
+    def _on_journal_lost(self, stream: int, why: str) -> None:
+        self._tell_supervisor(JournalLost(stream, why))
 
     def _add_worker(self, started: WorkerStarted, descriptors: tuple[int, ...]) -> None:
         """Take in a worker; one that can't be had, for want of descriptors or memory, is killed."""
@@ -649,7 +655,8 @@ class BrokerServer:
         | WorkerServed
         | CarryOut
         | HasDrained
-        | OpenJournal,
+        | OpenJournal
+        | JournalLost,
     ) -> None:
         try:
             self._channel.send(message)

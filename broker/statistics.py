@@ -39,6 +39,8 @@ class Counters:
         quarantined: Times that a node was put into quarantine.
         stuck: Requests that ran on for the grace time after they were given up.
         returned: Calls of nodes given back to their callers' workers, which run them themselves.
+        records_refused: Records that the journal could not keep.
+        journal_broken: Times that the journal could do nothing with what it was sent.
     """
 
     completed: int = 0
@@ -53,6 +55,8 @@ class Counters:
     quarantined: int = 0
     stuck: int = 0
     returned: int = 0
+    records_refused: int = 0
+    journal_broken: int = 0
 
 
 class Refusals:

@@ -47,6 +47,7 @@ from .wire.control import (
     ControlMessage,
     DrainPool,
     HasDrained,
+    JournalLost,
     KillWorker,
     OpenJournal,
     PoolConfig,
@@ -337,6 +338,8 @@ class Supervisor:
                 self._administrator.carry_out(message)
             case OpenJournal():
                 self._keeper.open()
+            case JournalLost(stream, why):
+                self._keeper.stream_ended(stream, why)
             case HasDrained():
                 self._stop()
             case _:

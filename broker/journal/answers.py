@@ -92,7 +92,7 @@ def _of_many(view: View, question: FindRun | FindKey | ListKeys | ListRuns | Lis
 def _of_run(view: View, question: ReadEvents | ReadValue | ReadHistory) -> Reply:
     state = find_state(view, question.run)
     if state is None:
-        return Failed(question.id, f"there is no run {question.run}"), ()
+        return Failed(question.id, f"there is no run {question.run}", is_missing=True), ()
     if isinstance(question, ReadEvents):
         read = events(view, state, start=question.start, limit=min(question.limit, PAGE_RUNS))
         return FoundEvents(question.id, tuple(read)), ()

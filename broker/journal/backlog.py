@@ -2,6 +2,8 @@
 
 The broker numbers its records, and holds each until it is acknowledged: if the writer dies, the
 next one says how far it came and gets the rest again, so nothing is lost or doubled by its death.
+A record that the journal refuses is given up, with all later ones of its run, which can't be kept
+without it; their numbers stay, so that those of others are what they were.
 
 What is outstanding is bounded in count, bytes and age, in two steps: beyond the first, `batched`
 calls wait for their commit as `sync` ones do, so that they slow down to what the disk can do;
@@ -18,6 +20,7 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from ..wire.limits import MIB
+from .messages import Void, encode_message
 from .record import INDEX_MAX, sequence_of
 
 
@@ -47,6 +50,17 @@ _LAST_INDEX: Final = INDEX_MAX - 100 * REFUSE.records
 assert WAIT.records < REFUSE.records
 assert WAIT.bytes < REFUSE.bytes
 assert WAIT.age_s < REFUSE.age_s
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    """What each record begins with."""
+
+    kind: int
+    run: int = 0  # of a `Void`
+
+
+_decode_head: Final = msgspec.msgpack.Decoder(_Head).decode
+_VOID: Final = (encode_message(Void()),)
 
 
 class Standing(Enum):
@@ -121,6 +135,25 @@ class Backlog(Generic[Waiter]):
             if sequence in waiters:
                 released += waiters.pop(sequence)
         return released
+
+    def give_up(self, sequence: int) -> tuple[int, list[Waiter]]:
+        """Have nothing kept of a record that is outstanding, nor of all later ones of its run.
+
+        Returns:
+            The run, 0 if the record was given up before; and who waited for any of these.
+        """
+        position = sequence - self.acknowledged - 1
+        assert 0 <= position < len(self._entries)
+        run = _decode_head(self._entries[position][0][0]).run
+        gone: list[Waiter] = []
+        if run:
+            entries, self._entries = self._entries, deque()
+            for number, (frames, size, at) in enumerate(entries, sequence - position):
+                if number >= sequence and _decode_head(frames[0]).run == run:
+                    frames = _VOID
+                    gone += self._waiters.pop(number, ())
+                self._entries.append((frames, size, at))
+        return run, gone
 
     def waiters(self) -> list[Waiter]:
         """Return who waits, in the order of their records; all stay."""

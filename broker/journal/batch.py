@@ -165,9 +165,13 @@ class CommitQueue(Generic[Entry]):
         """Put back what was taken: nothing of it was kept, it is tried again first."""
         self._taken = self._taken_bytes = 0
 
-    def clear(self) -> None:
-        """Forget all that is not logged: whoever sent it keeps it, or is gone."""
-        self._taken = self._taken_bytes = 0
-        while len(self._entries) > self.logged:
+    def cut(self, count: int) -> None:
+        """Forget all but so many, of which the logged ones are: whoever sent that keeps it.
+
+        What stays waits for nothing more.
+        """
+        assert count >= self.logged
+        assert not self._taken
+        while len(self._entries) > count:
             self.queued_bytes -= self._entries.pop()[1]
-        self._hurried = self._waited_for = False
+        self.hurry()

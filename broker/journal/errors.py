@@ -12,6 +12,18 @@ class HistoryError(JournalError):
     """A record does not follow from what is known of its run: a defect, or a gap in the log."""
 
 
+class RefusedError(HistoryError):
+    """A record can't be kept, while those before it can.
+
+    Attributes:
+        sequence: Its number.
+    """
+
+    def __init__(self, sequence: int, message: str) -> None:
+        super().__init__(message)
+        self.sequence = sequence
+
+
 class DamageError(JournalError):
     """What was read is not what was written: a checksum is wrong, or something is missing."""
 

@@ -13,11 +13,12 @@ import msgspec
 from msgspec.structs import replace
 
 from ..wire.limits import MIB
-from .errors import DamageError
+from .errors import DamageError, HistoryError, RefusedError
 from .fold import RunState
-from .posting import Buffers, Posting
+from .messages import Entry
+from .posting import Posting
 from .reading import check_format, read_counts, read_pruned, read_state
-from .record import Record, generation_of, sequence_at, sequence_of
+from .record import generation_of, sequence_at, sequence_of
 from .removal import Removal
 from .rows import (
     COUNTS_KEY,
@@ -113,18 +114,22 @@ class Ledger:
             self.counts = counts
         return self.counts.last
 
-    def commit(self, entries: Sequence[tuple[Record, Buffers]]) -> int:
+    def commit(self, entries: Sequence[Entry]) -> int:
         """Keep records, the next ones of the epoch, and return the number of the last.
 
         Raises:
-            HistoryError: One does not follow from what is kept; nothing of the batch is.
+            RefusedError: One does not follow from what is kept, or what it follows from is damaged;
+                nothing of the batch is kept.
             NoSpaceError: There is no room for them; nothing of the batch is kept.
             LostStoreError: Writing failed.
             DamageError: What is to be changed is damaged.
         """
         with self._store.view() as view:
             posting = Posting(view, self.counts, self.open)
-            posting.add_all(entries)
+            try:
+                posting.add_all(entries)
+            except (HistoryError, DamageError) as error:
+                raise RefusedError(posting.next_sequence, error.message) from error
             changes = posting.finish()
         self._store.apply([*changes, _row(COUNTS_KEY, posting.counts)])
         self.counts = posting.counts

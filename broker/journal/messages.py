@@ -8,8 +8,16 @@ first has the number after `Welcome.acknowledged`, each other the next one. Ques
 in; what is answered is what was kept by then. Those about records for which the store has no room
 are answered when it has, after others.
 
+A record that can't be the next one of its run is `Refused`, which costs that run what the broker
+meant to write of it, and nobody else anything: all that came behind it is passed over until the
+broker says `Hello` again. It gets another `Welcome`, and writes from there on what is not kept,
+with `Void` where records of that run were. What can't be read, or is out of place, ends the stream:
+`Broken`; the supervisor gives both ends another one (keeper.py).
+
 Mirror: tests/broker/journal/test_messages.py.
 """
+
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Raw
@@ -89,6 +97,10 @@ class Hurry(msgspec.Struct, frozen=True, array_like=True, tag=24):
     """Broker: the records so far are not left to gather; `waited_for`: somebody waits for them."""
 
     waited_for: bool = True
+
+
+class Void(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """Broker: nothing is kept under this number; the record that had it was refused."""
 
 
 class ReadHistory(msgspec.Struct, frozen=True, array_like=True, tag=31):
@@ -185,15 +197,29 @@ class Statistics(msgspec.Struct, frozen=True, array_like=True, tag=40):
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=41):
-    """Journal: a question has no answer, for what it is about is damaged or not there."""
+    """Journal: a question has no answer, for what it is about is damaged or not there.
+
+    `is_missing` tells that there is no such run, or that it is kept no longer.
+    """
 
     id: int
     message: str
+    is_missing: bool = False
 
 
 class Broken(msgspec.Struct, frozen=True, array_like=True, tag=42):
-    """Journal, last of all: a record can't be the next one, which is a defect of the sender."""
+    """Journal, last of all: what has come can't be read, or is out of place: a defect of ours."""
 
+    message: str
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag=43):
+    """Journal: that record can't be the next one of its run; nothing from it on is kept.
+
+    What came before it is, by the next `Welcome`. What has been asked is to be asked again.
+    """
+
+    sequence: int
     message: str
 
 
@@ -217,7 +243,7 @@ Question = (
     | ListOpen
     | AskStatistics
 )
-ToJournal = Record | Hello | Hurry | Question
+ToJournal = Record | Void | Hello | Hurry | Question
 Answer = (
     FoundRun
     | FoundKeys
@@ -229,7 +255,11 @@ Answer = (
     | Statistics
     | Failed
 )
-FromJournal = Welcome | Committed | Refusing | Broken | Answer
+FromJournal = Welcome | Committed | Refusing | Refused | Broken | Answer
+
+Buffers = Sequence[bytes]
+Entry = tuple[Record | Void, Buffers]
+"""What has the next number on a stream, with the buffers of its value."""
 
 encode_message = msgspec.msgpack.Encoder().encode
 _decode_to_journal = msgspec.msgpack.Decoder(ToJournal).decode

@@ -11,9 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .errors import HistoryError
 from .fold import RunState, advance
-from .messages import FindKey, FindRun, ListKeys, Question, ReadEvents, ReadHistory, ReadValue
-from .posting import Buffers
-from .record import Accepted, Record, WithValue
+from .messages import (
+    Entry,
+    FindKey,
+    FindRun,
+    ListKeys,
+    Question,
+    ReadEvents,
+    ReadHistory,
+    ReadValue,
+    Void,
+)
+from .record import Accepted, WithValue
 
 Key = tuple[str, str]
 """Owner and idempotency key."""
@@ -29,7 +38,7 @@ class Pending:
     def follow(
         self,
         first: int,
-        entries: Sequence[tuple[Record, Buffers]],
+        entries: Sequence[Entry],
         open_runs: Mapping[int, RunState],
         has_key: Callable[[Key], bool],
     ) -> dict[int, RunState] | None:
@@ -43,11 +52,13 @@ class Pending:
 
         Returns:
             `None` if they don't follow from what is known here: they may all the same, if one opens
-            a run again that has ended.
+            a run again that has ended, or stands for nothing.
         """
         states: dict[int, RunState] = {}
         claimed: set[Key] = set()
         for sequence, (record, buffers) in enumerate(entries, first):
+            if isinstance(record, Void):
+                return None
             run = record.run
             before = states.get(run) or self._runs.get(run) or open_runs.get(run)
             try:

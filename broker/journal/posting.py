@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ..wire.messages import NIL
 from .errors import HistoryError
 from .fold import RunState, advance, ended_at_once
+from .messages import Buffers, Entry, Void
 from .reading import find_state, read_uses
 from .record import WITH_VALUE, Accepted, Ended, Record, WithValue, encode_body, key_of, seal
 from .rows import (
@@ -27,8 +28,6 @@ from .rows import (
 )
 from .store import Change, Delete, Put, Puts, View
 
-Buffers = Sequence[bytes]
-
 
 class Posting:
     """The changes of one commit.
@@ -43,7 +42,7 @@ class Posting:
         # run -> what it will be, for those concerned that are open now, or will be
         self.states: dict[int, RunState] = {}
         self._kept: dict[int, RunState | None] = {}  # run -> what is kept of it now
-        self._next = counts.last + 1  # number of the next record
+        self.next_sequence = counts.last + 1  # of the next record, or of the one that failed
         self._records: list[tuple[bytes, bytes]] = []  # rows of the log
         self._keys: dict[bytes, int] = {}  # hash of an idempotency key -> run
         # digest -> content and how many places of this batch name it
@@ -51,7 +50,7 @@ class Posting:
         self._bytes = 0
         self._calls: dict[int, RunState] = {}  # of runs that begin and end in this batch
 
-    def add_all(self, entries: Sequence[tuple[Record, Buffers]]) -> None:
+    def add_all(self, entries: Sequence[Entry]) -> None:
         """Add the next records, each with the buffers of its value.
 
         Raises:
@@ -68,6 +67,8 @@ class Posting:
                 before = None
             if type(record) is Accepted and record.key is None:
                 before = record, buffers
+            elif isinstance(record, Void):
+                self.next_sequence += 1
             else:
                 self._add(record, buffers)
         if before is not None:
@@ -77,12 +78,12 @@ class Posting:
         self, accepted: Accepted, params: Buffers, ended: Ended, results: Buffers
     ) -> None:
         """Add the first two records of a run, which end it."""
-        self._calls[accepted.run] = ended_at_once(self._next, accepted, ended)
+        self._calls[accepted.run] = ended_at_once(self.next_sequence, accepted, ended)
         self._log(accepted, params)
         self._log(ended, results)
 
     def _add(self, record: Record, buffers: Buffers) -> None:
-        sequence, run = self._next, record.run
+        sequence, run = self.next_sequence, record.run
         state = self.states.get(run) or self._state_before(record)
         state = advance(state, sequence, record)
         if type(record) is Accepted and record.key is not None:
@@ -92,7 +93,7 @@ class Posting:
 
     def _log(self, record: Record, buffers: Buffers) -> None:
         """Add the row of the next record."""
-        sequence = self._next
+        sequence = self.next_sequence
         if type(record) in WITH_VALUE:
             record = self._set_apart(cast(WithValue, record), sequence, buffers)
         elif buffers:
@@ -101,7 +102,7 @@ class Posting:
         sealed = seal(Table.LOG.place(key), encode_body(record))
         self._records.append((key, sealed))
         self._bytes += len(sealed)
-        self._next = sequence + 1
+        self.next_sequence = sequence + 1
 
     def finish(self) -> list[Change]:
         """Return all changes, and bring `counts` up to date.
@@ -131,7 +132,7 @@ class Posting:
         values, value_bytes = self._keep_values(changes)
         self.counts = replace(
             counts,
-            last=counts.last + len(self._records),
+            last=self.next_sequence - 1,
             records=counts.records + len(self._records),
             open=counts.open + opened,
             done=counts.done + done,

@@ -28,10 +28,8 @@ from ..wire.limits import KIB, MIB
 from ..wire.link import LENGTH, Buffer
 from .errors import DamageError, HistoryError
 from .ledger import Ledger
-from .messages import encode_message, journal_end
+from .messages import Entry, encode_message, journal_end
 from .place import WAL_NAME, sync_folder
-from .posting import Buffers
-from .record import Record
 
 WAL_BYTES: Final = MIB
 """Of the file: a few thousand small records, many times as many as the store is behind by."""
@@ -48,8 +46,6 @@ _MAGIC: Final = b"\xf1PW\x01"  # to look for frames behind damage by
 _HEADER: Final = Layout("<4sIIQI")  # magic, checksum of the rest, bytes of the body, first, count
 _LOOKED_AT_TIMES: Final = 4  # the bytes of the file, at most, to look for frames behind damage
 _CHECKED: Final = Layout("<IQI")  # the last three
-
-Entry = tuple[Record, Buffers]
 
 
 class Frame(NamedTuple):

@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Final, cast, get_args
 
 from ..wire.channel import GONE, ControlChannel
-from ..wire.codec import DECODE_ERRORS
 from ..wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
 from ..wire.limits import MIB
 from ..wire.link import READ_BYTES_MAX
@@ -38,23 +37,26 @@ from ..wire.version import SERVER_NAME
 from .answers import answer
 from .batch import CommitQueue
 from .checking import check_in_child
-from .errors import DamageError, HistoryError, LostStoreError, NoSpaceError, UnusableStoreError
+from .errors import DamageError, LostStoreError, NoSpaceError, RefusedError, UnusableStoreError
 from .ledger import Ledger, Retention, exceeds
 from .messages import (
     Broken,
+    Buffers,
     Committed,
+    Entry,
     FromJournal,
     Hello,
     Hurry,
     Question,
+    Refused,
     Refusing,
     ToJournal,
+    Void,
     Welcome,
     frames_of,
 )
 from .pending import Pending
 from .place import DataFolder, has_store
-from .posting import Buffers
 from .record import Record
 from .room import Room
 from .store import Store
@@ -80,7 +82,7 @@ _GC_ALLOCATIONS: Final = 50_000  # surplus of new containers before the collecto
 _STOP_S: Final = 10.0  # to keep what was written, at the end, when there is no room for it
 
 _QUESTIONS: Final = get_args(Question)
-_RECORDS: Final = frozenset(get_args(Record))
+_ENTRIES: Final = frozenset((*get_args(Record), Void))
 
 
 class Writer:
@@ -116,7 +118,7 @@ class Writer:
         self._wal = WriteAheadLog.open(folder.path)
         self._seed = 0  # of the checksums in it, by the broker's epoch
         self._pending = Pending()  # what is logged, and the store does not have
-        self._queue: CommitQueue[tuple[Record, Buffers]] = CommitQueue()
+        self._queue: CommitQueue[Entry] = CommitQueue()
         self._questions: deque[Question] = deque()
         # About what is logged, for which there is no room in the store: answered when there is.
         self._kept_back: list[Question] = []
@@ -124,6 +126,7 @@ class Writer:
         self._next_stream: BrokerStream | None = None  # once all of the one before is kept
         self._hello: Hello | None = None  # that has no welcome yet
         self._welcomed = False
+        self._is_deaf = False  # whether it is not to go on before another hello
         self._unread_bytes = 0  # of a message that has not come to its end
         self._refusing = ""  # why nothing new is to be accepted
         self._blocked_until = 0.0  # when to try again what there was no room for
@@ -248,11 +251,7 @@ class Writer:
         if stream.pending_bytes:
             stream.flush()
         while self._may_read(stream) and read < _READ_BYTES_A_TURN:
-            try:
-                messages, size = stream.receive()
-            except DECODE_ERRORS as error:
-                self._break_off(f"what it wrote can't be read: {error}")
-                break
+            messages, size = stream.receive()
             if not size:
                 break
             read += size
@@ -262,6 +261,8 @@ class Writer:
                 now = time.monotonic()
                 for message, buffers in messages:
                     self._take(message, buffers, each, now)
+            if stream.problem:
+                self._break_off(f"what it wrote can't be read: {stream.problem}")
             if size < READ_BYTES_MAX:  # more comes with the next turn
                 break
         return read
@@ -269,16 +270,16 @@ class Writer:
     def _take(self, message: ToJournal, buffers: Buffers, size: int, now: float) -> None:
         if self._stream is None or not self._stream.alive:  # it was broken off just now
             return
-        if type(message) in _RECORDS and self._welcomed:
-            self._queue.put((cast(Record, message), buffers), size, now)
+        if type(message) in _ENTRIES and self._welcomed:
+            self._queue.put((cast(Record | Void, message), buffers), size, now)
         elif isinstance(message, Hurry) and self._welcomed:
             self._queue.hurry(waited_for=message.waited_for)
         elif isinstance(message, _QUESTIONS) and self._welcomed:
             self._questions.append(message)
             self._queue.hurry()  # it is answered from what is kept
         elif isinstance(message, Hello) and self._hello is None and not self._welcomed:
-            self._hello = message
-        else:
+            self._hello, self._is_deaf = message, False
+        elif not self._is_deaf:
             self._break_off(f"{type(message).__name__} is not expected")
 
     def _change_streams(self) -> None:
@@ -290,7 +291,8 @@ class Writer:
             self._stream.close()
         self._questions.clear()
         self._kept_back.clear()
-        self._hello, self._welcomed, self._unread_bytes = None, False, 0
+        self._hello, self._unread_bytes = None, 0
+        self._welcomed = self._is_deaf = False
         self._stream, self._next_stream = self._next_stream, None
 
     def _keep(self) -> None:
@@ -345,11 +347,12 @@ class Writer:
             queue.failed()
             self._on_no_space(str(error), now)
             return False
-        except HistoryError as error:
+        except RefusedError as error:
             queue.failed()
-            if len(batch) <= logged:  # it was acknowledged, so it can't be refused any more
+            position = error.sequence - self._ledger.counts.last - 1
+            if position < logged:  # it was acknowledged, so it can't be refused any more
                 raise DamageError(f"what is logged can't be: {error}") from error
-            self._break_off(str(error))
+            self._refuse_record(error, position)
             return False
         queue.committed()
         if not queue.logged:
@@ -403,11 +406,25 @@ class Writer:
         if self._stream is not None:
             self._stream.tell(message)
 
+    def _refuse_record(self, refused: RefusedError, position: int) -> None:
+        """Tell a broker that a record can't be kept, and listen to nothing before its next hello.
+
+        What is queued before it is kept, the rest is forgotten: the broker writes it again.
+        """
+        _log.error("record %d is refused: %s", refused.sequence, refused)
+        self._queue.cut(position)
+        self._questions.clear()
+        self._kept_back.clear()
+        self._welcomed, self._is_deaf = False, True
+        self._tell(Refused(refused.sequence, str(refused)))
+
     def _break_off(self, why: str) -> None:
-        """Have nothing more to do with a broker that wrote what can't be: a defect of ours."""
+        """Have nothing more to do with a stream on which what came is no use: a defect of ours.
+
+        What came before that is kept.
+        """
         _log.error("the broker's stream is closed: %s", why)
         self._tell(Broken(why))
-        self._queue.clear()
         if self._stream is not None:
             self._stream.break_off()
 
@@ -420,6 +437,7 @@ class Writer:
         self._refuse(why)
 
     def _refuse(self, why: str) -> None:
+        """Have the broker accept nothing new, and why; "": it may."""
         if why == self._refusing:
             return
         if bool(why) != bool(self._refusing):

@@ -384,7 +384,19 @@ class OpenJournal(msgspec.Struct, frozen=True, tag=True):
 
 
 class JournalAttached(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor to broker: the journal; a new one when that has ended. Descriptor: stream."""
+    """Supervisor to broker: the journal; again when that, or its stream, has ended. Descriptor: it.
+
+    `stream` is its number.
+    """
+
+    stream: int
+
+
+class JournalLost(msgspec.Struct, frozen=True, tag=True):
+    """Broker to supervisor: that stream to the journal has ended, and why if that is known."""
+
+    stream: int
+    why: str
 
 
 class JournalAbsent(msgspec.Struct, frozen=True, tag=True):
@@ -427,6 +439,7 @@ ControlMessage = (
     | AttachBroker
     | OpenJournal
     | JournalAttached
+    | JournalLost
     | JournalAbsent
 )
 

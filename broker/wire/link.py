@@ -490,8 +490,14 @@ class MessageReader(Generic[Message]):
         self._owner: Message | None = None  # a message whose buffers have not all come
         self._buffers: list[bytes] = []  # those that have
 
-    def feed(self, data: bytes) -> list[tuple[Message, Sequence[bytes]]]:
+    def feed(
+        self, data: bytes, messages: list[tuple[Message, Sequence[bytes]]] | None = None
+    ) -> list[tuple[Message, Sequence[bytes]]]:
         """Take in bytes, give back the messages that are now complete, in order.
+
+        Args:
+            data: What has come.
+            messages: What they are added to, if given: who gives it has those before an error, too.
 
         Raises:
             StreamError: A frame is too long, or a message says that it has buffers without number.
@@ -499,7 +505,8 @@ class MessageReader(Generic[Message]):
                 no use then.
         """
         if (  # exactly one frame, as when one call is made at a time
-            self._owner is None
+            messages is None
+            and self._owner is None
             and not self._frames.pieces
             and len(data) >= 4
             and _unpack_length(data)[0] == len(data) - 4
@@ -509,7 +516,8 @@ class MessageReader(Generic[Message]):
                 self._owner = _checked(message)
                 return []
             return [(message, _NO_BUFFERS)]
-        messages: list[tuple[Message, Sequence[bytes]]] = []
+        if messages is None:
+            messages = []
         for frame in self._frames.feed(data):
             if self._owner is None:
                 message = self._decode(frame)

@@ -29,6 +29,8 @@ _COUNTERS: Final = {
     "retried": ("requests_retried", "Attempts beyond the first."),
     "quarantined": ("quarantines", "Times that a node was put into quarantine."),
     "stuck": ("requests_stuck", "Requests that ran on long after they were given up."),
+    "records_refused": ("records_refused", "Records that the journal could not keep."),
+    "journal_broken": ("journal_streams_broken", "Streams that the journal could not read."),
     "returned": ("requests_returned", "Calls of nodes left to their callers' workers to run."),
 }
 """Name in the statistics -> name here, help. ``refused`` is told by reason instead."""

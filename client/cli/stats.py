@@ -121,7 +121,10 @@ def _summary(statistics: Statistics) -> list[str]:
     ]
     if statistics.refused:
         lines.append(f"refused     {_named(statistics.refused, *statistics.refused)}")
-    rare = ("workers_lost", "stuck", "quarantined", "banned", "malformed")
+    rare = (
+        *("workers_lost", "stuck", "quarantined", "banned", "malformed"),
+        *("records_refused", "journal_broken"),
+    )
     troubles = {name.replace("_", " "): count[name] for name in rare if count.get(name)}
     if troubles:
         lines.append(f"troubles    {_named(troubles, *troubles)}")

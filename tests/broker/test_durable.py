@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 from core_driver import JSON, PARAMS, PEER, VALUE, Driver, assigned, error_of
+from durable_driver import DurableDriver, replies
 from msgspec import Raw
 
 from pronghorn.broker import durable
+from pronghorn.broker.durable import QUESTIONS_GIVEN_UP
 from pronghorn.broker.events import (
     AskJournal,
     Assign,
@@ -17,6 +19,7 @@ from pronghorn.broker.events import (
     Drained,
     HurryJournal,
     JournalAnswered,
+    JournalBroke,
     JournalCommitted,
     JournalGone,
     JournalRefusing,
@@ -435,3 +438,67 @@ def test_a_drain_waits_until_all_is_kept(recording: Driver) -> None:
     assert recording.do(DrainBegun()) == []
     assert len(gathered(recording)) == 2
     assert keep(recording, 2) == [Drained()]
+
+
+# --- what the journal can do nothing with --------------------------------------------------------
+
+
+def broken(driver: DurableDriver, *, kept: int = 0) -> list[Command]:
+    """Have the stream broken off; the journal has kept so much, and is attached again."""
+    for record, buffers in driver.written[:kept]:
+        driver.index += 1
+        driver.kept.keep(sequence_of(driver.generation, driver.index), record, buffers)
+    driver.written.clear()
+    driver.asked.clear()
+    told = driver.do(JournalBroke("it can't be read"), JournalGone())
+    through = sequence_of(driver.generation, driver.index)
+    return told + driver.do(JournalWelcomed(through, "", b"seed", CLOCK_NS))
+
+
+def two_that_have_ended() -> DurableDriver:
+    """Give a broker two calls of which have ended, and are not kept."""
+    driver = DurableDriver()
+    driver.start_worker()
+    driver.hello()
+    driver.open_journal()
+    for id_ in (1, 2):
+        call = Call(id_, "m.add", PARAMS, Options(durability="sync"))
+        driver.work(Done(driver.begun(driver.say(call)), VALUE, 1))
+    assert len(driver.written) == 4
+    return driver
+
+
+def test_a_stream_that_is_broken_off_costs_nothing_if_it_stays_at_that() -> None:
+    driver = two_that_have_ended()
+    told = [replies(broken(driver, kept=kept)) for kept in (0, 1, 0, 1, 0)]
+    assert told == [{}, {}, {}, {1: 3}, {}]
+    assert replies(driver.keep()) == {2: 3}
+    assert driver.count("journal_broken") == 5
+    assert driver.count("records_refused") == 0
+
+
+def test_what_breaks_each_stream_is_given_up_and_nothing_else() -> None:
+    """First the questions that come with it, then what would be kept next."""
+    driver = two_that_have_ended()
+    run_id = "0" * 48
+    raw = Raw(msgspec.msgpack.encode([run_id]))
+    assert driver.say(Call(3, "pronghorn.run.status", raw)) == []
+    assert broken(driver) == []
+    told = replies(broken(driver))
+    assert told.keys() == {3}
+    assert told[3].code == "JOURNAL_ERROR"
+    told = replies(broken(driver))
+    assert told.keys() == {1}
+    assert (told[1].code, told[1].details.outcome) == ("JOURNAL_ERROR", "executed")
+    assert replies(driver.keep()) == {2: 3}
+    assert (driver.count("journal_broken"), driver.count("records_refused")) == (3, 1)
+    assert [state.status for state in driver.kept.states.values()] == ["done"]
+
+
+def test_a_stream_that_is_broken_without_end_costs_one_run_a_time() -> None:
+    driver = two_that_have_ended()
+    for _ in range(QUESTIONS_GIVEN_UP):
+        assert broken(driver) == []
+    assert replies(broken(driver)).keys() == {1}
+    assert broken(driver) == [], "what stands for that is what is next"
+    assert driver.count("records_refused") == 1

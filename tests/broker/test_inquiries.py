@@ -3,7 +3,7 @@
 from typing import Any
 
 from pronghorn.broker.events import AskJournal, JournalAnswered
-from pronghorn.broker.inquiries import Inquiries, Steps
+from pronghorn.broker.inquiries import Inquiries, MissingError, Steps, UnaskedError
 from pronghorn.broker.journal.messages import Failed, FindKey, FoundRun, ListOpen
 from pronghorn.broker.wire.errors import JournalError
 
@@ -39,6 +39,24 @@ def test_a_question_waits_for_the_journal_and_its_answer_is_gone_on_with() -> No
     inquiries.on_answered(JournalAnswered(Failed(2, "it is damaged")), 3.0)
     assert told[1:] == ["the journal can't tell: it is damaged"]
     assert asked(inquiries) == []
+
+
+def test_a_run_that_is_missing_is_told_from_what_is_damaged_and_what_nobody_answers() -> None:
+    inquiries, raised = Inquiries(), list[type]()
+
+    def asking() -> Steps:
+        for _ in range(3):
+            try:
+                yield KEY
+            except JournalError as error:
+                raised.append(type(error))
+
+    inquiries.on_welcomed()
+    inquiries.begin(asking(), 1.0)
+    inquiries.on_answered(JournalAnswered(Failed(1, "there is none", is_missing=True)), 2.0)
+    inquiries.on_answered(JournalAnswered(Failed(2, "it is damaged")), 3.0)
+    inquiries.give_up("the stream is broken", 4.0)
+    assert raised == [MissingError, JournalError, UnaskedError]
 
 
 def test_what_a_dead_journal_has_not_answered_is_asked_of_the_next_one() -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from pronghorn.broker.events import (
     Event,
+    JournalBroke,
     JournalCommitted,
     JournalGone,
+    JournalRefused,
     JournalRefusing,
     JournalWelcomed,
 )
@@ -19,6 +21,7 @@ from pronghorn.broker.journal.messages import (
     FromJournal,
     Hello,
     Hurry,
+    Refused,
     Refusing,
     Welcome,
     frames_of,
@@ -40,7 +43,9 @@ class Bench:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.poller = Poller()
-        self.end = JournalEnd("e1", self.poller, self.events.append)
+        self.ended: list[tuple[int, str]] = []  # numbers of streams, and why
+        self.end = JournalEnd("e1", self.poller, self.events.append, self._on_ended)
+        self._number = 0
         self.journal: socket.socket
         self.attach()
 
@@ -48,7 +53,11 @@ class Bench:
         ours, self.journal = make_pair()
         self.journal.setblocking(False)
         self._reader = journal_end()
-        self.end.attach((ours.detach(),))
+        self._number += 1
+        self.end.attach(self._number, (ours.detach(),))
+
+    def _on_ended(self, number: int, why: str) -> None:
+        self.ended.append((number, why))
 
     def read(self) -> list[Any]:
         """Read as the journal does, once."""
@@ -122,9 +131,47 @@ def test_what_the_journal_says_becomes_events(bench: Bench) -> None:
     assert committed.through == 9
     assert committed.clock_ns > 10**18  # some time after 2001, less this host's time up
     assert bench.say(Refusing("the disk is full")) == [JournalRefusing("the disk is full")]
-    (gone,) = bench.say(Broken("record 3"))
-    assert isinstance(gone, JournalGone)
-    assert "record 3" in gone.message
+
+
+def test_after_a_record_was_refused_it_says_hello_again(bench: Bench) -> None:
+    bench.say(Welcome(7, ""))
+    assert bench.read() == [Hello("e1")]
+    assert bench.say(Refused(9, "it follows nothing")) == [JournalRefused(9, "it follows nothing")]
+    bench.end.write([frames_of(RECORD)])
+    bench.end.flush()
+    assert bench.read() == [Hello("e1")], "what was to be written is written after the welcome"
+    bench.say(Welcome(8, ""))
+    bench.end.write([frames_of(RECORD)])
+    bench.end.flush()
+    assert bench.read() == [RECORD]
+    assert bench.ended == []
+
+
+def test_why_a_stream_was_ended_is_told(bench: Bench) -> None:
+    bench.say(Welcome(7, ""))
+    (broke,) = bench.say(Broken("a frame is too long"))
+    assert isinstance(broke, JournalBroke)
+    assert "a frame is too long" in broke.why
+    bench.journal.close()
+    assert bench.turn() == [JournalGone()]
+    assert bench.ended == [(1, broke.why)]
+    bench.attach()
+    bench.journal.close()
+    assert bench.turn() == [JournalGone()]
+    assert bench.ended[1:] == [(2, "")]
+
+
+def test_what_can_not_be_read_ends_the_stream_behind_what_can(bench: Bench) -> None:
+    writer = FrameWriter(bench.journal)
+    for frames in (frames_of(Welcome(7, "")), (b"\xc1",), frames_of(Committed(9))):
+        writer.put(frames)
+    assert writer.flush()
+    welcomed, gone = bench.turn()
+    assert isinstance(welcomed, JournalWelcomed)
+    assert gone == JournalGone()
+    ((number, why),) = bench.ended
+    assert number == 1
+    assert "can't be read" in why
 
 
 def test_its_end_is_told_once_and_what_is_written_then_goes_nowhere(bench: Bench) -> None:
@@ -133,6 +180,7 @@ def test_its_end_is_told_once_and_what_is_written_then_goes_nowhere(bench: Bench
     bench.end.write([frames_of(RECORD)])
     bench.end.flush()
     assert bench.turn() == []
+    assert bench.ended == [(1, "")]
 
 
 def test_what_the_socket_does_not_take_is_written_when_it_does(bench: Bench) -> None:
@@ -165,5 +213,6 @@ def test_another_stream_takes_the_place_of_the_first_whose_end_was_not_read(benc
 
 
 def test_a_stream_that_did_not_arrive_is_told(bench: Bench) -> None:
-    bench.end.attach(())
+    bench.end.attach(2, ())
     assert bench.turn() == [JournalGone("the broker has too many files open")]
+    assert bench.ended == [(2, "the broker has too many files open")]

@@ -11,7 +11,8 @@ import pytest
 from trees import PATIENCE_S
 
 from pronghorn.broker.journal.messages import Hello, Welcome, broker_end, frames_of
-from pronghorn.broker.keeper import NO_FOLDER, Keeper
+from pronghorn.broker.keeper import EXIT_S, NO_FOLDER, Keeper
+from pronghorn.broker.restart import BACKOFF_FIRST_S, INTENSITY
 from pronghorn.broker.watcher import Watcher
 from pronghorn.broker.wire.control import ControlMessage, JournalAbsent, JournalAttached
 from pronghorn.broker.wire.stream import FrameWriter
@@ -101,11 +102,11 @@ def test_it_is_started_when_it_is_asked_for_and_at_the_next_start(
     keeper.open()
     keeper.open()  # another broker's wish changes nothing
     bench.until(lambda: bench.broker.told)
-    assert bench.broker.told == [JournalAttached()]
+    assert bench.broker.told == [JournalAttached(1)]
     bench.welcome("e1")
     os.kill(keeper.pid, signal.SIGKILL)
     bench.until(lambda: len(bench.broker.told) == 2)  # another one, another stream
-    assert bench.broker.told[1] == JournalAttached()
+    assert bench.broker.told[1] == JournalAttached(2)
     bench.welcome("e1")
     keeper.close()
     bench.watcher.wait_for_children(PATIENCE_S)
@@ -126,7 +127,7 @@ def test_each_broker_gets_a_stream_of_its_own(bench: Bench, tmp_path: Path) -> N
     bench.broker.streams[-1].close()
     keeper.broker_ended()
     keeper.broker_bound()
-    assert bench.broker.told == [JournalAttached()] * 2
+    assert bench.broker.told == [JournalAttached(1), JournalAttached(2)]
     assert bench.welcome("e2").acknowledged > first.acknowledged
 
 
@@ -145,4 +146,60 @@ def test_a_folder_that_can_not_be_used_is_told_and_tried_again(
     keeper.open()  # by a new broker, while it waits to be tried again
     assert bench.broker.told[-1] == absent
     folder.chmod(0o700)
-    bench.until(lambda: bench.broker.told[-1] == JournalAttached())
+    bench.until(lambda: bench.broker.told[-1] == JournalAttached(1))
+
+
+def test_a_stream_that_has_ended_is_replaced_while_both_live(bench: Bench, tmp_path: Path) -> None:
+    keeper = bench.keeper(str(tmp_path / "data"))
+    keeper.broker_bound()
+    keeper.open()
+    bench.until(lambda: bench.broker.told)
+    first = bench.welcome("e1")
+    writer = keeper.pid
+    bench.broker.streams[-1].close()
+    keeper.stream_ended(1, "it can't be read")
+    keeper.stream_ended(1, "it can't be read")
+    bench.until(lambda: len(bench.broker.told) == 2)
+    assert bench.broker.told[1] == JournalAttached(2)
+    assert bench.welcome("e1").acknowledged == first.acknowledged
+    assert keeper.pid == writer
+    keeper.stream_ended(1, "")  # that was replaced
+    deadline = monotonic() + 3 * EXIT_S
+    while monotonic() < deadline:
+        bench.watcher.turn(deadline)
+    assert len(bench.broker.told) == 2
+
+
+def test_streams_that_end_again_and_again_are_replaced_later_and_have_the_journal_started_anew(
+    bench: Bench, tmp_path: Path
+) -> None:
+    keeper = bench.keeper(str(tmp_path / "data"))
+    keeper.broker_bound()
+    keeper.open()
+    bench.until(lambda: bench.broker.told)
+    writer, begun, waits = keeper.pid, monotonic(), list[float]()
+    for number in range(1, INTENSITY + 2):
+        keeper.stream_ended(number, "")
+        bench.until(lambda number=number: len(bench.broker.told) > number)  # type: ignore[misc]
+        waits.append(monotonic() - begun)
+        begun = monotonic()
+        assert (keeper.pid == writer) == (number <= INTENSITY)
+    assert waits[:INTENSITY] == sorted(waits[:INTENSITY])
+    assert waits[0] >= BACKOFF_FIRST_S
+    assert waits[INTENSITY - 1] >= 2 ** (INTENSITY - 1) * BACKOFF_FIRST_S
+    assert bench.broker.told[-1] == JournalAttached(INTENSITY + 2)
+    bench.welcome("e1")
+
+
+def test_the_end_of_the_journal_is_not_taken_for_that_of_its_stream(
+    bench: Bench, tmp_path: Path
+) -> None:
+    keeper = bench.keeper(str(tmp_path / "data"))
+    keeper.broker_bound()
+    keeper.open()
+    for number in range(1, INTENSITY + 3):
+        bench.until(lambda number=number: len(bench.broker.told) == number)  # type: ignore[misc]
+        assert bench.broker.told[-1] == JournalAttached(number)
+        writer = keeper.pid
+        os.kill(writer, signal.SIGKILL)
+        keeper.stream_ended(number, "")

@@ -583,3 +583,38 @@ def read_parts(driver: DurableDriver, id_: str) -> list[RunPart]:
         for seq, record in driver.kept.records[int(id_[:16], 16)]
         if isinstance(record, TaskDone)
     ]
+
+
+def test_a_map_of_which_a_range_is_refused_goes_on_with_what_is_kept(wide: DurableDriver) -> None:
+    """What was under way of it is given up, and its workers' last words are heard no more."""
+    commands = start_map(wide, 40)
+    run = info(replies(commands)[1])
+    wide.ask(2, "result", run.id)
+    first, second, *others = chunks(commands)
+    assert others
+    kept = chunks(done(wide, first))
+    for given in (second, *others):
+        wide.begin(given.chunk, given.worker_id)
+    values = Raw(msgspec.msgpack.encode([index * 10 for index in second.indexes]))
+    word = ChunkDone(second.chunk.token, values, 1, len(second.indexes), None)
+    wide.work(word, second.worker_id)
+    commands = wide.refuse()
+    cancelled = {
+        one.message.token
+        for one in commands
+        if isinstance(one, Assign) and isinstance(one.message, CancelRun)
+    }
+    assert {given.chunk.token for given in others} <= cancelled
+    wide.core.check_invariants()
+    late = [done(wide, given) for given in others]
+    assert not any(replies(told) for told in late)
+    again = [*chunks(commands), *(given for told in late for given in chunks(told))]
+    begun = {index for given in again for index in given.indexes}
+    assert begun
+    assert not begun & set(first.indexes), "what is kept is not begun again"
+    assert kept
+    told: list[Command] = []
+    for given in again:
+        told += done(wide, given)
+    told += run_all(wide, told)
+    assert replies(told)[2] == [index * 10 for index in range(40)]

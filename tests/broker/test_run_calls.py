@@ -14,6 +14,7 @@ from pronghorn.broker.events import (
     DrainBegun,
     Drained,
     JournalGone,
+    JournalRefused,
     PeerGone,
     Received,
     Send,
@@ -24,11 +25,11 @@ from pronghorn.broker.events import (
     WriteRecords,
 )
 from pronghorn.broker.journal.messages import FindKey, ListKeys
-from pronghorn.broker.journal.record import Accepted, Ended, decode_record
+from pronghorn.broker.journal.record import Accepted, Ended, decode_record, sequence_of
 from pronghorn.broker.journal.rows import format_run_id, parse_run_id
 from pronghorn.broker.recorder import GATHER_S
 from pronghorn.broker.wire.errors import ErrorDetails
-from pronghorn.broker.wire.link import CancelRun, Done, Failed
+from pronghorn.broker.wire.link import CancelRun, Done, Failed, RunCall
 from pronghorn.broker.wire.messages import Call, Cancel, Error, MapChunk, Options, Run
 from pronghorn.broker.wire.table import NodeInfo, NodeTable
 
@@ -537,3 +538,155 @@ def test_what_waited_for_a_journal_hears_that_there_is_none(driver: Driver) -> N
         3: "the journal can't be asked: no folder",
     }
     assert [told[id_].details.outcome for id_ in (1, 2)] == ["not_started"] * 2
+
+
+# --- what the journal refuses --------------------------------------------------------------------
+
+
+def ended_run(driver: DurableDriver) -> str:
+    """Have a run that has failed; returns its id."""
+    commands = driver.start()
+    run = info(replies(commands)[1])
+    details = ErrorDetails(outcome="executed")
+    driver.work(Failed(driver.begun(commands), "NODE_ERROR", "it raised", details))
+    driver.keep()
+    return run.id
+
+
+def of_run(run_id: str) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode([run_id]))
+
+
+@pytest.mark.parametrize("steps", range(3))
+def test_a_run_that_is_removed_while_it_is_opened_again_is_not_found(
+    recording: DurableDriver, steps: int
+) -> None:
+    """At each step of the way: its state was told, its acceptance was, its record was written."""
+    run_id = ended_run(recording)
+    told = recording.say(Call(2, "pronghorn.run.retry", of_run(run_id)))
+    for _ in range(steps):
+        told += recording.answer()
+    assert bool(recording.written) == (steps == 2)
+    recording.kept.remove(parse_run_id(run_id)[0])
+    told += recording.keep()
+    missing = error(replies(told)[2])
+    assert missing.code == "NOT_FOUND"
+    assert "kept no longer" in missing.message
+    assert recording.count("records_refused") == (steps == 2)
+    assert not any(isinstance(command, Assign) for command in told)
+    recording.core.check_invariants()
+    assert replies(recording.run(recording.start(3))) == {}, "and others go on"
+
+
+@pytest.mark.parametrize("name", ["result", "events"])
+def test_who_asks_for_a_run_that_is_just_removed_is_told_so(
+    recording: DurableDriver, name: str
+) -> None:
+    run_id = ended_run(recording)
+    recording.say(Call(2, f"pronghorn.run.{name}", of_run(run_id)))
+    recording.answer()
+    recording.kept.remove(parse_run_id(run_id)[0])
+    assert error(replies(recording.keep())[2]).code == "NOT_FOUND"
+
+
+def test_a_key_whose_run_is_just_removed_is_free(recording: DurableDriver) -> None:
+    commands = recording.say(Call(1, "m.add", PARAMS, KEYED)) + recording.keep()
+    recording.run(commands)
+    recording.open_journal()
+    recording.say(Call(2, "m.add", PARAMS, KEYED))
+    recording.answer()
+    (run,) = recording.kept.states
+    recording.kept.remove(run)
+    commands = recording.keep()
+    assert replies(recording.run(commands)) == {2: 3}
+    (again,) = recording.kept.states
+    assert again != run
+
+
+def test_a_run_whose_end_is_refused_goes_on_as_after_a_crash(recording: DurableDriver) -> None:
+    commands = recording.start()
+    run = info(replies(commands)[1])
+    for id_, asks in ((2, "result"), (3, "events")):
+        recording.ask(id_, asks, run.id)
+    recording.work(Done(recording.begun(commands), VALUE, 1))
+    ((ended, _),) = recording.written
+    assert isinstance(ended, Ended)
+    commands = recording.refuse()
+    assert 2 not in replies(commands)
+    recording.core.check_invariants()
+    commands = recording.run(commands)
+    assert replies(commands)[2] == 3
+    (state,) = recording.kept.states.values()
+    assert (state.status, state.attempt) == ("done", 2)
+    assert recording.count("records_refused") == 1
+    assert recording.count("journal_broken") == 0
+
+
+def test_others_are_not_concerned_by_what_is_refused(recording: DurableDriver) -> None:
+    recording.say(Run(1, "add", PARAMS), Run(2, "add", PARAMS, Options(key="b")))
+    recording.say(Run(3, "add", PARAMS))
+    (first, _), *_ = recording.written
+    assert isinstance(first, Accepted)
+    commands = recording.refuse(first.run, "it is wrong")
+    told = replies(commands)
+    refused = error(told[1])
+    assert (refused.code, refused.details.outcome) == ("JOURNAL_ERROR", "not_started")
+    assert "its acceptance can't be kept: it is wrong" in refused.message
+    numbers = [parse_run_id(info(told[id_]).id)[0] for id_ in (2, 3)]
+    assert recording.kept.states.keys() == set(numbers) == {first.run + 1, first.run + 2}
+    given = [one.message for one in commands if isinstance(one, Assign)]
+    assert {one.token for one in given if isinstance(one, RunCall)}
+
+
+def test_the_end_of_a_call_that_is_refused_is_told_as_executed(recording: DurableDriver) -> None:
+    for id_ in (1, 2):
+        call = Call(id_, "m.add", PARAMS, Options(durability="sync"))
+        recording.work(Done(recording.begun(recording.say(call)), VALUE, 1))
+    commands = recording.refuse()
+    told = replies(commands)
+    assert told[2] == 3
+    refused = error(told[1])
+    assert (refused.code, refused.details.outcome) == ("JOURNAL_ERROR", "executed")
+    assert len(recording.kept.states) == 1
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_run_that_is_looked_for_can_be_asked_for_and_cancelled(
+    recording: DurableDriver, *, cancelled: bool
+) -> None:
+    commands = recording.start()
+    run = info(replies(commands)[1])
+    recording.work(Done(recording.begun(commands), VALUE, 1))
+    recording.do(JournalRefused(recording_index(recording) + 1, "it is wrong"))
+    recording.acknowledge(1)
+    for id_, name in enumerate(("status", "cancel" if cancelled else "retry", "events"), 2):
+        assert recording.say(Call(id_, f"pronghorn.run.{name}", of_run(run.id))) == []
+    recording.core.check_invariants()
+    told = replies(recording.open_journal())
+    assert info(told[2]).id == run.id
+    assert events(told[4]).events[0].event == "accepted"
+    if cancelled:
+        assert info(told[3]).status == "cancelled"
+    else:
+        assert error(told[3]).message.endswith("is open")
+    (state,) = recording.kept.states.values()
+    assert state.status == ("cancelled" if cancelled else "open")
+
+
+def test_a_run_is_looked_for_with_the_next_journal_if_there_is_none(
+    recording: DurableDriver,
+) -> None:
+    commands = recording.start()
+    run = info(replies(commands)[1])
+    recording.ask(2, "result", run.id)
+    recording.work(Done(recording.begun(commands), VALUE, 1))
+    recording.do(JournalRefused(recording_index(recording) + 1, "it is wrong"))
+    told = error(replies(recording.lose_journal("no folder"))[2])
+    assert (told.code, told.details.outcome) == ("JOURNAL_ERROR", "maybe_executed")
+    recording.run(recording.open_journal())
+    (state,) = recording.kept.states.values()
+    assert (state.status, state.attempt) == ("done", 2)
+
+
+def recording_index(driver: DurableDriver) -> int:
+    return sequence_of(driver.generation, driver.index)

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 from core_driver import PARAMS, PEER, VALUE, Driver
-from kept_runs import KeptRuns
+from kept_runs import KeptRuns, decode_entry
 
 from pronghorn.broker.events import (
     AskJournal,
@@ -14,11 +14,14 @@ from pronghorn.broker.events import (
     JournalAnswered,
     JournalCommitted,
     JournalGone,
+    JournalRefused,
     JournalWelcomed,
     Send,
     WriteRecords,
 )
-from pronghorn.broker.journal.record import Record, decode_record, sequence_of
+from pronghorn.broker.journal.errors import HistoryError
+from pronghorn.broker.journal.messages import Void
+from pronghorn.broker.journal.record import Record, sequence_of
 from pronghorn.broker.wire.link import Done, RunContext
 from pronghorn.broker.wire.messages import Call, Error, Options, Result, Run
 from pronghorn.broker.wire.runs import RunEvents, RunInfo
@@ -35,7 +38,7 @@ class DurableDriver(Driver):
     def __init__(self, kept: KeptRuns | None = None, generation: int = 1, **more: Any) -> None:
         self.kept = kept or KeptRuns()
         self.generation = generation
-        self.written: list[tuple[Record, tuple[bytes, ...]]] = []  # and not kept
+        self.written: list[tuple[Record | Void, tuple[bytes, ...]]] = []  # and not kept
         self.asked: list[Any] = []  # questions without an answer
         self.told: list[RunContext] = []  # what workers are told of the runs that they are given
         self.index = 0  # of the last record that is kept
@@ -46,7 +49,7 @@ class DurableDriver(Driver):
         for command in super().do(*events):
             if isinstance(command, WriteRecords):
                 for frame, *buffers in command.records:
-                    self.written.append((decode_record.decode(frame), tuple(buffers)))
+                    self.written.append((decode_entry(frame), tuple(buffers)))
             elif isinstance(command, AskJournal):
                 self.asked.append(command.question)
             elif isinstance(command, Assign) and isinstance(command.message, RunContext):
@@ -71,14 +74,26 @@ class DurableDriver(Driver):
         return self.do(JournalGone(why))
 
     def commit(self, count: int | None = None) -> list[Command]:
-        """Keep what was written, or so much of it."""
+        """Keep what was written, or so much of it; what can't be kept is refused."""
         kept, self.written = self.written[:count], self.written[len(self.written[:count]) :]
         for record, buffers in kept:
+            sequence = sequence_of(self.generation, self.index + 1)
+            try:
+                self.kept.keep(sequence, record, buffers)
+            except HistoryError as error:
+                return self.refuse(sequence, str(error))
             self.index += 1
-            self.kept.keep(sequence_of(self.generation, self.index), record, buffers)
         if not kept:
             return []
         return self.do(JournalCommitted(sequence_of(self.generation, self.index), CLOCK_NS))
+
+    def refuse(self, sequence: int | None = None, why: str = "it can't be") -> list[Command]:
+        """Refuse a record, by default the first that was written, and be said hello to again."""
+        if sequence is None:
+            sequence = sequence_of(self.generation, self.index + 1)
+        self.written.clear()
+        self.asked.clear()
+        return self.do(JournalRefused(sequence, why)) + self.open_journal()
 
     def answer(self) -> list[Command]:
         """Answer what was asked."""

@@ -25,11 +25,15 @@ from pronghorn.broker.journal.messages import (
     ReadEvents,
     ReadHistory,
     ReadValue,
+    Void,
 )
 from pronghorn.broker.journal.record import Accepted, Advanced, Record, Reopened, WithValue
 from pronghorn.broker.journal.rows import digest_of, key_hash
 from pronghorn.broker.wire.link import CODEC_JSON, HistoryPart
 from pronghorn.broker.wire.messages import NIL
+
+decode_entry = msgspec.msgpack.Decoder(Record | Void).decode  # type: ignore[arg-type,var-annotated]
+"""Of what a broker writes: a record, or what stands for one that was refused."""
 
 Answered = tuple[Answer, Sequence[bytes]]
 
@@ -50,8 +54,14 @@ class KeptRuns:
         self.keys: dict[tuple[str, str], int] = {}
         self._values: dict[bytes, bytes] = {}
 
-    def keep(self, sequence: int, record: Record, buffers: Sequence[bytes] = ()) -> None:
-        """Keep the next record."""
+    def keep(self, sequence: int, record: Record | Void, buffers: Sequence[bytes] = ()) -> None:
+        """Keep the next record.
+
+        Raises:
+            HistoryError: It does not follow from what is kept.
+        """
+        if isinstance(record, Void):
+            return
         run = record.run
         self.states[run] = advance(self.states.get(run), sequence, record)
         if isinstance(record, Accepted) and record.key is not None:
@@ -63,6 +73,14 @@ class KeptRuns:
             self._values |= dict(zip(digests, contents, strict=True))
             record = replace(record, value=NIL, apart=digests)
         self.records.setdefault(run, []).append((sequence, record))
+
+    def remove(self, run: int) -> None:
+        """Remove an ended run, as retention does."""
+        state = self.states.pop(run)
+        assert state.status != "open"
+        del self.records[run]
+        if state.key is not None:
+            del self.keys[state.owner, state.key]
 
     def answer(self, question: Question) -> Answered:
         """Answer a question as the real one would."""
@@ -85,7 +103,7 @@ class KeptRuns:
                 ), ()
             case ReadEvents(id, run, start, limit):
                 if run not in self.records:
-                    return Failed(id, f"there is no run {run}"), ()
+                    return Failed(id, f"there is no run {run}", is_missing=True), ()
                 events = [one for one in self.records[run] if one[0] >= start]
                 return FoundEvents(id, tuple(events[:limit])), ()
             case ReadValue(id, run, sequence):

@@ -99,8 +99,6 @@ def test_buffers_go_with_their_value(books: Ledger) -> None:
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        (ReadEvents(1, 7, 0, 5), "there is no run 7"),
-        (ReadValue(1, 7, 0), "there is no run 7"),
         (ReadValue(1, FIRST + 3, 0), f"run {FIRST + 3} has no value there"),
         (ReadValue(1, FIRST, FIRST + 1), f"run {FIRST} has no value there"),
         (ReadValue(1, FIRST, FIRST + 9), f"run {FIRST} has no value there"),
@@ -108,6 +106,11 @@ def test_buffers_go_with_their_value(books: Ledger) -> None:
 )
 def test_what_is_not_there_is_told(books: Ledger, question: Question, message: str) -> None:
     assert asked(books, question) == Failed(1, message)
+
+
+@pytest.mark.parametrize("question", [ReadEvents(1, 7, 0, 5), ReadValue(1, 7, 0)])
+def test_a_run_that_is_not_there_is_told_as_missing(books: Ledger, question: Question) -> None:
+    assert asked(books, question) == Failed(1, "there is no run 7", is_missing=True)
 
 
 def test_damage_is_told_and_nothing_else_given(books: Ledger) -> None:

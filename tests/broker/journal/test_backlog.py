@@ -3,14 +3,17 @@
 from random import Random
 
 import pytest
-from journal_records import Story, step
+from journal_records import FIRST, Story, accepted, ended, step
 
 from pronghorn.broker.journal.backlog import REFUSE, WAIT, Backlog, Standing
 from pronghorn.broker.journal.batch import CommitQueue
-from pronghorn.broker.journal.fold import fold
+from pronghorn.broker.journal.fold import advance, fold
+from pronghorn.broker.journal.messages import Void, encode_message
 from pronghorn.broker.journal.record import (
     INDEX_MAX,
+    Ended,
     Record,
+    Started,
     decode_record,
     encode_body,
     sequence_of,
@@ -53,6 +56,27 @@ def test_a_new_writer_is_given_what_it_has_not(backlog: Backlog[str]) -> None:
         backlog.append([frame, b"buffer"], 0.0)
     backlog.acknowledge(sequence_of(3, 1))
     assert backlog.unacknowledged() == [[b"2", b"buffer"], [b"3", b"buffer"]]
+
+
+def test_a_refused_record_is_given_up_with_all_later_ones_of_its_run() -> None:
+    backlog: Backlog[str] = Backlog(1)
+    other, lost = accepted(FIRST), accepted(FIRST + 1)
+    records: list[Record] = [other, lost, ended(advance(None, FIRST, other))]
+    records += [Started(lost.run, lost.run, 1, 5), Ended(lost.run, lost.run + 2, 0, 5, "cancelled")]
+    for record in records:
+        sequence = backlog.append([encode_message(record), b"buffer"], 0.0)
+        assert backlog.wait(sequence, f"{record.run - FIRST}")
+    size = backlog.outstanding_bytes
+    assert backlog.acknowledge(FIRST) == ["0"]
+    assert backlog.give_up(FIRST + 3) == (lost.run, ["1", "1"])
+    void = (encode_message(Void()),)
+    kept = [[encode_message(record), b"buffer"] for record in records[1:3]]
+    assert backlog.unacknowledged() == [*kept, void, void]
+    assert backlog.waiters() == ["1", "0"]
+    assert backlog.give_up(FIRST + 4) == (0, []), "it was given up before"
+    assert backlog.acknowledge(FIRST + 4) == ["1", "0"]
+    assert backlog.outstanding_bytes == 0 < size
+    assert backlog.next_sequence == FIRST + 5
 
 
 def test_standing_by_count(backlog: Backlog[str]) -> None:

@@ -96,11 +96,17 @@ def test_a_full_queue_says_so_until_a_commit(queue: CommitQueue[int]) -> None:
     assert queue.is_full
 
 
-def test_a_cleared_queue_is_empty_in_the_middle_of_a_commit_too(queue: CommitQueue[int]) -> None:
+def test_what_is_cut_off_leaves_what_was_before_it(queue: CommitQueue[int]) -> None:
     fill(queue, 3)
     queue.take()
-    queue.clear()
+    queue.failed()
+    queue.cut(1)
+    assert (len(queue), queue.queued_bytes, queue.due) == (1, 100, 0.0)
+    assert queue.take() == [0]
+    queue.failed()
+    queue.cut(0)
     assert len(queue) == queue.queued_bytes == 0
+    assert queue.due == inf
     assert queue.take() == []
 
 
@@ -233,14 +239,15 @@ def test_a_batch_may_end_among_what_is_logged(queue: CommitQueue[int]) -> None:
     assert queue.due == NOW + LOGGED_S
 
 
-def test_clearing_leaves_what_is_logged(queue: CommitQueue[int]) -> None:
+def test_what_is_logged_is_not_cut_off(queue: CommitQueue[int]) -> None:
     fill(queue, 2)
     queue.hurry(waited_for=True)
     log(queue)
     fill(queue, 3)
     queue.hurry(waited_for=True)
-    queue.take()
-    queue.clear()
+    with pytest.raises(AssertionError):
+        queue.cut(1)
+    queue.cut(2)
     assert len(queue) == queue.logged == 2
     assert queue.queued_bytes == 200
     assert log(queue) == []

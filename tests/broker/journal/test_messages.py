@@ -31,9 +31,11 @@ from pronghorn.broker.journal.messages import (
     ReadEvents,
     ReadHistory,
     ReadValue,
+    Refused,
     Refusing,
     Statistics,
     ToJournal,
+    Void,
     Welcome,
     broker_end,
     encode_message,
@@ -70,6 +72,7 @@ TO_JOURNAL: list[ToJournal] = [
     ListOpen(6, 0, 100),
     AskStatistics(7),
     Hurry(),
+    Void(),
     Hurry(waited_for=False),
     accepted(value=value({"a": 1})),
     Started(FIRST, FIRST, 2, 5),
@@ -93,6 +96,8 @@ FROM_JOURNAL: list[FromJournal] = [
     FoundOpen(5, ((state(), accepted()),)),
     Statistics(6, Counts(), Pruned(), 4096, 4096),
     Failed(7, "it is damaged"),
+    Failed(7, "there is no such run", is_missing=True),
+    Refused(FIRST, "record 7 does not follow"),
     Broken("record 7 does not follow"),
 ]
 

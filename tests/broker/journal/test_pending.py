@@ -17,6 +17,7 @@ from pronghorn.broker.journal.messages import (
     ReadEvents,
     ReadHistory,
     ReadValue,
+    Void,
 )
 from pronghorn.broker.journal.pending import Pending
 from pronghorn.broker.journal.record import Record, Reopened, Started
@@ -121,3 +122,9 @@ def test_buffers_belong_to_a_value() -> None:
     started = Started(3, 3, 1, 0)
     assert pending.follow(4, [(started, ())], {3: state}, lambda _: False) is not None
     assert pending.follow(4, [(started, one)], {3: state}, lambda _: False) is None
+
+
+def test_what_stands_for_a_refused_record_is_not_logged() -> None:
+    pending = Pending()
+    assert pending.follow(3, [(Void(), ()), (accepted(4), ())], {}, lambda _: False) is None
+    assert not pending.concerns(FindRun(1, 4, b""))

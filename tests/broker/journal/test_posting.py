@@ -10,6 +10,7 @@ from journal_stores import EPOCH, NOW_NS, ledger
 from pronghorn.broker.journal.errors import HistoryError
 from pronghorn.broker.journal.fold import advance
 from pronghorn.broker.journal.ledger import Ledger
+from pronghorn.broker.journal.messages import Void
 from pronghorn.broker.journal.posting import Posting
 from pronghorn.broker.journal.record import Reopened, Started, key_of
 from pronghorn.broker.journal.rows import APART_BYTES_MIN, Table
@@ -149,3 +150,15 @@ def test_records_without_a_value_have_no_buffers(posting: Posting) -> None:
     assert advance(state, FIRST + 1, record).begun
     with pytest.raises(HistoryError, match="can't have buffers"):
         posting.add_all([(record, (b"b",))])
+
+
+def test_what_stands_for_a_refused_record_has_a_number_and_no_row(posting: Posting) -> None:
+    posting.add_all([(Void(), ()), (accepted(FIRST + 1), ()), (Void(), ()), (Void(), ())])
+    assert rows(posting.finish()) == [("Put", "LOG"), ("Put", "OPEN")]
+    assert (posting.counts.last, posting.counts.records) == (FIRST + 3, 1)
+
+
+def test_the_number_of_the_record_that_fails_is_known(posting: Posting) -> None:
+    with pytest.raises(HistoryError):
+        posting.add_all([(accepted(), ()), (Void(), ()), (Started(7, 7, 1, 0), ())])
+    assert posting.next_sequence == FIRST + 2

@@ -10,7 +10,6 @@ from journal_records import accepted, value
 from pronghorn.broker.journal.messages import Committed, Hello, broker_end, frames_of
 from pronghorn.broker.journal.stream import BrokerStream
 from pronghorn.broker.wire.channel import make_pair
-from pronghorn.broker.wire.codec import DECODE_ERRORS
 from pronghorn.broker.wire.stream import FrameWriter
 
 
@@ -68,10 +67,16 @@ def test_it_is_alive_until_all_was_read(ends: Ends) -> None:
     assert ends.stream.is_broken
 
 
-def test_what_is_no_message_is_an_error(ends: Ends) -> None:
-    ends.broker.sendall(b"\x01\x00\x00\x00\xc1")
-    with pytest.raises(DECODE_ERRORS):
-        ends.stream.receive()
+def test_what_comes_before_what_is_no_message_is_not_lost(ends: Ends) -> None:
+    sender = FrameWriter(ends.broker)
+    sender.put(frames_of(Hello("e1")))
+    sender.put((b"\xc1",))
+    sender.put(frames_of(Hello("e2")))
+    sender.flush()
+    messages, size = ends.stream.receive()
+    assert [message for message, _ in messages] == [Hello("e1")]
+    assert size
+    assert ends.stream.problem
 
 
 def test_a_broker_that_is_broken_off_reads_what_was_told(ends: Ends) -> None:

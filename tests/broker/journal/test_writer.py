@@ -27,7 +27,9 @@ from pronghorn.broker.journal.messages import (
     Hello,
     ListOpen,
     ReadValue,
+    Refused,
     Statistics,
+    Welcome,
     frames_of,
 )
 from pronghorn.broker.journal.place import DATA_NAME, LOCK_NAME, WAL_NAME
@@ -221,15 +223,103 @@ def test_without_a_log_each_is_committed_at_once(folder: Path) -> None:
     assert not (folder / WAL_NAME).exists()
 
 
+def go_on(broker: Broker, refused: int) -> None:
+    """Be told that a record is refused, give it up, and go on."""
+    found = broker.next_answer(Refused)
+    assert found.sequence == refused
+    assert broker.backlog is not None
+    broker.backlog.give_up(refused)
+    broker.put(frames_of(Hello(broker.epoch)))
+    broker.take_over(broker.backlog)
+
+
 def test_a_defective_record_behind_what_is_logged_costs_nothing(folder: Path) -> None:
     with journal(folder) as running:
         broker = running.attach("e1").welcomed()
         keep_waited_for(broker)
         broker.write_record(Started(77, 76, 1, 5))  # of a run that there is not
-        assert isinstance(broker.next_answer(Broken), Broken)
+        assert isinstance(broker.next_answer(Refused), Refused)
         broker.close()
     report = check_folder(folder, at_rest=True)
     assert (report.problems, report.records) == ([], 2)
+
+
+@pytest.mark.parametrize("hurries", [False, True])
+def test_a_refused_record_costs_its_run_and_no_other(folder: Path, *, hurries: bool) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        before = write_run(broker)
+        open_run = broker.write_record(accepted(broker.next_sequence))
+        wrong = broker.write_record(Started(open_run, open_run - 1, 1, 5))
+        broker.write_record(Ended(open_run, wrong, 0, 5, "cancelled"))
+        after = write_run(broker, key="order-17")
+        broker.put(frames_of(FindRun(1, after, SECRET)))  # is not answered: nobody listens
+        if hurries:
+            broker.hurry()
+        go_on(broker, wrong)
+        broker.hurry()
+        broker.settle()
+        assert not broker.answers
+        for run, status in ((before, "done"), (open_run, "open"), (after, "done")):
+            assert broker.ask(FindRun(2, run, SECRET)).state.status == status
+        last = broker.write_record(Ended(open_run, open_run, 0, 5, "cancelled"))
+        keep_waited_for(broker)
+        assert broker.ask(FindRun(3, open_run, SECRET)).state.last == last
+        broker.close()
+    whole(folder)
+
+
+def test_many_refused_records_are_refused_one_after_the_other(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        wrong = []
+        for number in range(20):
+            write_run(broker)
+            wrong.append(broker.write_record(Started(7 + number, 1, 1, 5)))
+        for refused in wrong:
+            go_on(broker, refused)
+        broker.settle()
+        assert broker.ask(AskStatistics(1)).counts.records == 40
+        broker.close()
+    whole(folder)
+
+
+def test_a_refused_record_survives_the_writer_as_a_number(folder: Path) -> None:
+    running = Journal(JournalConfig(folder=str(folder)))
+    broker = running.attach("e1").welcomed()
+    keep_waited_for(broker)
+    wrong = broker.write_record(Started(77, 76, 1, 5))
+    go_on(broker, wrong)
+    kept = keep_waited_for(broker)
+    assert broker.backlog is not None
+    assert broker.acknowledged == broker.next_sequence - 1 == kept + 1
+    running.kill()
+    broker.close()
+    with journal(folder) as running:
+        again = running.attach("e1").take_over(broker.backlog)
+        assert again.acknowledged == again.next_sequence - 1 == kept + 1
+        assert again.ask(FindRun(1, kept, SECRET)).state.status == "done"
+        keep_waited_for(again)
+        again.close()
+    whole(folder)
+
+
+def test_what_came_before_what_can_not_be_read_is_kept(folder: Path) -> None:
+    with journal(folder) as running:
+        broker = running.attach("e1").welcomed()
+        for _ in range(50):
+            write_run(broker)
+        before = broker.next_sequence - 1
+        broker.put((b"\xc1",))
+        write_run(broker)
+        assert isinstance(broker.next_answer(Broken), Broken)
+        broker.close()
+        assert broker.backlog is not None
+        again = running.attach("e1")
+        again.backlog = broker.backlog
+        assert again.next_answer(Welcome).acknowledged == before
+        again.close()
+    whole(folder)
 
 
 def test_a_defective_record_that_somebody_waits_for_is_not_kept(folder: Path) -> None:
@@ -239,7 +329,7 @@ def test_a_defective_record_that_somebody_waits_for_is_not_kept(folder: Path) ->
         kept = broker.acknowledged
         broker.write_record(accepted(broker.next_sequence, key="order-17"))  # of that run
         broker.hurry()
-        assert isinstance(broker.next_answer(Broken), Broken)
+        assert isinstance(broker.next_answer(Refused), Refused)
         assert broker.acknowledged == kept
         broker.close()
         broker = running.attach("e2").welcomed()
@@ -258,9 +348,10 @@ def test_a_run_that_retention_has_removed_is_not_opened_again(folder: Path) -> N
         ended = broker.write_record(Ended(run, run, 0, 5, "cancelled"))
         keep_waited_for(broker)
         until(lambda: broker.ask(FindRun(1, run, SECRET)).state is None)
-        broker.write_record(Reopened(run, ended, 7))
+        again = broker.write_record(Reopened(run, ended, 7))
         broker.hurry()
-        assert isinstance(broker.next_answer(Broken), Broken)
+        go_on(broker, again)
+        keep_waited_for(broker)
         broker.close()
     with journal(folder):
         pass
@@ -407,8 +498,6 @@ def test_the_lock_goes_with_the_process(folder: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda broker: broker.write_record(accepted(7)),
-        lambda broker: broker.write_record(Started(5, 5, 1, 0)),
         lambda broker: broker.put(frames_of(Hello("again"))),
         lambda broker: broker.put((b"\xc1",)),
     ],

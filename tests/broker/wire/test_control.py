@@ -36,6 +36,7 @@ from pronghorn.broker.wire.control import (
     JournalAttached,
     JournalConfig,
     JournalFailed,
+    JournalLost,
     JournalOpened,
     KillWorker,
     Loaded,
@@ -119,7 +120,8 @@ MESSAGES: list[ControlMessage] = [
     JournalFailed("in use"),
     AttachBroker(),
     OpenJournal(),
-    JournalAttached(),
+    JournalAttached(3),
+    JournalLost(3, "why"),
     JournalAbsent("no folder"),
 ]
 

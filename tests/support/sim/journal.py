@@ -4,25 +4,26 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from kept_runs import KeptRuns, uid_in
+from kept_runs import KeptRuns, decode_entry, uid_in
 
 from pronghorn.broker.events import (
     AskJournal,
     JournalAnswered,
+    JournalBroke,
     JournalCommitted,
     JournalGone,
+    JournalRefused,
     JournalRefusing,
     JournalWelcomed,
     WriteRecords,
 )
-from pronghorn.broker.journal.messages import Question
+from pronghorn.broker.journal.messages import Question, Void
 from pronghorn.broker.journal.record import (
     Accepted,
     Ended,
     EndStatus,
     Record,
     TaskDone,
-    decode_record,
     sequence_of,
 )
 from pronghorn.broker.wire.link import CODEC_JSON
@@ -56,7 +57,7 @@ class FakeJournal:
         self.is_absent = False  # whether the broker was told that it can't be had
         self._is_wanted = False  # whether the broker has asked for it, or it was opened before
         self._opening = 0  # the last attempt to open it; those before are given up
-        self._written: list[tuple[Record, tuple[bytes, ...]]] = []  # and not kept yet
+        self._written: list[tuple[Record | Void, tuple[bytes, ...]]] = []  # and not kept yet
         self._index = 0  # of the generation's last record that is kept
         self._commits = 0  # those begun; a death gives up the one that is under way
         self._is_committing = False
@@ -87,7 +88,7 @@ class FakeJournal:
         """Take in records."""
         if self._is_open:  # else it has just died, and the broker will write that again
             for frame, *buffers in command.records:
-                self._written.append((decode_record.decode(frame), tuple(buffers)))
+                self._written.append((decode_entry(frame), tuple(buffers)))
             self._world.agenda.after(self._dice.between(0.0, _LINGER_S), self._commit_soon)
 
     def hurry(self) -> None:
@@ -107,10 +108,10 @@ class FakeJournal:
             broker.journal_says(JournalAnswered(*self.runs.answer(self._asked.popleft())))
 
     def suffer(self, dice: Dice) -> None:
-        """Die, lose the folder, or run out of room."""
+        """Die, lose the folder, run out of room, refuse a record, or break off the stream."""
         if self._broker is None or not self._is_wanted:
             return
-        kind = dice.below(3)
+        kind = dice.below(5)
         if kind == 0 and self._is_open:
             self._broker.journal_says(JournalRefusing(FULL))
             delay = dice.between(0.0, _ABSENT_S)
@@ -121,6 +122,26 @@ class FakeJournal:
         elif kind == 2:
             self._let_go(is_kept=dice.chance(2))
             self._gone(NO_FOLDER)
+        elif kind == 3 and self._written:
+            self._refuse(dice.below(len(self._written)))
+        elif kind == 4 and self._is_open:
+            self._let_go(is_kept=dice.chance(2))
+            self._broker.journal_says(JournalBroke("it can't be read"))
+            self._gone("")
+
+    def _refuse(self, position: int) -> None:
+        """Refuse one of the records that were written, and have kept what was before it."""
+        record = self._written[position][0]
+        if isinstance(record, Void):
+            return
+        self._keep(position)
+        uid = uid_in(_value(record)) if isinstance(record, Accepted) else self._uids[record.run]
+        self._world.oracle.refuse(uid)
+        self._let_go(is_kept=False)
+        assert self._broker is not None
+        sequence = sequence_of(self._generation, self._index + 1)
+        self._broker.journal_says(JournalRefused(sequence, "it is wrong"))
+        self._open_soon()
 
     def check_drained(self) -> None:
         """Check that all was kept that was written."""
@@ -186,6 +207,8 @@ class FakeJournal:
             self._index += 1
             sequence = sequence_of(self._generation, self._index)
             self.runs.keep(sequence, record, buffers)
+            if isinstance(record, Void):
+                continue
             if isinstance(record, Accepted):
                 self._uids[record.run] = uid_in(_value(record))
             elif isinstance(record, TaskDone):

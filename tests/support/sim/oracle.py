@@ -23,7 +23,18 @@ class Record:
 
     __slots__ = (
         *("claimed", "due", "duration_s", "fails", "is_kept", "items", "known", "name"),
-        *("again", "asks", "durability", "retried", "run", "run_id", "runs", "told", "uid"),
+        *(
+            "again",
+            "asks",
+            "durability",
+            "is_refused",
+            "retried",
+            "run",
+            "run_id",
+            "runs",
+            "told",
+            "uid",
+        ),
     )
 
     def __init__(self, uid: int, name: str, duration_s: float, known: bool) -> None:
@@ -42,6 +53,7 @@ class Record:
         self.run_id = ""  # of a run, once it was told
         self.asks = ""  # what is asked of its run
         self.items: list[Record] = []  # of a run that is a map
+        self.is_refused = False  # whether the journal has refused a record of it
         self.is_kept = False  # whether it is an item of such a one, and what it came to is kept
         self.told: str | None = None  # what its caller was told; None as long as it was not
 
@@ -106,6 +118,13 @@ class Oracle:
             item.is_kept = True
             self._check_item(item, value, failed.get(index))
 
+    def refuse(self, uid: int) -> None:
+        """Take in that the journal refuses a record of a call or run, and so all later ones."""
+        record = self.records[uid]
+        for one in (record, *record.items):
+            one.is_refused = True
+        self._batched = [one for one in self._batched if one is not record]
+
     def keep_end(self, uid: int, status: str) -> None:
         """Take in that the journal keeps the end of a run."""
         if status == "done":
@@ -131,7 +150,9 @@ class Oracle:
     def ran(self, record: Record) -> None:
         """A worker begins to run a node."""
         record.runs += 1
-        assert not record.is_kept, f"item {record.uid} runs, and what it came to is kept"
+        # Of one that was refused, what was given up may run on beside what is begun again.
+        is_over = record.is_kept and not record.is_refused
+        assert not is_over, f"item {record.uid} runs, and what it came to is kept"
         assert record.runs == 1 or record.retried or record.again, (
             f"call {record.uid} runs a second time"
         )
@@ -269,7 +290,7 @@ class Oracle:
             value = record.value if status == "done" and not record.items else None
             kept = self._kept[record.uid]
             assert kept == (status, value), f"call {record.uid} is told {status}, kept as {kept}"
-        elif record.durability == "batched":
+        elif record.durability == "batched" and not record.is_refused:
             self._batched.append(record)
 
     def _end(self, record: Record, told: str) -> None:
