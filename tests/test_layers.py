@@ -131,6 +131,7 @@ PURE = (
     "client/waiting.py",
     "worker/core.py",
     "worker/dispatch.py",
+    "worker/referred.py",
     "worker/flow/comparison.py",
     "worker/flow/conductor.py",
     "worker/flow/context.py",

@@ -8,6 +8,7 @@ Mirror: tests/worker/test_dispatch.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, Final
 
@@ -38,6 +39,15 @@ from .description import describe
 from .failures import node_error, refusal, result_error
 from .invoker import compile_invoker
 from .node import NodeDefinitionError
+from .referred import (
+    ReferredCodec,
+    ReferredItems,
+    Values,
+    refers,
+    refusing_references,
+    replaced,
+    takes_extensions,
+)
 from .signature import Signature, read_signature
 
 _NIL: Final = b"\xc0"
@@ -70,6 +80,8 @@ class Entry:
         "_codec",
         "_decode_list",
         "_decode_msgpack",
+        "_referred",
+        "_takes_extensions",
         "function",
         "index",
         "inline",
@@ -101,6 +113,11 @@ class Entry:
         self._codec = ParamsCodec(signature)
         self._decode_msgpack = self._codec.decode_msgpack
         self._decode_list = self._codec.decode_list
+        self._referred: ReferredCodec | None = None  # made when the first references come
+        self._takes_extensions = takes_extensions(signature)
+        if self._takes_extensions:
+            self._decode_msgpack = refusing_references(self._decode_msgpack)
+            self._decode_list = refusing_references(self._decode_list)
         invoker = compile_invoker(signature)
         self.invoke: Callable[..., Any] = invoker.invoke
         self.invoke_items: Callable[..., None] = invoker.invoke_items
@@ -154,10 +171,45 @@ class Entry:
         if not buffers:
             return self.decode(raw)
         try:
+            if self._takes_extensions and refers(raw):
+                raise msgspec.ValidationError("a reference stands for a value")
             params = self._codec.decode_with_buffers(raw, buffers)
             return params if params is not None else self._codec.defaults()
         except BaseException as error:
             raise refusal(error, self.signature) from error
+
+    def decode_referred(self, raw: Any, buffers: Sequence[Buffer], values: Values) -> Any:
+        """Decode params from msgpack in which references may stand for values.
+
+        For when `decode` or `decode_with_buffers` has raised. Errors as there, or a retryable one
+        where a value can't be had.
+        """
+        try:
+            if not buffers:
+                with suppress(Exception):  # for the words of the usual decoder, if it is not that
+                    return self._referred_codec().decode(raw, values)
+            whole = replaced(raw, values)
+            raw = raw if whole is None else whole
+            if buffers:
+                params = self._codec.decode_with_buffers(raw, buffers)
+            else:
+                params = self._codec.decode_msgpack(raw)
+            return params if params is not None else self._codec.defaults()
+        except InvalidArgumentError:
+            raise
+        except BaseException as error:
+            raise refusal(error, self.signature) from error
+
+    def decode_items_referred(self, raw: Any, values: Values) -> ReferredItems:
+        """Decode a msgpack array of params as `decode_referred`, each when it is asked for.
+
+        Raises:
+            InvalidArgumentError: `raw` as a whole is no array.
+        """
+        try:
+            return ReferredItems(raw, self._decode_referred_item, self._referred_codec(), values)
+        except BaseException as error:
+            raise refusal(error, self.signature, of_items=True) from error
 
     def decode_items(self, raw: Any) -> list[Any]:
         """Decode a msgpack array of params, maps and arrays mixed as they come, in one go.
@@ -277,6 +329,14 @@ class Entry:
     def describe(self, aliases: tuple[str, ...] = ()) -> NodeDescription:
         """Describe the node; not kept, some 100 us."""
         return describe(self.signature, self._codec, aliases)
+
+    def _referred_codec(self) -> ReferredCodec:
+        if self._referred is None:
+            self._referred = ReferredCodec(self.signature)
+        return self._referred
+
+    def _decode_referred_item(self, raw: Raw, values: Values) -> Any:
+        return self.decode_referred(raw, NO_BUFFERS, values)
 
     def _decode_or_error(self, raw: Raw) -> Any:
         try:

@@ -18,7 +18,12 @@ from typing import Any, NoReturn
 
 from msgspec import Raw, structs
 
-from pronghorn.broker.wire.errors import ErrorDetails, NodeError, PronghornError
+from pronghorn.broker.wire.errors import (
+    ErrorDetails,
+    InvalidArgumentError,
+    NodeError,
+    PronghornError,
+)
 from pronghorn.broker.wire.items import ItemResults
 from pronghorn.broker.wire.link import (
     CODEC_JSON,
@@ -34,6 +39,7 @@ from pronghorn.broker.wire.link import (
     wrap_json,
 )
 from pronghorn.broker.wire.messages import ItemFailure
+from pronghorn.broker.wire.references import may_refer
 from pronghorn.broker.wire.slots import SlotsPage, area_bytes
 from pronghorn.broker.wire.traceparent import SPAN_ID_BYTES, child_of
 from pronghorn.broker.wire.values import encode_inline
@@ -42,6 +48,8 @@ from .context import IN_TASK, Caller, Channel, Context
 from .dispatch import Entry
 from .failures import cancelled
 from .loops import is_cancel
+from .referred import ReferredItems, Values
+from .shared import SharedValues
 from .streaming import AsyncSteps, PartWriter, Send, Steps
 
 Word = tuple[Done | ChunkDone | Failed, Sequence[Buffer]]
@@ -57,7 +65,16 @@ _NO_BUFFERS: Sequence[Buffer] = ()
 class Execution:
     """Runs requests for one worker."""
 
-    __slots__ = ("_result_bytes", "_worker_id", "area", "caller", "open_channel", "page", "parents")
+    __slots__ = (
+        "_result_bytes",
+        "_worker_id",
+        "area",
+        "caller",
+        "open_channel",
+        "page",
+        "parents",
+        "values",
+    )
 
     def __init__(self, worker_id: int, result_bytes: int) -> None:
         self._worker_id = worker_id
@@ -68,6 +85,7 @@ class Execution:
         # token -> traceparent of its caller; None if runs have no spans
         self.parents: dict[int, str] | None = None
         self.page: SlotsPage | None = None  # where the broker tells what it has given up
+        self.values: Values = SharedValues()  # that come by reference
         self.area: mmap | None = None  # behind the page, for the results of a chunk's items
 
     def call(
@@ -75,7 +93,7 @@ class Execution:
     ) -> Word:
         """Run a `def` node. Guarded by ``scripts/bench guard``."""
         try:
-            params = _decode(entry, message, buffers)
+            params = self._decode(entry, message, buffers)
         except PronghornError as error:
             return failed(message.token, error), ()
         begun_ns = monotonic_ns()
@@ -92,7 +110,7 @@ class Execution:
         """Run an `async def` node."""
         IN_TASK.set((entry.name, message.token, context))
         try:
-            params = _decode(entry, message, buffers)
+            params = self._decode(entry, message, buffers)
         except PronghornError as error:
             return failed(message.token, error), ()
         begun_ns = monotonic_ns()
@@ -113,7 +131,7 @@ class Execution:
         Each result is kept where it survives this process.
         """
         try:
-            items, refused = _decode_items(entry, message)
+            items, is_mixed = self._decode_items(entry, message)
         except PronghornError as error:
             return failed(message.token, error), ()
         results = self._item_results(entry, message)
@@ -122,7 +140,7 @@ class Execution:
         begun_ns = monotonic_ns()
         while results.mark.items < len(items) and not results.is_full:
             try:
-                if refused:
+                if is_mixed:
                     _invoke_singly(entry, remaining, results, extra)
                 else:
                     entry.invoke_items(remaining, results, *extra)
@@ -139,9 +157,11 @@ class Execution:
         """Run an `async def` node once per item, `CONCURRENT_ITEMS` at once."""
         IN_TASK.set((entry.name, message.token, context))
         try:
-            items, failures = _decode_items(entry, message)
+            decoded, is_mixed = self._decode_items(entry, message)
         except PronghornError as error:
             return failed(message.token, error), ()
+        items = list(decoded)
+        failures = _refused(items) if is_mixed else []
         values: list[Any] = [None] * len(items)
         begun = 0  # items
         extra = () if context is None else (context,)
@@ -192,7 +212,7 @@ class Execution:
         Raises:
             InvalidArgumentError: The params are refused.
         """
-        params = _decode(entry, message, buffers)
+        params = self._decode(entry, message, buffers)
         writer = PartWriter(entry, message, self._result_bytes, send)
         steps_type = AsyncSteps if entry.kind == "async" else Steps
         return steps_type(entry, params, context, writer), writer
@@ -263,6 +283,35 @@ class Execution:
         if type(message) is RunStream and message.events and self.open_channel is not None:
             context.channel = self.open_channel(message, context)
         return context
+
+    def _decode(self, entry: Entry, message: RunCall, buffers: Sequence[bytes]) -> Any:
+        params = message.params
+        if message.codec == CODEC_JSON:
+            return entry.decode_json(unwrap_json(params))
+        try:
+            return entry.decode_with_buffers(params, buffers) if buffers else entry.decode(params)
+        except InvalidArgumentError:
+            if not may_refer(params):
+                raise
+        return entry.decode_referred(params, buffers, self.values)
+
+    def _decode_items(
+        self, entry: Entry, message: RunChunk
+    ) -> tuple[list[Any] | ReferredItems, bool]:
+        """Decode all items; tells whether refused ones may stand among them as their errors.
+
+        Raises:
+            InvalidArgumentError: They are refused as a whole.
+        """
+        try:
+            return entry.decode_items(message.items), False
+        except InvalidArgumentError as error:
+            if may_refer(message.items):
+                return entry.decode_items_referred(message.items, self.values), True
+            items = entry.decode_items_singly(message.items)
+            if not _refused(items) and error.details.exception is not None:  # from outside
+                raise
+            return items, True
 
     def _item_results(self, entry: Entry, message: RunChunk) -> ItemResults:
         limit = self._result_bytes
@@ -373,30 +422,8 @@ def _forget_cancels() -> None:
         task.uncancel()
 
 
-def _decode(entry: Entry, message: RunCall, buffers: Sequence[bytes]) -> Any:
-    if message.codec == CODEC_JSON:
-        return entry.decode_json(unwrap_json(message.params))
-    if buffers:
-        return entry.decode_with_buffers(message.params, buffers)
-    return entry.decode(message.params)
-
-
-def _decode_items(
-    entry: Entry, message: RunChunk
-) -> tuple[list[Any], list[tuple[int, PronghornError]]]:
-    """Decode all items; those that are refused stand in the list as their errors.
-
-    Raises:
-        InvalidArgumentError: They are refused as a whole.
-    """
-    try:
-        return entry.decode_items(message.items), []
-    except PronghornError as error:
-        items = entry.decode_items_singly(message.items)
-        refused = [(i, item) for i, item in enumerate(items) if isinstance(item, PronghornError)]
-        if not refused and error.details.exception is not None:  # it struck from outside
-            raise
-        return items, refused
+def _refused(items: list[Any]) -> list[tuple[int, PronghornError]]:
+    return [(i, item) for i, item in enumerate(items) if isinstance(item, PronghornError)]
 
 
 def _invoke_singly(

@@ -1,9 +1,11 @@
 """Mirror of worker/execution.py."""
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from mmap import mmap
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -24,11 +26,13 @@ from pronghorn.broker.wire.link import (
     unwrap_json,
     wrap_json,
 )
+from pronghorn.broker.wire.references import Reference
 from pronghorn.broker.wire.slots import PAGE_BYTES, SlotsPage, area_bytes
 from pronghorn.broker.wire.values import class_name, encode_params
 from pronghorn.worker import Context, node
 from pronghorn.worker.dispatch import DispatchTable, Entry
 from pronghorn.worker.execution import CONCURRENT_ITEMS, Execution, Word, struck
+from pronghorn.worker.shared import SharedFolder, SharedValues
 
 LIMIT = 10_000
 
@@ -587,3 +591,83 @@ def test_a_timeout_inside_a_node_is_no_cancel() -> None:
     values, failures = results_of(chunk(time_out, [[0], [1]]))
     assert values == [0, None]
     assert set(failures) == {1}
+
+
+# --- values that come by reference -------------------------------------------------------------
+
+
+@node
+async def repeat_later(text: str, times: int) -> str:
+    return text * times
+
+
+@node
+def count(rows: list[int]) -> int:
+    rows.append(1)
+    return len(rows)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> SharedFolder:
+    return SharedFolder(str(tmp_path))
+
+
+def put(folder: SharedFolder, value: Any) -> Raw:
+    content = encode(value)
+    reference = Reference(1, secrets.token_bytes(16), len(content))
+    folder.write(reference, content)
+    return Raw(reference.encode())
+
+
+def run_shared(folder: SharedFolder, function: Callable[..., Any], params: Any) -> Word:
+    """Run a call or, given a list, a chunk."""
+    execution, entry = Execution(3, LIMIT), entry_of(function)
+    execution.values = SharedValues(folder)
+    raw = Raw(encode(params))
+    if isinstance(params, list):
+        chunk = RunChunk(token=7, slot=0, node=0, items=raw)
+        if entry.kind == "async":
+            return asyncio.run(execution.chunk_async(entry, chunk, None))
+        return execution.chunk(entry, chunk, None)
+    message = RunCall(token=7, slot=0, node=0, codec=CODEC_MSGPACK, params=raw, left_ms=None)
+    if entry.kind == "async":
+        return asyncio.run(execution.call_async(entry, message, (), None))
+    return execution.call(entry, message, (), None)
+
+
+@pytest.mark.parametrize("function", [repeat, repeat_later])
+def test_references_stand_for_values(shared: SharedFolder, function: Callable[..., Any]) -> None:
+    text = put(shared, "ab")
+    assert value_of(run_shared(shared, function, {"text": text, "times": 2})) == "abab"
+    items: list[Any] = [
+        {"text": text, "times": 1},
+        {"text": "c", "times": 2},
+        {"text": text, "times": "x"},
+        {"text": Raw(Reference(1, bytes(16), 3).encode()), "times": 1},
+        {"text": text, "times": 2},
+    ]
+    values, failures = results_of(run_shared(shared, function, items))
+    assert values == ["ab", "cc", None, None, "abab"]
+    assert sorted(failures) == [2, 3]
+    assert "Expected `int`, got `str` - at `$.times`" in failures[2]
+    assert "leads nowhere" in failures[3]
+
+
+def test_each_item_has_a_value_of_its_own(shared: SharedFolder) -> None:
+    rows = put(shared, [1, 2])
+    assert results_of(run_shared(shared, count, [{"rows": rows}] * 3)) == ([3, 3, 3], {})
+
+
+def test_what_leads_nowhere_is_refused_and_may_be_sent_again(shared: SharedFolder) -> None:
+    gone = Raw(Reference(1, bytes(16), 3).encode())
+    failure = failure_of(run_shared(shared, count, {"rows": gone}))
+    assert (failure.code, failure.details.outcome) == ("INVALID_ARGUMENT", "not_started")
+    assert failure.details.retryable
+    failure = failure_of(call(count, {"rows": gone}))  # by a worker that has no folder
+    assert failure.code == "INVALID_ARGUMENT"
+
+
+def test_items_by_reference_that_are_no_array(shared: SharedFolder) -> None:
+    execution, entry = Execution(3, LIMIT), entry_of(count)
+    chunk = RunChunk(token=7, slot=0, node=0, items=Raw(encode({"a": put(shared, [1])})))
+    assert failure_of(execution.chunk(entry, chunk, None)).code == "INVALID_ARGUMENT"
