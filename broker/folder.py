@@ -9,6 +9,7 @@ Mirror: tests/broker/test_folder.py.
 """
 
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterable
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from .wire.errors import InvalidArgumentError
 from .wire.locking import LockHeldError, take_lock
-from .wire.places import STREAM_SUFFIX
+from .wire.places import STREAM_SUFFIX, shared_root
+from .wire.references import owner_prefix
 
 LOCK_NAME = "lock"
 
@@ -115,6 +117,33 @@ def remove_files(paths: Iterable[str]) -> None:
                     inner.unlink(missing_ok=True)
             (path / LOCK_NAME).unlink(missing_ok=True)
             path.rmdir()
+
+
+def remove_owned(folder: str, owner: int) -> None:
+    """Remove the files of large values that a process has written and that has ended."""
+    prefix = owner_prefix(owner)
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith(prefix):
+                os.unlink(f"{folder}/{name}")
+
+
+def make_shared(runtime: RuntimeFolder) -> tuple[RuntimeFolder | None, str]:
+    """Make a folder for the large values of this process's tree; gives its path too.
+
+    It is in memory, and a locked one, if that can be had; else it is below the runtime folder and
+    goes with that. Without any its path is empty, and values go without it.
+    """
+    root = shared_root()
+    with suppress(InvalidArgumentError):  # somebody else has taken its place, or there is no room
+        if root is not None:
+            made = RuntimeFolder(root / f"{os.getpid()}-{secrets.token_hex(4)}")
+            return made, str(made.path)
+    try:
+        _make_private(path := runtime.path / "shared")
+    except (OSError, InvalidArgumentError):
+        return None, ""
+    return None, str(path)
 
 
 def remove_stale(root: Path, prefix: str) -> None:

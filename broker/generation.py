@@ -133,6 +133,7 @@ class Generation:
             labels=labels,
             recycling=recycling,
             retire_s=retire_s,
+            shared=self._config.shared,
         )
 
     @property
@@ -208,6 +209,7 @@ class Generation:
             result_bytes=self._config.limits.result_bytes,
             confinement=self._config.confinement,
             endpoint=endpoint_in(self._config.folder),
+            shared=self._config.shared,
             log_level=self._config.log_level,
             log_format=self._config.log_format,
         )

@@ -25,11 +25,14 @@ import secrets
 import select
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
+import msgspec
+
 from .administrator import Administrator
-from .folder import RuntimeFolder, remove_stale
+from .folder import RuntimeFolder, make_shared, remove_stale
 from .generations import Generations
 from .keeper import ENDS_WITHIN_S, Keeper
 from .processes import end_children, use_cpus
@@ -76,9 +79,10 @@ class Supervisor:
     """The running supervisor. Owns all processes of the tree."""
 
     def __init__(self, config: PoolConfig, host: ControlChannel) -> None:
-        self._config = config
-        self._host = host
         self._folder = RuntimeFolder(Path(config.folder))
+        self._shared, shared = make_shared(self._folder)
+        self._config = config = msgspec.structs.replace(config, shared=shared)
+        self._host = host
         self._endpoints = (endpoint_in(config.folder), *config.endpoints)
         self._claim_sockets()
         self._watcher = Watcher()
@@ -130,6 +134,8 @@ class Supervisor:
             self._keeper.start_if_used()
             # The others are starting: nobody waits for this.
             remove_stale(self._folder.path.parent, POOL_PREFIX)
+            if self._shared is not None:
+                remove_stale(self._shared.path.parent, "")
             while not self._stopping:
                 self._generations.tend()
                 self._administrator.tend()
@@ -139,7 +145,7 @@ class Supervisor:
             try:
                 self._end_tree()
             finally:
-                self._folder.remove()
+                self._remove_folders()
         return self._exit_status
 
     def _watch_host_process(self) -> None:
@@ -198,8 +204,15 @@ class Supervisor:
                 if endpoint.startswith("ipc:///"):
                     self._folder.claim_socket(Path(endpoint.removeprefix("ipc://")))
         except InvalidArgumentError:
-            self._folder.remove()
+            self._remove_folders()
             raise
+
+    def _remove_folders(self) -> None:
+        if self._shared is not None:
+            self._shared.remove()
+            with suppress(OSError):  # those of other trees may be there
+                self._shared.path.parent.rmdir()
+        self._folder.remove()
 
     # --- the host -------------------------------------------------------------------------------
 
@@ -304,12 +317,13 @@ class Supervisor:
             labels=(*self._config.labels, *([HOST_LABEL] if self._config.hosts else ())),
             insecure=self._config.insecure,
             keys=self._config.keys,
-            files=self._folder.files,
+            files=(*self._folder.files, *(self._shared.files if self._shared else ())),
             remote_admin=self._config.remote_admin,
             log_level=self._config.log_level,
             log_format=self._config.log_format,
         )
-        return config, self._folder.descriptors
+        shared = self._shared.descriptors if self._shared else ()
+        return config, (*self._folder.descriptors, *shared)
 
     def _on_broker_message(self, message: ControlMessage) -> None:
         match message:

@@ -15,6 +15,7 @@ from random import Random
 from time import monotonic
 
 from .crew import Crew, Worker
+from .folder import remove_owned
 from .processes import kill, reap, resident_bytes, spawn_module
 from .program import Program
 from .recycling import Recycling
@@ -60,6 +61,7 @@ class Workforce:
         recycling: Recycling | None = None,
         retire_s: float = RETIRE_S,
         labels: Mapping[str, int] | None = None,
+        shared: str = "",
     ) -> None:
         """Set it up; nothing is started.
 
@@ -76,10 +78,12 @@ class Workforce:
             recycling: When workers are replaced; by default they never are.
             retire_s: What one that is replaced gets to end.
             labels: How many should have each label.
+            shared: Folder in which they may have files, which go with them.
         """
         self._stack_at = stack_at(result_bytes)
         self._generation = generation
         self._recycling = recycling or Recycling()
+        self._shared = shared
         self._watcher = watcher
         self._broker = broker
         self._template = template
@@ -270,6 +274,7 @@ class Workforce:
             kill(pid)
         for pid in pids:
             self._watcher.end_child(pid)
+            remove_owned(self._shared, pid)
         for worker in workers:
             os.close(worker.page)
 
@@ -283,6 +288,7 @@ class Workforce:
             if worker.pid is not None:
                 kill(worker.pid)
                 self._watcher.end_child(worker.pid)
+                remove_owned(self._shared, worker.pid)
             self._forget(worker, "its generation was given up")
         self._watcher.expected -= self._forking
         self._forking.clear()
@@ -382,6 +388,8 @@ class Workforce:
 
     def _on_exit(self, worker: Worker, cause: str) -> None:
         """Report the end of a worker, whose place another takes."""
+        if worker.pid is not None:
+            remove_owned(self._shared, worker.pid)
         if worker.retired and (cause == _AS_TOLD or worker.ready_at is None):
             _log.info("worker %d (pid %s) has ended as told", worker.id, worker.pid)
             self._crew.ended(worker, monotonic(), served=True)

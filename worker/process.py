@@ -41,6 +41,7 @@ def run_worker(
     page_fd: int,
     result_bytes: int,
     endpoint: str = "",
+    shared: str = "",
 ) -> int:
     """Be a worker until the broker says stop or is gone.
 
@@ -53,6 +54,7 @@ def run_worker(
         page_fd: Descriptor of the page of slots that it shares with the broker.
         result_bytes: Largest result.
         endpoint: Of the broker, for workflows that have tasks run by other workers.
+        shared: Folder of the large values that these hand over by reference.
 
     Returns:
         The status to exit with.
@@ -79,8 +81,9 @@ def run_worker(
         result_bytes=result_bytes,
         loop=loop,
         loop_in_use=loop_in_use,
+        shared=shared,
     )
-    conducting.use(table, caller=runtime.caller, endpoint=endpoint, loop=loop)
+    conducting.use(table, caller=runtime.caller, endpoint=endpoint, shared=shared, loop=loop)
     os.register_at_fork(after_in_child=runtime.leave_to_parent)
     runtime.run()
     # Ends this process with the stacks of all threads; needs nothing of Python to run for that.

@@ -67,6 +67,7 @@ from .generators import Generators, Handle, LoopGenerator, Outbox
 from .loops import GRACE_S
 from .nested import NestedCalls
 from .recorded import Attempts
+from .shared import SharedFolder, SharedValues
 from .spanned import SpannedExecution
 from .writing import LinkWriter
 
@@ -74,6 +75,8 @@ _log = logging.getLogger(__name__)
 
 _THREADS = CONCURRENT_ITEMS  # of thread=True nodes, made as needed; no request waits for one
 _TURN_NS = 1_000_000  # run time of inline nodes after which waiting coroutines get their turn
+
+_FORGET_S = 5.0  # between looks at whether large values are of use still
 
 # What waits in a worker that waits for a call of its node: it can't begin anything meanwhile.
 _TAKES_ITS_TURN = (RunCall, RunChunk, Stop, AskAlive)
@@ -90,6 +93,7 @@ class WorkerRuntime:
         result_bytes: Largest result.
         loop: The loop to run.
         loop_in_use: Whether something else may be on the loop already.
+        shared: Folder of the values that come by reference; "" if none do.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class WorkerRuntime:
         result_bytes: int,
         loop: asyncio.AbstractEventLoop,
         loop_in_use: bool = False,
+        shared: str = "",
     ) -> None:
         link.setblocking(False)
         self._worker_id = worker_id
@@ -151,6 +156,11 @@ class WorkerRuntime:
         )
         self._forked = False  # whether this is a child that a node has forked
         self._execution.page, self._execution.area = self._page, self._area
+        self._values = SharedValues(
+            SharedFolder(shared) if shared else None,
+            on_first=lambda: loop.call_soon_threadsafe(self._forget_values_later),
+        )
+        self._execution.values = self._values
         # token -> traceparent of its caller, of requests that were not begun
         self._traceparents: dict[int, str] = {}
         self._runs: dict[int, RunContext] = {}  # token -> what it is an attempt of, of the same
@@ -497,6 +507,14 @@ class WorkerRuntime:
             self._leave()
 
     # --- the end --------------------------------------------------------------------------------
+
+    def _forget_values_later(self) -> None:
+        """Look now and then whether the runs have ended whose large values are kept here."""
+        self._loop.call_later(_FORGET_S, self._forget_values)
+
+    def _forget_values(self) -> None:
+        if self._values.forget_gone():
+            self._forget_values_later()
 
     def _end(self) -> None:
         if not self._ended.done():

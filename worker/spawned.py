@@ -50,6 +50,7 @@ def _become_worker(worker_id: int, link_fd: int, page_fd: int, config: TemplateC
             page_fd=page_fd,
             result_bytes=config.result_bytes,
             endpoint=config.endpoint,
+            shared=config.shared,
         )
     except BaseException:
         leave(EXIT_FAILED, why=f"worker {worker_id} failed")

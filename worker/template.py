@@ -125,6 +125,7 @@ class Template:
                 page_fd=page_fd,
                 result_bytes=self._config.result_bytes,
                 endpoint=self._config.endpoint,
+                shared=self._config.shared,
             )
         except BaseException:
             leave(EXIT_FAILED, why=f"worker {worker_id} failed")

@@ -62,6 +62,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
         sys_path: The host's ``sys.path``, so that the same names import the same modules.
         workers: Number of worker processes.
         folder: Runtime folder; made, locked and removed by the supervisor.
+        shared: Folder of values that go by reference; the supervisor says which.
         endpoints: Endpoints to bind besides the one in the folder.
         insecure: Whether tcp endpoints other than loopback are allowed without keys.
         keys: Folder of the keys that clients over tcp have to show; "": they need none.
@@ -92,6 +93,7 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     sys_path: tuple[str, ...]
     workers: int
     folder: str
+    shared: str = ""
     endpoints: tuple[str, ...] = ()
     insecure: bool = False
     keys: str = ""
@@ -288,7 +290,8 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
 class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Supervisor to template, first of all.
 
-    `endpoint` is the broker's own, for workflows, which have their tasks run by other workers.
+    `endpoint` is the broker's own, for workflows, which have their tasks run by other workers;
+    `shared` the folder of large values that these hand to them, "" if there is none.
     """
 
     modules: tuple[str, ...]
@@ -297,6 +300,7 @@ class TemplateConfig(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     result_bytes: int
     confinement: Confinement = UNCONFINED
     endpoint: str = ""
+    shared: str = ""
     log_level: LogLevel = "WARNING"
     log_format: LogFormat = "human"
 

@@ -20,6 +20,8 @@ SOCKET_NAME = "broker.sock"
 POOL_PREFIX = "pool-"
 """Begins the names of embedded pools' brokers; the process id of their host and a hyphen follow."""
 
+SHARED_MEMORY = "/dev/shm"
+
 IPC_PATH_BYTES_MAX = 107
 """sizeof(sun_path) - 1 on Linux; libzmq would fail with no more than "File name too long"."""
 
@@ -65,6 +67,13 @@ def keys_folder(name: str) -> Path:
         InvalidArgumentError: The name can't be a folder's name.
     """
     return _user_folder("XDG_CONFIG_HOME", "~/.config", name) / "keys"
+
+
+def shared_root() -> Path | None:
+    """Return the folder in memory for values of this user's brokers, `None` where there is none."""
+    if not os.path.isdir(SHARED_MEMORY):
+        return None
+    return Path(SHARED_MEMORY, f"pronghorn-{os.getuid()}")
 
 
 def endpoint_in(folder: Path | str) -> str:

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from pronghorn.broker.folder import LOCK_NAME, RuntimeFolder, remove_files, remove_stale
+from pronghorn.broker.folder import (
+    LOCK_NAME,
+    RuntimeFolder,
+    make_shared,
+    remove_files,
+    remove_owned,
+    remove_stale,
+)
 from pronghorn.broker.wire.errors import InvalidArgumentError
 
 NOBODY = 65534
@@ -254,3 +261,69 @@ def test_removal_passes_over_what_is_gone(tmp_path: Path) -> None:
     present.touch()
     remove_files([str(tmp_path / "gone"), str(present)])
     assert not present.exists()
+
+
+def test_the_folder_of_large_values_is_in_memory(
+    folder: RuntimeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    monkeypatch.setattr("pronghorn.broker.wire.places.SHARED_MEMORY", str(memory))
+    made, path = make_shared(folder)
+    assert made is not None
+    assert path == str(made.path)
+    assert made.path.parent == memory / f"pronghorn-{os.getuid()}"
+    assert made.path.name.startswith(f"{os.getpid()}-")
+    assert mode(made.path) == 0o700
+    (made.path / "1-value").touch()
+    remove_stale(made.path.parent, "")  # this process lives, and holds it
+    assert (made.path / "1-value").exists()
+    made.remove()
+    assert list(made.path.parent.iterdir()) == []
+
+
+def test_that_of_a_tree_that_was_killed_is_removed_by_the_next(tmp_path: Path) -> None:
+    root = tmp_path / "memory"
+    root.mkdir(mode=0o700)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = root / f"{ended.pid}-abc"
+    left.mkdir(mode=0o700)
+    (left / "1-value").touch()
+    remove_stale(root, "")
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("why", ["none", "open to others", "no room"])
+def test_without_memory_it_is_below_the_runtime_folder(
+    why: str, folder: RuntimeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "memory"
+    monkeypatch.setattr("pronghorn.broker.wire.places.SHARED_MEMORY", str(memory))
+    if why != "none":
+        memory.mkdir()
+        root = memory / f"pronghorn-{os.getuid()}"
+        root.touch() if why == "no room" else root.mkdir(mode=0o755)
+    made, path = make_shared(folder)
+    assert made is None
+    assert path == str(folder.path / "shared")
+    assert mode(folder.path / "shared") == 0o700
+    folder.remove()
+    assert not folder.path.exists()
+
+
+def test_where_none_can_be_made_there_is_none(
+    folder: RuntimeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pronghorn.broker.wire.places.SHARED_MEMORY", "/nothing")
+    (folder.path / "shared").touch()
+    assert make_shared(folder) == (None, "")
+
+
+def test_files_of_a_process_that_has_ended_are_removed(tmp_path: Path) -> None:
+    for name in ("12-a", "12-b", "123-c", "lock"):
+        (tmp_path / name).touch()
+    remove_owned(str(tmp_path), 12)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["123-c", "lock"]
+    remove_owned("", 12)
+    remove_owned(str(tmp_path / "gone"), 12)

@@ -225,10 +225,10 @@ def test_stale_folders_of_pools_are_removed_by_the_next(
 @pytest.mark.parametrize(
     ("descriptors", "what"),
     [
-        # The lock file, an epoll, the host's pidfd and two for signals are all it has.
-        (5, "the (broker|template) can't be started"),
-        (8, "the template can't be started"),
-        (10, "no worker can be started"),
+        # Two lock files, an epoll, the host's pidfd and two for signals are all it has.
+        (6, "the (broker|template) can't be started"),
+        (9, "the template can't be started"),
+        (11, "no worker can be started"),
     ],
 )
 def test_a_start_for_which_something_lacks_fails_after_some_tries(

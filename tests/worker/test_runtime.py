@@ -7,7 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic, monotonic_ns
+from pathlib import Path
+from time import monotonic, monotonic_ns, sleep
 from types import FrameType
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import uvloop
 from broker_ends import PATIENCE_S, BrokerEnd, run_call, run_chunk
 from msgspec import Raw
-from msgspec.msgpack import decode
+from msgspec.msgpack import decode, encode
 
 from pronghorn.broker.wire.items import Mark
 from pronghorn.broker.wire.link import (
@@ -30,11 +31,13 @@ from pronghorn.broker.wire.link import (
     Stop,
     pack,
 )
+from pronghorn.broker.wire.references import Reference
 from pronghorn.broker.wire.slots import SlotState
 from pronghorn.broker.wire.values import encode_params
 from pronghorn.worker import Context, node
 from pronghorn.worker.dispatch import DispatchTable
 from pronghorn.worker.runtime import WorkerRuntime
+from pronghorn.worker.shared import SharedFolder
 
 RESULT_BYTES = 64 * 1024 * 1024
 
@@ -171,7 +174,7 @@ class Nodes:
 class Running(BrokerEnd):
     """A worker that runs in a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: str = "") -> None:
         super().__init__()
         self.nodes = Nodes()
         self.loop = uvloop.new_event_loop()
@@ -182,6 +185,7 @@ class Running(BrokerEnd):
             page_fd=self.page_fd,
             result_bytes=RESULT_BYTES,
             loop=self.loop,
+            shared=shared,
         )
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -206,8 +210,8 @@ class Running(BrokerEnd):
 
 
 @contextmanager
-def a_worker() -> Iterator[Running]:
-    running = Running()
+def a_worker(shared: str = "") -> Iterator[Running]:
+    running = Running(shared)
     try:
         yield running
     finally:
@@ -509,3 +513,29 @@ def test_a_result_for_a_broker_that_has_gone_is_the_end(worker: Running) -> None
     worker.socket.close()
     worker.nodes.opened.set()
     assert worker.joined()
+
+
+def test_large_values_of_ended_runs_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("pronghorn.worker.runtime._FORGET_S", 0.01)
+    folder = SharedFolder(str(tmp_path))
+    content = encode("large")
+    reference = Reference(1, bytes(16), len(content))
+    folder.write(reference, content)
+    with a_worker(shared=str(tmp_path)) as worker:
+        worker.ready()
+        params = b"\x81\xa4word" + reference.encode()
+        for token in (1, 2):
+            index = worker.nodes.index["note"]
+            worker.send(RunCall(token, token, index, CODEC_MSGPACK, Raw(params), None))
+            assert worker.value() == (token, None)
+        values = worker.runtime._values
+        assert worker.nodes.notes == ["large"] * 2
+        assert worker.nodes.notes[0] is worker.nodes.notes[1]
+        assert values.references() == {reference}
+        folder.remove(reference)
+        end = monotonic() + PATIENCE_S
+        while values.references():
+            assert monotonic() < end
+            sleep(0.01)
