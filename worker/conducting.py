@@ -70,6 +70,7 @@ class Conducting:
         self._table: DispatchTable | None = None
         self._caller: Caller | None = None
         self._endpoint = ""
+        self._shared = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runtime: FlowRuntime | None = None  # made for the first run
         self._numbers = count(1)  # of runs that were given no id
@@ -81,6 +82,7 @@ class Conducting:
         *,
         caller: Caller | None,
         endpoint: str = "",
+        shared: str = "",
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """Set what runs are made of.
@@ -89,11 +91,12 @@ class Conducting:
             table: The nodes and workflows that there are.
             caller: Makes the calls of nodes.
             endpoint: Of the broker to whose workers tasks go; by default all run in this process.
+            shared: Folder for large values that go there by reference.
             loop: The worker's own, if it is one. What runs on another is part of a node that holds
                 up this worker: it must not wait for others, which may be held up as well.
         """
-        self._table, self._caller, self._endpoint = table, caller, endpoint
-        self._loop = loop
+        self._table, self._caller, self._loop = table, caller, loop
+        self._endpoint, self._shared = endpoint, shared
 
     async def call(self, workflow: Workflow, inputs: Mapping[str, Any], context: Context) -> Any:
         """Run a served workflow as a node: its output is the result.
@@ -214,7 +217,11 @@ class Conducting:
             if self._endpoint:  # else the program's own settings stand
                 gc.set_threshold(*_COLLECTIONS)
             self._runtime = FlowRuntime(
-                self._table, caller=self._caller, endpoint=self._endpoint, loop=self._loop
+                self._table,
+                caller=self._caller,
+                endpoint=self._endpoint,
+                shared=self._shared,
+                loop=self._loop,
             )
         return self._runtime
 

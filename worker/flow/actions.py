@@ -38,6 +38,7 @@ from .history import Begun
 from .inner import InnerRuns
 from .plan import NOOP, Plan
 from .recording import AnyRecording
+from .sharing import Sharing
 
 if TYPE_CHECKING:
     from .runtime import FlowRuntime
@@ -79,6 +80,7 @@ class Actions:
         recording: Of the run, if it is recorded.
         within: The call that the run is made for, if it is.
         depth: Workflows that the run lies within.
+        sharing: See `Beside`.
     """
 
     def __init__(
@@ -89,12 +91,15 @@ class Actions:
         *,
         within: Context | None,
         depth: int,
+        sharing: Sharing | None = None,
     ) -> None:
         self._runtime = runtime
         self._tell = tell
         self._recording = recording
-        self.inner = InnerRuns(runtime, recording, within=within, depth=depth)
-        self._beside = Beside(runtime, recording, self.inner, within=within)
+        self._ends_sharing = sharing is None
+        self._sharing = sharing = sharing or Sharing(runtime.shared)
+        self.inner = InnerRuns(runtime, recording, sharing, within=within, depth=depth)
+        self._beside = Beside(runtime, recording, self.inner, sharing, within=within)
         self._giving = Giving(self._beside, tell)
         # Execution -> what runs for it beside us. Each task takes itself out at its end.
         self._tasks: dict[int, set[asyncio.Task[None]]] = {}
@@ -125,6 +130,8 @@ class Actions:
         """
         self._tell = _tell_nobody
         self._giving.end()
+        if self._ends_sharing:
+            self._sharing.end()
 
     def run_task(self, command: RunTask) -> Event | None:
         """Have an action run: here in its turn if it is a tiny node, else beside us.
@@ -216,7 +223,7 @@ class Actions:
         if isinstance(first, _Task):
             command, entry, count = first.command, first.entry, 1
             context = self._context_of(entry, command.execution)
-            called = call(entry, command.input, context)
+            called = call(entry, command.input, context, self._sharing)
             event: Event = Ended(command.execution, *called)
         else:
             entry = first.entry
@@ -232,10 +239,11 @@ class Actions:
         entry, items, done = here.entry, here.items, here.done
         if entry.takes_context:
             item = items[done]
-            called = call(entry, item.input, self._context_of(entry, here.execution))
+            context = self._context_of(entry, here.execution)
+            called = call(entry, item.input, context, self._sharing)
             ended = [ItemEnded(item.index, *called)]
         else:
-            ended = call_items(entry, items, done, until)
+            ended = call_items(entry, items, done, until, self._sharing)
         here.done += len(ended)
         return ended
 

@@ -23,6 +23,7 @@ from .inner import InnerRuns
 from .plan import Plan
 from .pooling import WorkerPool
 from .recording import AnyRecording
+from .sharing import Sharing
 
 if TYPE_CHECKING:
     from .runtime import FlowRuntime
@@ -39,6 +40,7 @@ class Beside:
     """The calls of one run.
 
     Attributes:
+        sharing: Has the large values of the run.
         pool: The workers; None where all runs in this process, and before `begin`.
         extras: What goes with each call to them.
 
@@ -46,6 +48,7 @@ class Beside:
         runtime: What all runs share.
         recording: Of the run, if it is recorded.
         inner: The workflows that it calls.
+        sharing: See above.
         within: The call that the run is made for, if it is.
     """
 
@@ -54,6 +57,7 @@ class Beside:
         runtime: FlowRuntime,
         recording: AnyRecording | None,
         inner: InnerRuns,
+        sharing: Sharing,
         *,
         within: Context | None,
     ) -> None:
@@ -63,6 +67,9 @@ class Beside:
         self._within = within
         traceparent = None if within is None else within.traceparent
         self.extras = None if traceparent is None else Extras(traceparent)
+        self.sharing = Sharing(runtime.shared) if sharing is None else sharing
+        self._shares_own = sharing is None
+        self.sharing = sharing
         self.pool: WorkerPool | None = None
 
     def begin(self) -> None:
@@ -133,11 +140,11 @@ class Beside:
                 return await self._call_nested(found, given)
             assert self.pool is not None, "tasks leave only where there are workers"
             record = self._runtime.placing.of(found.name)
-            return await self.pool.task(found, given, record, self.extras)
+            return await self.pool.task(found, given, record, self.sharing, self.extras)
         context = self.context_of(found, place[0])
         if found.kind == "async":
-            return await call_async(found, given, context)
-        return await asyncio.to_thread(call, found, given, context)
+            return await call_async(found, given, context, self.sharing)
+        return await asyncio.to_thread(call, found, given, context, self.sharing)
 
     async def call_items(self, entry: Entry, items: list[ItemToRun]) -> list[ItemEnded]:
         """Call a node in the workers for items, with one message if it is plain.
@@ -173,12 +180,12 @@ class Beside:
         pool = self.pool
         assert pool is not None, "items leave only where there are workers"
         if entry.is_plain:
-            return await pool.items(entry, items, record, self.extras)
+            return await pool.items(entry, items, record, self.sharing, self.extras)
         (item,) = items
         if self.is_nested(entry):
             called = await self._call_nested(entry, item.input)
         else:
-            called = await pool.call(entry, item.input, record, self.extras)
+            called = await pool.call(entry, item.input, record, self.sharing, self.extras)
         return [ItemEnded(item.index, *called)]
 
     async def _call_nested(self, entry: Entry, given: dict[str, Any] | None) -> Called:

@@ -29,6 +29,7 @@ from ..dispatch import Entry
 from ..loops import outside_loop
 from .events import ItemEnded, ItemToRun, Outcome
 from .measure import INTEGER_MAX, INTEGER_MIN
+from .sharing import LEAST_ALONE_BYTES, Place, Sharing
 
 _EMPTY: Final = b"\x80"
 _SAME: Final = frozenset({str, float, bool, type(None)})
@@ -55,14 +56,25 @@ class Called(NamedTuple):
     message: str = ""
 
 
-def call(entry: Entry, given: dict[str, Any] | None, context: Context | None) -> Called:
+def call(
+    entry: Entry,
+    given: dict[str, Any] | None,
+    context: Context | None,
+    sharing: Sharing | None = None,
+) -> Called:
     """Call a ``def`` node. Guarded by ``scripts/bench workflow``.
+
+    Args:
+        entry: The node.
+        given: Its parameters by name.
+        context: For a node that asks for one.
+        sharing: Has the large values of its run.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, which is for the whole program.
     """
     try:
-        params = entry.decode(encode_inline(given) if given else _EMPTY)
+        params = _params(entry, given, sharing)
         if entry.streams:
             extra = () if context is None else (context,)
             return _succeeded(entry, outside_loop(lambda: list(entry.invoke(params, *extra))))
@@ -78,7 +90,11 @@ def call(entry: Entry, given: dict[str, Any] | None, context: Context | None) ->
 
 
 def call_items(
-    entry: Entry, items: Sequence[ItemToRun], begin: int, until: float
+    entry: Entry,
+    items: Sequence[ItemToRun],
+    begin: int,
+    until: float,
+    sharing: Sharing | None = None,
 ) -> list[ItemEnded]:
     """Call a ``def`` node that asks for no `Context` for items, in order.
 
@@ -89,11 +105,26 @@ def call_items(
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
-    return outside_loop(_call_items, entry, items, begin, until)
+    first, last = items[begin].input, items[-1].input
+    if sharing is None or first is None or last is None:
+        return outside_loop(_call_items, entry, items, begin, until, None, ())
+    if begin == len(items) - 1:
+        places = sharing.known(first, away=False)
+    else:
+        places = sharing.common(first, last, away=False)
+    try:
+        return outside_loop(_call_items, entry, items, begin, until, sharing, places)
+    finally:
+        sharing.release(places)
 
 
 def _call_items(
-    entry: Entry, items: Sequence[ItemToRun], begin: int, until: float
+    entry: Entry,
+    items: Sequence[ItemToRun],
+    begin: int,
+    until: float,
+    sharing: Sharing | None,
+    places: Sequence[Place],
 ) -> list[ItemEnded]:
     ended: list[ItemEnded] = []
     action = items[begin].action
@@ -102,7 +133,11 @@ def _call_items(
         if item.action != action:
             break
         try:
-            params = entry.decode(encode_inline(item.input) if item.input else _EMPTY)
+            if places and item.input:
+                assert sharing is not None, "it knows the places"
+                params = sharing.decode(entry, item.input, places)
+            else:
+                params = entry.decode(encode_inline(item.input) if item.input else _EMPTY)
             called = _succeeded(entry, entry.invoke(params))
         except KeyboardInterrupt:
             raise
@@ -114,7 +149,12 @@ def _call_items(
     return ended
 
 
-async def call_async(entry: Entry, given: dict[str, Any] | None, context: Context | None) -> Called:
+async def call_async(
+    entry: Entry,
+    given: dict[str, Any] | None,
+    context: Context | None,
+    sharing: Sharing | None = None,
+) -> Called:
     """Call an ``async def`` node; cancelling goes through.
 
     Raises:
@@ -122,7 +162,7 @@ async def call_async(entry: Entry, given: dict[str, Any] | None, context: Contex
         asyncio.CancelledError: Who waits for it has cancelled it.
     """
     try:
-        params = entry.decode(encode_inline(given) if given else _EMPTY)
+        params = _params(entry, given, sharing)
         invoked = entry.invoke(params) if context is None else entry.invoke(params, context)
         value = [part async for part in invoked] if entry.streams else await invoked
         return _succeeded(entry, value)
@@ -189,6 +229,17 @@ def normalized(entry: Entry, value: Any) -> Any:
     if failures:
         raise failures[0][1]
     return decode_value(body)[0]
+
+
+def _params(entry: Entry, given: dict[str, Any] | None, sharing: Sharing | None) -> Any:
+    if not given:
+        return entry.decode(_EMPTY)
+    if sharing is not None and sharing.is_used:
+        return sharing.params(entry, given)
+    raw = encode_inline(given)
+    if len(raw) >= LEAST_ALONE_BYTES and sharing is not None:
+        return sharing.params(entry, given)
+    return entry.decode(raw)
 
 
 def _succeeded(entry: Entry, value: Any) -> Called:

@@ -8,20 +8,22 @@ Mirror: tests/worker/flow/test_feeding.py.
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from time import monotonic
 from typing import Any, Final
 
 from pronghorn.broker.wire.errors import InvalidArgumentError, PronghornError
 from pronghorn.broker.wire.messages import Part
-from pronghorn.broker.wire.values import decode_value, encode_inline
+from pronghorn.broker.wire.values import decode_value
 from pronghorn.client.invocation import Target, result_of
 from pronghorn.client.stopwatch import Extras
 
 from ..context import Context
 from ..dispatch import Entry
 from ..loops import outside_loop
-from .calls import normalized
+from .calls import failed_by, normalized
 from .pooling import WorkerPool, again_delays, is_worth_sending_again
+from .sharing import Lending, Sharing
 
 GIVE_MAX: Final = 256
 """Values that are given in one go: they are evaluated in one turn."""
@@ -60,16 +62,26 @@ async def from_workers(
     entry: Entry,
     given: dict[str, Any] | None,
     demand: Demand,
+    sharing: Sharing,
     extras: Extras | None,
 ) -> Batches:
-    """Have a generator run in a worker.
+    """Have a generator run in a worker, which finds the large values of the run.
 
     Raises:
         PronghornError: It has failed, its worker was lost, or its input can't be encoded.
     """
+    with sharing.lend([given or {}]) as lending:
+        async with aclosing(_arriving(pool, entry, lending, demand, extras)) as batches:
+            async for batch in batches:
+                yield batch
+
+
+async def _arriving(
+    pool: WorkerPool, entry: Entry, lending: Lending, demand: Demand, extras: Extras | None
+) -> Batches:
     delays = again_delays()
     while True:
-        arrivals = await pool.stream(entry, given, extras)
+        arrivals = await pool.stream(entry, lending, extras)
         batch: list[Any] = []
         gave = False
         try:
@@ -90,6 +102,8 @@ async def from_workers(
                     result_of(Target(entry.name, Any, None), *arrival)
                     return
         except PronghornError as error:
+            if not gave and lending.withdraw(failed_by(error).result):
+                continue
             if gave or not is_worth_sending_again(error):
                 raise
         finally:
@@ -98,14 +112,18 @@ async def from_workers(
 
 
 async def from_here(
-    entry: Entry, given: dict[str, Any] | None, context: Context | None, demand: Demand
+    entry: Entry,
+    given: dict[str, Any] | None,
+    context: Context | None,
+    demand: Demand,
+    sharing: Sharing,
 ) -> Batches:
     """Run a generator in this process.
 
     Raises:
         Exception: What it raises.
     """
-    params = entry.decode(encode_inline(given or {}))
+    params = sharing.params(entry, given or {})
     extra = () if context is None else (context,)
     if entry.kind == "async":
         values = entry.invoke(params, *extra)

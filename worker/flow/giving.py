@@ -115,10 +115,12 @@ class Giving:
             return
         if leaves:
             assert beside.pool is not None, "nodes leave only where there are workers"
-            batches = from_workers(beside.pool, found, command.input, demand, beside.extras)
+            batches = from_workers(
+                beside.pool, found, command.input, demand, beside.sharing, beside.extras
+            )
         else:
             context = beside.context_of(found, command.execution)
-            batches = from_here(found, command.input, context, demand)
+            batches = from_here(found, command.input, context, demand, beside.sharing)
         async with aclosing(batches):
             async for batch in batches:
                 yield batch

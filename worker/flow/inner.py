@@ -22,6 +22,7 @@ from .history import Moment, Place
 from .limits import FLOW_DEPTH_MAX
 from .plan import Plan
 from .recording import AnyRecording
+from .sharing import Sharing
 
 if TYPE_CHECKING:
     from .live import LiveRun
@@ -34,6 +35,7 @@ class InnerRuns:
     Args:
         runtime: What all runs share.
         recording: Of the run, if it is recorded.
+        sharing: Has the large values of the run, and of these.
         within: The call that the run is made for, if it is.
         depth: Workflows that the run lies within.
     """
@@ -42,12 +44,14 @@ class InnerRuns:
         self,
         runtime: FlowRuntime,
         recording: AnyRecording | None,
+        sharing: Sharing,
         *,
         within: Context | None,
         depth: int,
     ) -> None:
         self._runtime = runtime
         self._recording = recording
+        self._sharing = sharing
         self._within = within
         self._depth = depth
         self._runs: set[LiveRun] = set()  # those that go on
@@ -106,6 +110,7 @@ class InnerRuns:
             within=self._within,
             depth=self._depth + 1,
             recording=None if recording is None else recording.within(place, task, plan, past),
+            sharing=self._sharing,
         )
         if self._pause is not None and not was_paused:
             run.tell(self._pause)

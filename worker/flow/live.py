@@ -47,6 +47,7 @@ from .limits import CONTEXT_WARN_BYTES
 from .plan import Plan
 from .recording import AnyRecording
 from .resuming import InnerPasts, Resumed
+from .sharing import Sharing
 
 if TYPE_CHECKING:
     from .runtime import FlowRuntime
@@ -88,6 +89,7 @@ class LiveRun:
         depth: int,
         run_id: str,
         recording: AnyRecording | None,
+        sharing: Sharing | None,
     ) -> None:
         self.id = run_id
         self.report: RunReport | None = None
@@ -96,7 +98,9 @@ class LiveRun:
         self._conductor = Conductor(plan)
         self._recording = recording
         self._clock = monotonic if recording is None else recording.clock
-        self._actions = Actions(runtime, self.tell, recording, within=within, depth=depth)
+        self._actions = Actions(
+            runtime, self.tell, recording, within=within, depth=depth, sharing=sharing
+        )
         self._watch: Watch | None = None if on_event is None else watch
         self._unwatched = watch
         self._on_event = on_event

@@ -24,7 +24,7 @@ from pronghorn.broker.wire.errors import (
     error_from_wire,
 )
 from pronghorn.broker.wire.messages import Error, MapResult
-from pronghorn.broker.wire.values import decode_value, encode_inline, encode_params
+from pronghorn.broker.wire.values import Buffer, decode_value, encode_inline, encode_params
 from pronghorn.broker.wire.version import CONDUCTOR_NAME
 from pronghorn.client.aioremote import AsyncRemoteTransport
 from pronghorn.client.invocation import Target, error_of, refused, result_of
@@ -35,6 +35,7 @@ from ..dispatch import Entry
 from .calls import Called, failed_by
 from .events import ItemEnded, ItemToRun
 from .placing import INPUT_BYTES_MAX, Record
+from .sharing import Lending, Sharing
 
 CHUNK_BYTES_MAX: Final = 1 << 20
 """Of the items of a chunk; one with more goes alone."""
@@ -60,72 +61,94 @@ class WorkerPool:
         entry: Entry,
         given: dict[str, Any] | None,
         record: Record,
+        sharing: Sharing,
         extras: Extras | None = None,
     ) -> Called:
-        """Run a node once; cancelling it cancels the call. With the extras of the run's caller."""
+        """Run a node once; cancelling it cancels the call.
+
+        Args:
+            entry: The node.
+            given: Its parameters by name.
+            record: What is known of it.
+            sharing: Has the large values of the run.
+            extras: Of the run's caller.
+        """
         if entry.is_plain:
-            body = _encode_items([given or {}])
-            if isinstance(body, Called):
-                return body
-            if len(body) <= INPUT_BYTES_MAX:
-                (called,) = await self._chunk(entry, body, 1, record, extras)
-                return called
-        return await self.call(entry, given, record, extras)
+            with sharing.lend([given or {}]) as lending:
+                body = _encode_items(lending)
+                if isinstance(body, Called):
+                    return body
+                if len(body) <= INPUT_BYTES_MAX:
+                    (called,) = await self._chunk(entry, body, 1, record, extras)
+                    if not lending.withdraw(called.result):
+                        return called
+        return await self.call(entry, given, record, sharing, extras)
 
     async def call(
         self,
         entry: Entry,
         given: dict[str, Any] | None,
         record: Record,
+        sharing: Sharing,
         extras: Extras | None = None,
     ) -> Called:
-        """Run a node once, by a call."""
-        try:
-            params = encode_params(given or {})
-        except (TypeError, *DECODE_ERRORS) as error:
-            return _unencodable(error)
-        delays = again_delays()
-        while True:
+        """Run a node once, by a call; see `task`."""
+        with sharing.lend([given or {}]) as lending:
             try:
-                reply, buffers = await self._transport.call(entry.name, params, None, extras=extras)
-                value = result_of(Target(entry.name, Any, None), reply, buffers)
-                return Called("succeeded", value)
-            except PronghornError as error:
-                if not is_worth_sending_again(error):
-                    return _failed(error, record)
-            await asyncio.sleep(next(delays))
+                params = encode_lent(lending)
+            except (TypeError, *DECODE_ERRORS) as error:
+                return _unencodable(error)
+            delays = again_delays()
+            while True:
+                try:
+                    answer = await self._transport.call(entry.name, params, None, extras=extras)
+                    return Called("succeeded", result_of(Target(entry.name, Any, None), *answer))
+                except PronghornError as error:
+                    if lending.withdraw(failed_by(error).result):
+                        params = encode_lent(lending)
+                        continue
+                    if not is_worth_sending_again(error):
+                        return _failed(error, record)
+                await asyncio.sleep(next(delays))
 
     async def items(
         self,
         entry: Entry,
         items: Sequence[ItemToRun],
         record: Record,
+        sharing: Sharing,
         extras: Extras | None = None,
     ) -> list[ItemEnded]:
-        """Run a node for items, all in one message unless that gets too large."""
-        body = _encode_items([item.input or {} for item in items])
-        if isinstance(body, Called) and len(items) == 1:
-            return [ItemEnded(items[0].index, *body)]
-        if isinstance(body, Called) or (len(body) > CHUNK_BYTES_MAX and len(items) > 1):
-            half = len(items) // 2
-            first = await self.items(entry, items[:half], record, extras)
-            return first + await self.items(entry, items[half:], record, extras)
-        ended = await self._chunk(entry, body, len(items), record, extras)
-        done = [ItemEnded(item.index, *one) for item, one in zip(items, ended, strict=False)]
-        if len(done) < len(items):  # their results were too large together
-            done += await self.items(entry, items[len(done) :], record, extras)
+        """Run a node for items, all in one message unless that gets too large; see `task`."""
+        with sharing.lend([item.input or {} for item in items]) as lending:
+            body = _encode_items(lending)
+            if isinstance(body, Called) and len(items) == 1:
+                return [ItemEnded(items[0].index, *body)]
+            if isinstance(body, Called) or (len(body) > CHUNK_BYTES_MAX and len(items) > 1):
+                half = len(items) // 2
+                first = await self.items(entry, items[:half], record, sharing, extras)
+                return first + await self.items(entry, items[half:], record, sharing, extras)
+            ended = await self._chunk(entry, body, len(items), record, extras)
+            done, left = [], list(items[len(ended) :])  # of which results were too large together
+            for item, one in zip(items, ended, strict=False):
+                if lending.was_lost_on(one.result):
+                    left.append(item)
+                else:
+                    done.append(ItemEnded(item.index, *one))
+        if left:
+            done += await self.items(entry, left, record, sharing, extras)
         return done
 
     async def stream(
-        self, entry: Entry, given: dict[str, Any] | None, extras: Extras | None = None
+        self, entry: Entry, lending: Lending, extras: Extras | None = None
     ) -> AsyncArrivals:
-        """Run a generator; gives its parts as they come, and then its end.
+        """Run a generator with one input; gives its parts as they come, and then its end.
 
         Raises:
             PronghornError: There is no broker, or the input can't be encoded.
         """
         try:
-            params = encode_params(given or {})
+            params = encode_lent(lending)
         except (TypeError, *DECODE_ERRORS) as error:
             raise InvalidArgumentError(f"the input can't be encoded: {error}") from error
         return await self._transport.stream(
@@ -201,9 +224,18 @@ def is_worth_sending_again(error: PronghornError) -> bool:
     return no_room and error.details.outcome == "not_started" and bool(error.details.retryable)
 
 
-def _encode_items(items: list[dict[str, Any]]) -> bytes | Called:
+def encode_lent(lending: Lending) -> tuple[bytes, Sequence[Buffer]]:
+    """Encode one input for a call; errors as in `encode_params`."""
+    params = encode_params(lending.inputs[0])
+    if lending.look(len(params[0]) + sum(memoryview(each).nbytes for each in params[1])):
+        return encode_params(lending.inputs[0])
+    return params
+
+
+def _encode_items(lending: Lending) -> bytes | Called:
     try:
-        return encode_inline(items)
+        body = encode_inline(lending.inputs)
+        return encode_inline(lending.inputs) if lending.look(len(body)) else body
     except (TypeError, *DECODE_ERRORS) as error:
         return _unencodable(error)
 

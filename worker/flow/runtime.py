@@ -23,6 +23,7 @@ from pronghorn.broker.wire.values import encode_inline
 
 from ..context import Caller, Context
 from ..dispatch import DispatchTable, Entry
+from ..shared import SharedFolder
 from .builtin import BUILTIN
 from .document import DefinitionError
 from .events import Start
@@ -33,6 +34,7 @@ from .placing import Placing
 from .plan import PLANS_MAX, Plan, PlanCache
 from .pooling import WorkerPool
 from .recording import AnyRecording
+from .sharing import Sharing
 from .validation import validate
 
 Watcher = Callable[[FlowEvent], None]
@@ -47,6 +49,7 @@ class FlowRuntime:
 
     Attributes:
         placing: What is known of nodes.
+        shared: Folder for large values that go to the workers by reference, if there is one.
         caller: Makes the calls of nodes that call others.
 
     Args:
@@ -55,6 +58,7 @@ class FlowRuntime:
             workflow.
         caller: See above.
         endpoint: Of the broker whose workers run what does not run here; by default all runs here.
+        shared: The folder's path; "" if there is none.
         loop: On any other loop than this, if it is given, all runs here too.
     """
 
@@ -65,11 +69,13 @@ class FlowRuntime:
         *,
         caller: Caller | None = None,
         endpoint: str = "",
+        shared: str = "",
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.caller = caller
         self._loop = loop
         self.placing = Placing()
+        self.shared = SharedFolder(shared) if shared else None
         self._table = table
         self._endpoint = endpoint
         self._plans = PlanCache()
@@ -112,6 +118,7 @@ class FlowRuntime:
         depth: int = 0,
         run_id: str = "",
         recording: AnyRecording | None = None,
+        sharing: Sharing | None = None,
     ) -> LiveRun:
         """Make a run, which begins when its `LiveRun.run` is awaited.
 
@@ -125,6 +132,7 @@ class FlowRuntime:
             depth: Workflows that this one lies within.
             run_id: Names the run, for who controls it.
             recording: Of the run, if it is recorded: it goes on where it was.
+            sharing: Of the run that it lies within, if it lies within one.
         """
         begin = Start(dict(inputs or {}), dict(context or {}))
         plan = workflow if isinstance(workflow, Plan) else self.plan_of(workflow)
@@ -139,6 +147,7 @@ class FlowRuntime:
             depth=depth,
             run_id=run_id,
             recording=recording,
+            sharing=sharing,
         )
 
     def lookup(self, action: str) -> Entry | Plan:

@@ -11,6 +11,7 @@ from pronghorn.worker.flow.events import ItemToRun
 from pronghorn.worker.flow.inner import InnerRuns
 from pronghorn.worker.flow.recording import Recording
 from pronghorn.worker.flow.runtime import FlowRuntime
+from pronghorn.worker.flow.sharing import Sharing
 
 GIVEN = {"a": 1, "b": 1}
 
@@ -23,8 +24,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(pool: LosingPool, *, recorded: bool) -> Beside:
     recording = Recording(KeptAttempt(), []) if recorded else None
     runtime = FlowRuntime(TABLE)
-    inner = InnerRuns(runtime, recording, within=None, depth=0)
-    calls = Beside(runtime, recording, inner, within=None)
+    sharing = Sharing()
+    inner = InnerRuns(runtime, recording, sharing, within=None, depth=0)
+    calls = Beside(runtime, recording, inner, sharing, within=None)
     calls.pool = pool
     return calls
 

@@ -11,6 +11,7 @@ from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.worker import Context, node
 from pronghorn.worker.dispatch import DispatchTable
 from pronghorn.worker.flow.feeding import GIVE_MAX, Demand, from_here, items_of
+from pronghorn.worker.flow.sharing import Sharing
 
 yielded: list[str] = []
 
@@ -56,7 +57,7 @@ async def test_no_more_is_taken_than_is_asked_for(name: str) -> None:
     yielded.clear()
     values: list[Any] = []
     has_three = asyncio.Event()
-    async with aclosing(from_here(TABLE.lookup(name), None, None, demand)) as batches:
+    async with aclosing(from_here(TABLE.lookup(name), None, None, demand, Sharing())) as batches:
 
         async def take() -> None:
             async for batch in batches:
@@ -78,19 +79,23 @@ async def test_no_more_is_taken_than_is_asked_for(name: str) -> None:
 
 async def test_few_are_given_in_one_go_however_many_are_asked_for() -> None:
     demand = Demand(GIVE_MAX * 3)
-    async with aclosing(from_here(TABLE.lookup("plain"), None, None, demand)) as batches:
+    async with aclosing(from_here(TABLE.lookup("plain"), None, None, demand, Sharing())) as batches:
         assert 1 <= len(await anext(batches)) <= GIVE_MAX
     assert yielded[-1] == "plain is closed"
 
 
 async def test_a_generator_gets_its_context() -> None:
     context = Context(request_id="1", node="n.named", worker_id=1, caller=None)
-    async with aclosing(from_here(TABLE.lookup("named"), {}, context, Demand(1))) as batches:
+    async with aclosing(
+        from_here(TABLE.lookup("named"), {}, context, Demand(1), Sharing())
+    ) as batches:
         assert [batch async for batch in batches] == [["n.named"]]
 
 
 async def test_arguments_that_are_wrong() -> None:
-    async with aclosing(from_here(TABLE.lookup("plain"), {"a": 1}, None, Demand(1))) as batches:
+    async with aclosing(
+        from_here(TABLE.lookup("plain"), {"a": 1}, None, Demand(1), Sharing())
+    ) as batches:
         with pytest.raises(InvalidArgumentError):
             await anext(batches)
 

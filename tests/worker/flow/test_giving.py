@@ -18,6 +18,7 @@ from pronghorn.worker.flow.giving import Giving
 from pronghorn.worker.flow.inner import InnerRuns
 from pronghorn.worker.flow.recording import Recording
 from pronghorn.worker.flow.runtime import FlowRuntime
+from pronghorn.worker.flow.sharing import Sharing
 
 
 @node
@@ -50,8 +51,9 @@ async def given(
     told: list[Any] = []
     recording = Recording(KeptAttempt(), []) if recorded else None
     runtime = FlowRuntime(TABLE)
-    inner = InnerRuns(runtime, recording, within=None, depth=0)
-    calls = Beside(runtime, recording, inner, within=None)
+    sharing = Sharing()
+    inner = InnerRuns(runtime, recording, sharing, within=None, depth=0)
+    calls = Beside(runtime, recording, inner, sharing, within=None)
     calls.pool = None if losses is None else LosingStreams(losses)
     giving = Giving(calls, told.append)
     params = {"message": "hi"} if isinstance(found, Entry) and not found.streams else {"count": 5}

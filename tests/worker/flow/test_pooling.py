@@ -16,6 +16,7 @@ from pronghorn.broker.wire.messages import ItemFailure, MapResult
 from pronghorn.worker.flow.calls import Called
 from pronghorn.worker.flow.placing import PROOFS, Record
 from pronghorn.worker.flow.pooling import _encode_items, _outcomes, is_worth_sending_again
+from pronghorn.worker.flow.sharing import Sharing
 
 ADD = TABLE.lookup("add")
 
@@ -62,6 +63,6 @@ def test_only_what_had_no_room_is_sent_again(error: PronghornError, again: bool)
 
 
 def test_input_that_can_t_be_encoded() -> None:
-    called = _encode_items([{"a": object()}])
+    called = _encode_items(Sharing().lend([{"a": object()}]))
     assert isinstance(called, Called)
     assert called.result["code"] == "INVALID_ARGUMENT"

@@ -1,0 +1,309 @@
+"""Which values of a run are handed over by reference, and for how long."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.msgpack import Ext, decode
+
+from pronghorn.broker.wire.errors import InvalidArgumentError
+from pronghorn.broker.wire.references import EXT_REFERENCE, reference_of
+from pronghorn.broker.wire.values import NO_BUFFERS, encode_inline
+from pronghorn.worker import node
+from pronghorn.worker.dispatch import DispatchTable
+from pronghorn.worker.flow.calls import call, call_async, call_items
+from pronghorn.worker.flow.events import ItemToRun
+from pronghorn.worker.flow.sharing import (
+    LEAST_ALONE_BYTES,
+    LEAST_BYTES,
+    Lending,
+    Sharing,
+    referring,
+)
+from pronghorn.worker.shared import SharedFolder, SharedValues, absent
+
+
+@node
+def spoil(rows: list[Any], n: int) -> int:
+    rows.append(n)
+    return len(rows)
+
+
+@node
+def read(rows: Sequence[int], n: int) -> int:
+    return id(rows)
+
+
+@node
+def text(text: str, n: int) -> int:
+    return id(text)
+
+
+@node
+async def later(rows: Sequence[int], n: int = 0) -> int:
+    return id(rows)
+
+
+@node
+def deep(payload: Mapping[str, Any]) -> int:
+    return len(payload["rows"])
+
+
+TABLE = DispatchTable.of({f"n.{one.__name__}": one for one in (spoil, read, text, later, deep)})
+
+ROWS = list(range(LEAST_BYTES))
+LONG = list(range(LEAST_ALONE_BYTES))
+
+
+@pytest.fixture
+def sharing(tmp_path: Path) -> Sharing:
+    return Sharing(SharedFolder(str(tmp_path)))
+
+
+def shape(given: Mapping[str, Any]) -> Any:
+    """Give an input with `True` where a reference stands."""
+
+    def of(value: Any) -> Any:
+        if isinstance(value, Ext) and value.code == EXT_REFERENCE:
+            return True
+        return {name: of(each) for name, each in value.items()} if type(value) is dict else value
+
+    return of(decode(encode_inline(given)))
+
+
+def shapes(lending: Lending) -> list[Any]:
+    return [shape(given) for given in lending.inputs]
+
+
+def test_what_items_have_in_common_goes_by_reference(sharing: Sharing, tmp_path: Path) -> None:
+    short, words = list(range(10)), "x" * LEAST_BYTES
+    inputs = [{"a": ROWS, "b": short, "c": words, "d": number, "e": None} for number in range(3)]
+    with sharing.lend(inputs) as lending:
+        assert lending.refers
+        assert shapes(lending) == [
+            {"a": True, "b": short, "c": True, "d": number, "e": None} for number in range(3)
+        ]
+        files = sorted(tmp_path.iterdir())
+        assert len(files) == 2
+        assert inputs[0]["a"] is ROWS
+    with sharing.lend(inputs[1:]) as again:
+        assert again.inputs == lending.inputs[1:]
+    assert sorted(tmp_path.iterdir()) == files
+    sharing.end()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_find_what_was_written(sharing: Sharing, tmp_path: Path) -> None:
+    with sharing.lend([{"a": ROWS}, {"a": ROWS}]) as lending:
+        ext = decode(encode_inline(lending.inputs[0]))["a"]
+    reference = reference_of(ext.code, ext.data)
+    assert reference is not None
+    assert decode(SharedValues(SharedFolder(str(tmp_path))).content(reference)) == ROWS
+    sharing.end()
+
+
+def test_items_that_have_another_value_keep_it(sharing: Sharing) -> None:
+    other = list(ROWS)
+    with sharing.lend([{"a": ROWS}, {"a": other}, {"b": 1}, {"a": ROWS}]) as lending:
+        assert shapes(lending) == [{"a": True}, {"a": other}, {"b": 1}, {"a": True}]
+    with sharing.lend([{"a": ROWS}, {"a": list(ROWS)}]) as lending:
+        assert not lending.refers
+    sharing.end()
+
+
+def test_it_is_found_one_level_down(sharing: Sharing) -> None:
+    inputs: list[dict[str, Any]] = [{"p": {"rows": ROWS, "n": n}, "q": 1} for n in range(2)]
+    with sharing.lend(inputs) as lending:
+        assert shapes(lending) == [{"p": {"rows": True, "n": n}, "q": 1} for n in range(2)]
+    deeper = [{"p": {"q": {"rows": ROWS}}} for _ in range(2)]
+    with sharing.lend(deeper) as lending:
+        assert not lending.refers
+    whole = {"rows": ROWS}
+    with sharing.lend([{"p": whole}, {"p": whole}]) as lending:
+        assert shapes(lending) == [{"p": True}] * 2
+    with sharing.lend([whole, whole]) as lending:  # one input for all items
+        assert shapes(lending) == [{"rows": True}] * 2
+    sharing.end()
+
+
+def test_a_task_s_input_is_looked_at_when_it_is_large(sharing: Sharing, tmp_path: Path) -> None:
+    with sharing.lend([{"a": ROWS, "n": 1}]) as lending:
+        assert not lending.look(LEAST_ALONE_BYTES - 1)
+        assert not lending.look(LEAST_ALONE_BYTES)  # none of it is large alone
+    with sharing.lend([{"a": LONG, "p": {"rows": LONG, "n": 1}}]) as lending:
+        assert not lending.refers
+        assert lending.look(LEAST_ALONE_BYTES)
+        assert shapes(lending) == [{"a": True, "p": {"rows": True, "n": 1}}]
+    with sharing.lend([{"p": {"rows": LONG}, "a": LONG}]) as lending:  # known by now
+        assert shapes(lending) == [{"p": {"rows": True}, "a": True}]
+    long = "x" * LEAST_ALONE_BYTES
+    with sharing.lend([{"t": long}]) as lending:
+        assert shapes(lending) == [{"t": True}]
+    whole = {str(number): "x" * 1000 for number in range(100)}
+    with sharing.lend([{"p": whole}]) as lending:
+        assert lending.look(100_000)
+        assert shapes(lending) == [{"p": True}]
+    assert len(list(tmp_path.iterdir())) == 3
+    with sharing.lend([{}]) as lending:
+        assert not lending.look(LEAST_ALONE_BYTES)
+    with sharing.lend([]) as lending:
+        assert not lending.look(LEAST_ALONE_BYTES)
+    sharing.end()
+
+
+def test_what_can_t_be_encoded_is_left_to_its_sender(sharing: Sharing) -> None:
+    wrong = [object()] * LEAST_BYTES
+    with sharing.lend([{"a": wrong}, {"a": wrong}]) as lending:
+        assert lending.inputs == [{"a": wrong}] * 2
+
+
+def test_arrays_are_values_too(sharing: Sharing) -> None:
+    numpy = pytest.importorskip("numpy")
+    large, small = numpy.zeros(LEAST_BYTES), numpy.zeros(2)
+    with sharing.lend([{"a": large, "b": small}] * 2) as lending:
+        assert [type(each) for each in lending.inputs[0].values()][1] is numpy.ndarray
+        assert decode(encode_inline(lending.inputs[0]))["a"].code == EXT_REFERENCE
+    sharing.end()
+
+
+def test_without_a_folder_or_room_values_go_as_they_are(tmp_path: Path) -> None:
+    for folder in (None, SharedFolder(str(tmp_path / "gone"))):
+        sharing = Sharing(folder)
+        for _ in range(2):
+            with sharing.lend([{"a": ROWS}, {"a": ROWS}]) as lending:
+                assert lending.inputs == [{"a": ROWS}] * 2
+        sharing.end()
+
+
+def test_the_ones_used_longest_ago_go_when_there_are_too_many(tmp_path: Path) -> None:
+    sharing = Sharing(SharedFolder(str(tmp_path)), count_max=2)
+    values = [list(ROWS) for _ in range(4)]
+
+    def lend(number: int) -> Lending:
+        return sharing.lend([{"a": values[number]}] * 2)
+
+    with lend(0), lend(1), lend(2):
+        assert len(list(tmp_path.iterdir())) == 3  # in use
+    assert len(list(tmp_path.iterdir())) == 2
+    with lend(1):  # known
+        before = set(tmp_path.iterdir())
+    with lend(3) as lending:
+        assert shapes(lending) == [{"a": True}] * 2
+    assert len(set(tmp_path.iterdir()) & before) == 1
+    sharing.end()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_by_their_size(tmp_path: Path) -> None:
+    size = len(encode_inline(ROWS))
+    sharing = Sharing(SharedFolder(str(tmp_path)), bytes_max=2 * size)
+    for _ in range(5):
+        rows = list(ROWS)
+        with sharing.lend([{"a": rows}] * 2):
+            pass
+        assert len(list(tmp_path.iterdir())) <= 2
+    sharing.end()
+
+
+def test_a_reference_that_leads_nowhere_is_the_last(sharing: Sharing) -> None:
+    error = absent(reference_of(EXT_REFERENCE, bytes(28)), OSError("gone"))  # type: ignore[arg-type]
+    result = {"code": error.code, "outcome": "not_started", "retryable": True}
+    with sharing.lend([{"a": ROWS}] * 2) as lending:
+        assert not lending.withdraw({"code": error.code, "outcome": "not_started"})
+        assert lending.refers
+        assert lending.was_lost_on(result)
+        assert lending.withdraw(result)
+        assert lending.inputs == [{"a": ROWS}] * 2
+        assert not lending.withdraw(result)
+    with sharing.lend([{"a": ROWS}] * 2) as lending:
+        assert not lending.refers
+    sharing.end()
+
+
+def test_nothing_is_written_when_the_run_has_ended(sharing: Sharing, tmp_path: Path) -> None:
+    sharing.end()
+    with sharing.lend([{"a": ROWS}] * 2) as lending:
+        assert not lending.refers
+    assert list(tmp_path.iterdir()) == []
+    sharing.end()
+
+
+def items(action: str, given: list[dict[str, Any]]) -> list[ItemToRun]:
+    return [ItemToRun(index, action, each) for index, each in enumerate(given)]
+
+
+def results(ended: Sequence[Any]) -> list[Any]:
+    assert {each.status for each in ended} == {"succeeded"}, ended
+    return [each.result for each in ended]
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_items_that_run_here_share_what_they_can_t_change(sharing: Sharing, is_away: bool) -> None:
+    given = [{"rows": ROWS, "n": n} for n in range(5)]
+    if is_away:  # then the value is in a file already
+        with sharing.lend(given):
+            pass
+    ended = call_items(TABLE.lookup("read"), items("read", given), 0, float("inf"), sharing)
+    assert len(set(results(ended))) == 1
+    ended = call_items(TABLE.lookup("spoil"), items("spoil", given), 0, float("inf"), sharing)
+    assert results(ended) == [len(ROWS) + 1] * 5
+    assert len(ROWS) == LEAST_BYTES
+    mixed = [*given, {"rows": [1], "n": 1}, {"rows": "x", "n": 1}, {"rows": ROWS, "n": 2}]
+    ended = call_items(TABLE.lookup("spoil"), items("spoil", mixed), 3, float("inf"), sharing)
+    assert [each.status for each in ended] == [
+        *("succeeded", "succeeded", "succeeded", "failed", "succeeded")
+    ]
+    assert "Expected `array`, got `str` - at `$.rows`" in ended[3].message
+    sharing.end()
+
+
+def test_tasks_that_run_here_share_it_too(sharing: Sharing) -> None:
+    read, words = TABLE.lookup("read"), "x" * LEAST_ALONE_BYTES
+    first = call(read, {"rows": LONG, "n": 1}, None, sharing)
+    assert call(read, {"rows": LONG, "n": 2}, None, sharing) == first
+    assert call(TABLE.lookup("spoil"), {"rows": LONG, "n": 1}, None, sharing).result == 65537
+    entry = TABLE.lookup("text")
+    first = call(entry, {"text": words, "n": 1}, None, sharing)
+    assert call(entry, {"text": words, "n": 2}, None, sharing) == first
+    assert call(read, {"rows": [1], "n": 2}, None, sharing).status == "succeeded"
+    assert call(read, None, None, sharing).status == "failed"
+    nested = {"payload": {"rows": LONG, "n": 1}}
+    assert call(TABLE.lookup("deep"), nested, None, sharing).result == len(LONG)
+    whole = {"payload": {str(number): 1 for number in range(20_000)} | {"rows": [1]}}
+    assert call(TABLE.lookup("deep"), whole, None, sharing).result == 1
+    sharing.end()
+    assert call(read, {"rows": LONG, "n": 1}, None, sharing).status == "succeeded"
+
+
+async def test_so_do_those_in_threads_and_on_the_loop(sharing: Sharing) -> None:
+    entry = TABLE.lookup("later")
+    made = [await call_async(entry, {"rows": LONG, "n": n}, None, sharing) for n in range(3)]
+    assert len({each.result for each in made}) == 1
+    spoil = TABLE.lookup("spoil")
+    ended = await asyncio.gather(
+        *(asyncio.to_thread(call, spoil, {"rows": LONG, "n": n}, None, sharing) for n in range(20))
+    )
+    assert {each.result for each in ended} == {len(LONG) + 1}
+    sharing.end()
+
+
+def test_references_of_others_lead_nowhere_here(sharing: Sharing) -> None:
+    reference = reference_of(EXT_REFERENCE, bytes(28))
+    assert reference is not None
+    with pytest.raises(InvalidArgumentError, match="leads nowhere"):
+        TABLE.lookup("read").decode_referred(
+            b"\x81\xa4rows" + reference.encode(), NO_BUFFERS, sharing.values
+        )
+
+
+def test_inputs_are_not_changed() -> None:
+    given = {"p": {"rows": ROWS}}
+    sharing = Sharing()
+    places = sharing.common(given, {"p": {"rows": ROWS}}, away=False)
+    assert referring(given, places) is not given
+    assert given == {"p": {"rows": ROWS}}
+    assert referring({"p": 1}, places) == {"p": 1}
+    sharing.release(places)
+    sharing.end()

@@ -1,0 +1,418 @@
+"""The large values of one run, handed to its nodes by reference.
+
+Encoding a value for each item that is given it would cost its size each time. So what is large and
+is given again and again is encoded once: in this process its nodes decode that, or get what was
+made of it before, if they can't change it (`referred` has the rules); to the workers goes a
+reference to a file. Which values these are is told by their identity, for the context shares them:
+
+- among items that go together what the first and the last have in common, and is `LEAST_BYTES` or
+  more: looking costs a chunk as much as it has keys;
+- for a task, or an item alone, what is known to be large, and what is `LEAST_ALONE_BYTES` or more.
+
+A value may lie one level down, in a dict of the input that is made anew for each item. What holds
+is that a value does not change as long as it is in a context. An IO shell, for one event loop and
+its threads.
+
+Mirror: tests/worker/flow/test_sharing.py.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from secrets import token_bytes
+from types import TracebackType
+from typing import Any, Final, Self
+
+from msgspec import Raw
+
+from pronghorn.broker.wire.codec import DECODE_ERRORS
+from pronghorn.broker.wire.limits import KIB
+from pronghorn.broker.wire.references import TOKEN_BYTES, Reference
+from pronghorn.broker.wire.values import NO_BUFFERS, Buffer, encode_inline
+
+from ..dispatch import Entry
+from ..shared import BYTES_MAX, VALUES_MAX, KeptValues, SharedFolder, absent, is_absent
+
+LEAST_BYTES: Final = 4 * KIB
+"""Encoded size from which on a value is handed to several items by reference."""
+
+LEAST_ALONE_BYTES: Final = 64 * KIB
+"""The same for a task or one item: what they are given may not be used again."""
+
+_SMALL_MAX: Final = 256  # values that are known to be small
+
+_TEXTS: Final = (str, bytes)
+_CONTAINERS: Final = (list, dict)
+
+Given = dict[str, Any]
+
+
+class _Large:
+    """A large value.
+
+    Attributes:
+        value: It; held, so that no other has its id.
+        reference: Names it.
+        raw: What stands for it.
+        content: It, encoded; None where that is in a file.
+        in_flight: How many requests refer to it.
+        has_file: Whether it is in a file; None if it can't be.
+    """
+
+    __slots__ = ("content", "has_file", "in_flight", "raw", "reference", "value")
+
+    def __init__(self, value: Any, content: bytes) -> None:
+        self.value = value
+        self.reference = Reference(os.getpid(), token_bytes(TOKEN_BYTES), len(content))
+        self.raw = Raw(self.reference.encode())
+        self.content: bytes | None = content
+        self.in_flight = 0
+        self.has_file: bool | None = False
+
+
+Place = tuple[str, str | None, _Large]
+"""Where in an input a large value stands: its key, and the key within that dict."""
+
+
+class _Values(KeptValues):
+    """The large values of this process as its own nodes get them: `referred.Values`."""
+
+    def __init__(self, *, count_max: int, bytes_max: int) -> None:
+        super().__init__(count_max=count_max, bytes_max=bytes_max)
+        self.large: dict[Reference, _Large] = {}
+        self.files: SharedFolder | None = None
+
+    def content(self, reference: Reference) -> Buffer:
+        """Give a value, encoded.
+
+        Raises:
+            InvalidArgumentError: It is not there.
+        """
+        large = self.large.get(reference)
+        if large is not None and large.content is not None:
+            return large.content
+        try:
+            if large is None or self.files is None:
+                raise FileNotFoundError("it is not known here")
+            return memoryview(self.files.open(reference))
+        except OSError as error:
+            raise absent(reference, error) from error
+
+
+class Sharing:
+    """The large values of one run, and of the workflows that it calls.
+
+    Attributes:
+        values: They, for nodes of this process.
+
+    Args:
+        folder: Where they are written for the workers; by default they don't go there.
+        count_max: How many are kept beside those in use.
+        bytes_max: How many bytes of them, encoded.
+    """
+
+    def __init__(
+        self,
+        folder: SharedFolder | None = None,
+        *,
+        count_max: int = VALUES_MAX,
+        bytes_max: int = BYTES_MAX,
+    ) -> None:
+        self.values = _Values(count_max=count_max, bytes_max=bytes_max)
+        self.values.files = folder
+        self._folder = folder  # None from when no more references go to the workers
+        self._count_max = count_max
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()  # guards what follows; nobody waits for it for long
+        # id -> value; used last comes last. Those not in use are within the limits.
+        self._large: OrderedDict[int, _Large] = OrderedDict()
+        self._bytes = 0  # of these
+        self._small: dict[int, tuple[Any, int]] = {}  # id -> a value that is small, and its size
+        self._has_ended = False
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there are large values, by which further inputs are to be looked at."""
+        return bool(self._large)
+
+    def lend(self, inputs: Sequence[Given]) -> "Lending":
+        """Prepare inputs that go to the workers together."""
+        return Lending(self, inputs)
+
+    def params(self, entry: Entry, given: Given) -> Any:
+        """Decode the input of a task that runs here.
+
+        Raises:
+            PronghornError: It is refused.
+            TypeError, ...: It can't be encoded.
+        """
+        places = self.known(given, away=False)
+        if not places:
+            raw = encode_inline(given)
+            if len(raw) >= LEAST_ALONE_BYTES:
+                places = self.look(given, away=False)
+            if not places:
+                return entry.decode(raw)
+        try:
+            return self.decode(entry, given, places)
+        finally:
+            self.release(places)
+
+    def decode(self, entry: Entry, given: Given, places: Sequence[Place]) -> Any:
+        """Decode an input that runs here, in which large values stand; errors as in `params`."""
+        raw = encode_inline(referring(given, places))
+        return entry.decode_referred(raw, NO_BUFFERS, self.values)
+
+    def common(self, first: Given, last: Given, *, away: bool) -> list[Place]:
+        """Find large values that several inputs have in common; to be released.
+
+        Args:
+            first: One of the inputs.
+            last: Another one.
+            away: Whether workers are to find them.
+        """
+        places: list[Place] = []
+        for name, value in first.items():
+            other = last.get(name)
+            if value is other:
+                self._place(places, (name, None), value, LEAST_BYTES, away=away)
+            elif type(value) is dict and type(other) is dict:
+                for inner, each in value.items():
+                    if each is other.get(inner):
+                        self._place(places, (name, inner), each, LEAST_BYTES, away=away)
+        return places
+
+    def known(self, given: Given, *, away: bool) -> list[Place]:
+        """Find what is known to be large in an input, and texts that are; to be released."""
+        places: list[Place] = []
+        large = self._large
+        for name, value in given.items():
+            if id(value) in large or _is_long(value):
+                self._place(places, (name, None), value, LEAST_ALONE_BYTES, away=away)
+            elif type(value) is dict and large:
+                for inner, each in value.items():
+                    if id(each) in large:
+                        self._place(places, (name, inner), each, LEAST_ALONE_BYTES, away=away)
+        return places
+
+    def look(self, given: Given, *, away: bool) -> list[Place]:
+        """Find large values in an input that is large itself; to be released.
+
+        What is in a dict goes before the dict, which may have been made for this input.
+        """
+        places: list[Place] = []
+        for name, value in given.items():
+            before = len(places)
+            if type(value) is dict:
+                for inner, each in value.items():
+                    self._place(places, (name, inner), each, LEAST_ALONE_BYTES, away=away)
+            if len(places) == before:
+                self._place(places, (name, None), value, LEAST_ALONE_BYTES, away=away)
+        return places
+
+    def release(self, places: Sequence[Place]) -> None:
+        """Let go of values that were in use."""
+        for _, _, large in places:
+            with self._lock:
+                large.in_flight -= 1
+        if places:
+            self._keep_within()
+
+    def distrust(self) -> None:
+        """Send no more references to the workers: one could not follow one."""
+        self._folder = None
+
+    def end(self) -> None:
+        """Remove all files, and let go of all values."""
+        self._has_ended = True
+        for large in list(self._large.values()):
+            self._drop(large)
+        self._small.clear()
+
+    def _place(
+        self,
+        places: list[Place],
+        where: tuple[str, str | None],
+        value: Any,
+        least: int,
+        *,
+        away: bool,
+    ) -> None:
+        """Add a value to places if it is large; then it is in use."""
+        large = self._of(value, least)
+        if large is None:
+            return
+        if away and not self._has_file(large):
+            with self._lock:
+                large.in_flight -= 1
+            return
+        places.append((*where, large))
+
+    def _of(self, value: Any, least: int) -> _Large | None:
+        """Give a value that is large, in use from now on."""
+        kind = type(value)
+        if kind in _TEXTS:
+            if len(value) < least:
+                return None
+        elif kind in _CONTAINERS:
+            if not value:
+                return None
+        elif kind.__module__ != "numpy" or getattr(value, "nbytes", 0) < least:
+            return None
+        with self._lock:
+            large = self._large.get(id(value))
+            if large is not None:
+                large.in_flight += 1
+                self._large.move_to_end(id(value))
+                return large
+        small = self._small.get(id(value))
+        if small is not None and small[1] < least:
+            return None
+        return self._measure(value, least)
+
+    def _measure(self, value: Any, least: int) -> _Large | None:
+        try:
+            content = encode_inline(value)
+        except (TypeError, *DECODE_ERRORS):  # as the whole input will tell
+            return None
+        if self._has_ended:
+            return None
+        if len(content) < least:
+            if len(self._small) >= _SMALL_MAX:
+                self._small.clear()
+            self._small[id(value)] = value, len(content)
+            return None
+        large = _Large(value, content)
+        large.in_flight = 1
+        with self._lock:
+            self._large[id(value)] = self.values.large[large.reference] = large
+            self._bytes += len(content)
+        self._keep_within()
+        return large
+
+    def _has_file(self, large: _Large) -> bool:
+        """Whether a value is in a file, written now if this is the first time."""
+        folder = self._folder
+        if folder is None or large.has_file is None:
+            return False
+        if not large.has_file:
+            assert large.content is not None
+            try:
+                folder.write(large.reference, large.content)
+            except OSError:  # no room in memory: it is sent as it is
+                large.has_file = None
+                return False
+            large.has_file, large.content = True, None
+        return True
+
+    def _keep_within(self) -> None:
+        """Drop the values that were used longest ago, as long as there are too many."""
+        while len(self._large) > self._count_max or self._bytes > self._bytes_max:
+            with self._lock:
+                large = next((each for each in self._large.values() if not each.in_flight), None)
+            if large is None:
+                return
+            self._drop(large)
+
+    def _drop(self, large: _Large) -> None:
+        with self._lock:
+            if self._large.pop(id(large.value), None) is not None:
+                self._bytes -= large.reference.length
+            self.values.large.pop(large.reference, None)
+        self.values.forget({large.reference})
+        if large.has_file and self.values.files is not None:
+            self.values.files.remove(large.reference)
+
+
+class Lending:
+    """Inputs that go to the workers together; their large values are in use until `end`.
+
+    Attributes:
+        inputs: With references where large values stand.
+        refers: Whether there are some.
+
+    Args:
+        sharing: Of the run.
+        inputs: As the nodes are to get them.
+    """
+
+    def __init__(self, sharing: Sharing, inputs: Sequence[Given]) -> None:
+        self._sharing = sharing
+        self._whole = inputs
+        self._places: list[Place] = []
+        if len(inputs) > 1:
+            self._places = sharing.common(inputs[0], inputs[-1], away=True)
+        elif inputs:
+            self._places = sharing.known(inputs[0], away=True)
+        self.inputs: Sequence[Given] = inputs
+        self._refer()
+
+    @property
+    def refers(self) -> bool:
+        """Whether there are references."""
+        return bool(self._places)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def look(self, size: int) -> bool:
+        """Look closer at a lone input that has so many bytes; whether that has found something."""
+        if self._places or len(self._whole) != 1 or size < LEAST_ALONE_BYTES:
+            return False
+        self._places = self._sharing.look(self._whole[0], away=True)
+        self._refer()
+        return self.refers
+
+    def was_lost_on(self, result: Any) -> bool:
+        """Whether a request has failed because a worker could not follow a reference.
+
+        Then no more go to the workers.
+        """
+        if not self._places or not is_absent(result):
+            return False
+        self._sharing.distrust()
+        return True
+
+    def withdraw(self, result: Any) -> bool:
+        """Go without references, if it was for them that a request has failed."""
+        if not self.was_lost_on(result):
+            return False
+        self._end()
+        self.inputs = self._whole
+        return True
+
+    def _refer(self) -> None:
+        if self._places:
+            self.inputs = [referring(given, self._places) for given in self._whole]
+
+    def _end(self) -> None:
+        self._sharing.release(self._places)
+        self._places = []
+
+
+def referring(given: Given, places: Sequence[Place]) -> Given:
+    """Put references into an input, where it has these very values."""
+    made: Given | None = None
+    for name, inner, large in places:
+        value = given.get(name)
+        if inner is None:
+            if value is large.value:
+                made = dict(given) if made is None else made
+                made[name] = large.raw
+        elif type(value) is dict and value.get(inner) is large.value:
+            made = dict(given) if made is None else made
+            made[name] = {**made[name], inner: large.raw}
+    return given if made is None else made
+
+
+def _is_long(value: Any) -> bool:
+    return type(value) in _TEXTS and len(value) >= LEAST_ALONE_BYTES
