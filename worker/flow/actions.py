@@ -99,6 +99,7 @@ class Actions:
         self._ends_sharing = sharing is None
         self._sharing = sharing = sharing or Sharing(runtime.shared)
         self.inner = InnerRuns(runtime, recording, sharing, within=within, depth=depth)
+        self._pasts = self.inner.pasts  # the same dict; empty but for a run that was taken up
         self._beside = Beside(runtime, recording, self.inner, sharing, within=within)
         self._giving = Giving(self._beside, tell)
         # Execution -> what runs for it beside us. Each task takes itself out at its end.
@@ -139,11 +140,9 @@ class Actions:
         Returns:
             Its end, if that is known already.
         """
-        found: Entry | Plan | Called | None = None
-        if self.inner:
-            found = self.inner.plan_at((command.execution, None))
-        if found is None:
-            found = self._find(command.action)
+        found = self._find(command.action)
+        if self._pasts:
+            found = self.inner.plan_at((command.execution, None)) or found
         if isinstance(found, Called):
             return Ended(command.execution, *found)
         leaves = isinstance(found, Entry) and self._leaves(found, command.place, item=False)
@@ -168,7 +167,7 @@ class Actions:
         """Have items run: those of tiny nodes here in their turn, the others beside us."""
         execution, task = command.execution, command.task
         here: _Items | None = None
-        for item in self._resume_items(command) if self.inner else command.items:
+        for item in self._resume_items(command) if self._pasts else command.items:
             if here is not None and item.action == here.action:  # as mostly
                 here.items.append(item)
                 continue

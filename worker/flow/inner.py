@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 class InnerRuns:
     """Those of one run.
 
+    Attributes:
+        pasts: Place -> what a workflow came through there; it goes on behind that once it is called
+            again, and is taken out then.
+
     Args:
         runtime: What all runs share.
         recording: Of the run, if it is recorded.
@@ -56,16 +60,7 @@ class InnerRuns:
         self._depth = depth
         self._runs: set[LiveRun] = set()  # those that go on
         self._pause: Event | None = None  # what they are told when they begin
-        # Place -> what a workflow came through there that has not been begun again
-        self._pasts: dict[Place, list[Moment]] = {}
-
-    def __bool__(self) -> bool:
-        """Whether some are to go on from where they were that have not been begun again."""
-        return bool(self._pasts)
-
-    def resume(self, pasts: dict[Place, list[Moment]]) -> None:
-        """Let those go on behind what they came through, once they are called again."""
-        self._pasts = pasts
+        self.pasts: dict[Place, list[Moment]] = {}
 
     def tell(self, event: Event) -> None:
         """Have all do the same."""
@@ -78,7 +73,7 @@ class InnerRuns:
 
     def plan_at(self, place: Place) -> Plan | None:
         """Give the plan of the one that had begun there, whatever its name stands for now."""
-        for moment in reversed(self._pasts.get(place, ())):
+        for moment in reversed(self.pasts.get(place, ())):
             if moment.workflow is not None and isinstance(moment.what, Start):
                 return self._runtime.plan_of(moment.workflow)
         return None
@@ -100,7 +95,7 @@ class InnerRuns:
         if self._depth >= FLOW_DEPTH_MAX:
             message = f"workflows lie within each other {FLOW_DEPTH_MAX} deep, that is the limit"
             return failed_by(OverloadedError(message))
-        past = self._pasts.pop(place, [])
+        past = self.pasts.pop(place, [])
         was_paused = _was_paused(past)
         recording = self._recording
         run = self._runtime.start(

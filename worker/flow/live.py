@@ -211,7 +211,7 @@ class LiveRun:
         else:  # over again
             self._conductor, inner = Conductor(self._plan), InnerPasts()
             self._handle(self._begin)
-        self._actions.inner.resume(inner.open)
+        self._actions.inner.pasts.update(inner.open)
         self._note_pause()
 
     async def _work_off(self) -> RunEnded | None:
