@@ -247,27 +247,27 @@ def recover(state: RunState) -> Resume | End:
 def _accept(state: RunState | None, sequence: int, record: Accepted) -> RunState:
     if state is not None or record.run != sequence or record.previous:
         raise HistoryError(f"record {sequence} accepts run {record.run}, not itself")
-    return RunState(
-        run=sequence,
-        last=sequence,
-        records=1,
-        status="open",
-        node=record.node,
-        owner=record.owner,
-        accepted_at_ns=record.at_ns,
-        ended_at_ns=0,
-        durability=record.durability,
-        key=record.key,
-        at_most_once=record.at_most_once,
-        attempts_max=record.attempts_max,
-        attempt=1,
-        token=sequence,
-        begun=False,
-        deaths=0,
-        items=record.items,
-        ranges=(),
-        code="",
-        run_ns=0,
+    return RunState(  # by position: that takes half as long
+        sequence,  # run
+        sequence,  # last
+        1,  # records
+        "open",
+        record.node,
+        record.owner,
+        record.at_ns,
+        0,  # ended_at_ns
+        record.durability,
+        record.key,
+        record.at_most_once,
+        record.attempts_max,
+        1,  # attempt
+        sequence,  # token
+        False,  # begun
+        0,  # deaths
+        record.items,
+        (),  # ranges
+        "",  # code
+        0,  # run_ns
     )
 
 
@@ -286,14 +286,28 @@ def _end(state: RunState, sequence: int, record: Ended) -> RunState:
         _check_token(state, sequence, record.token)
     if record.status == "done" and state.items and state.missing:
         raise HistoryError(f"record {sequence}: items {state.missing} of run {state.run} are open")
-    return replace(
-        state,
-        last=sequence,
-        records=state.records + 1,
-        status=record.status,
-        ended_at_ns=record.at_ns,
-        code=record.failure.code if record.failure else "",
-        run_ns=record.run_ns,
+    return RunState(  # by position, as above
+        state.run,
+        sequence,
+        state.records + 1,
+        record.status,
+        state.node,
+        state.owner,
+        state.accepted_at_ns,
+        record.at_ns,
+        state.durability,
+        state.key,
+        state.at_most_once,
+        state.attempts_max,
+        state.attempt,
+        state.token,
+        state.begun,
+        state.deaths,
+        state.items,
+        state.ranges,
+        record.failure.code if record.failure else "",
+        record.run_ns,
+        state.moved_in,
     )
 
 
