@@ -146,8 +146,7 @@ class Ledger:
         Raises:
             DamageError: The store is damaged there.
         """
-        with self._store.view() as view:
-            return view.get(Table.KEYS, key_hash(*named)) is not None
+        return self._store.has(Table.KEYS, key_hash(*named))
 
     def prune(
         self,

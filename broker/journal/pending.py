@@ -8,6 +8,7 @@ Mirror: tests/broker/journal/test_pending.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from .errors import HistoryError
 from .fold import RunState, advance
@@ -22,7 +23,7 @@ from .messages import (
     ReadValue,
     Void,
 )
-from .record import Accepted, WithValue
+from .record import WITH_VALUE, Accepted, WithValue
 
 Key = tuple[str, str]
 """Owner and idempotency key."""
@@ -65,12 +66,13 @@ class Pending:
                 states[run] = advance(before, sequence, record)
             except HistoryError:
                 return None
-            if isinstance(record, WithValue):
-                if record.apart or record.buffers != len(buffers):
+            if type(record) in WITH_VALUE:
+                of = cast(WithValue, record)
+                if of.apart or of.buffers != len(buffers):
                     return None
             elif buffers:
                 return None
-            if isinstance(record, Accepted) and record.key is not None:
+            if type(record) is Accepted and record.key is not None:
                 key = record.owner, record.key
                 if key in claimed or key in self._keys or has_key(key):
                     return None

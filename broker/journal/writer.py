@@ -25,6 +25,7 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Final, cast, get_args
 
@@ -41,7 +42,6 @@ from .errors import DamageError, LostStoreError, NoSpaceError, RefusedError, Unu
 from .ledger import Ledger, Retention, exceeds
 from .messages import (
     Broken,
-    Buffers,
     Committed,
     Entry,
     FromJournal,
@@ -135,7 +135,9 @@ class Writer:
         self._pruning = True  # whether there may be something to remove
         self._prune_ages_at = 0.0
         self._poll = select.poll()
-        self._poll.register(channel.fileno(), select.POLLIN)
+        self._channel_fd = channel.fileno()
+        self._poll.register(self._channel_fd, select.POLLIN)
+        self._watched = 0  # for what the poll watches the stream
 
     @property
     def open_runs(self) -> int:
@@ -182,24 +184,27 @@ class Writer:
     def _wait(self) -> bool:
         """Sleep until there is something to do; `False` when the supervisor is gone."""
         self._watch_stream()
-        ready = {fd for fd, _ in self._poll.poll(self._sleep_ms())}
-        return self._channel.fileno() not in ready or self._read_channel()
+        channel = self._channel_fd
+        for fd, _ in self._poll.poll(self._sleep_ms()):
+            if fd == channel:
+                return self._read_channel()
+        return True
 
     def _sleep_ms(self) -> float | None:
         """Say how long to sleep if nothing comes; `None`: for ever."""
-        due: list[float] = []
+        due = inf
         if len(self._queue):
-            due.append(max(self._queue.due, self._blocked_until))
+            due = max(self._queue.due, self._blocked_until)
         elif self._hello is not None:
-            due.append(self._blocked_until)
+            due = self._blocked_until
         if self._questions and not self._is_slow():
-            due.append(0.0)
+            due = 0.0
         if self._pruning:
-            due.append(self._prune_at)
+            due = min(due, self._prune_at)
         if self._refusing and not len(self._queue):  # else a commit looks
-            due.append(self._look_at_disk_at)
+            due = min(due, self._look_at_disk_at)
         # One more, for a time that is not reached yet would be waited for in a spin.
-        return max(0.0, (min(due) - time.monotonic()) * 1000 + 1) if due else None
+        return max(0.0, (due - time.monotonic()) * 1000 + 1) if due < inf else None
 
     def _is_slow(self) -> bool:
         """Whether the broker has not read what it asked for."""
@@ -212,14 +217,18 @@ class Writer:
         events = select.POLLIN if self._may_read(stream) else 0
         if stream.pending_bytes:
             events |= select.POLLOUT
+        if events == self._watched:
+            return
         if events:
             self._poll.register(stream.fd, events)
+            self._watched = events
         else:
             self._unwatch(stream)
 
     def _unwatch(self, stream: BrokerStream) -> None:
-        with suppress(KeyError):
+        if self._watched:
             self._poll.unregister(stream.fd)
+            self._watched = 0
 
     def _may_read(self, stream: BrokerStream) -> bool:
         return (
@@ -260,19 +269,21 @@ class Writer:
                 each, self._unread_bytes = self._unread_bytes // len(messages), 0
                 now = time.monotonic()
                 for message, buffers in messages:
-                    self._take(message, buffers, each, now)
+                    if type(message) in _ENTRIES and self._welcomed and stream.alive:
+                        entry = cast(Record | Void, message), buffers
+                        self._queue.put(entry, each, now)
+                    else:
+                        self._take(message)
             if stream.problem:
                 self._break_off(f"what it wrote can't be read: {stream.problem}")
             if size < READ_BYTES_MAX:  # more comes with the next turn
                 break
         return read
 
-    def _take(self, message: ToJournal, buffers: Buffers, size: int, now: float) -> None:
+    def _take(self, message: ToJournal) -> None:
         if self._stream is None or not self._stream.alive:  # it was broken off just now
             return
-        if type(message) in _ENTRIES and self._welcomed:
-            self._queue.put((cast(Record | Void, message), buffers), size, now)
-        elif isinstance(message, Hurry) and self._welcomed:
+        if isinstance(message, Hurry) and self._welcomed:
             self._queue.hurry(waited_for=message.waited_for)
         elif isinstance(message, _QUESTIONS) and self._welcomed:
             self._questions.append(message)
@@ -325,9 +336,9 @@ class Writer:
             _log.error("nothing is logged any more, records go to the store at once: %s", error)
             self._close_wal()
             return False
+        self._tell(Committed(last + len(entries)))  # first: somebody waits for that
         self._queue.add_logged(now)
         self._pending.add(states)
-        self._tell(Committed(last + len(entries)))
         return True
 
     def _close_wal(self) -> None:
