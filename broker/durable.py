@@ -257,7 +257,7 @@ class Durable:
     def on_refused(self, event: JournalRefused, now: float) -> None:
         """Take in that a record can't be kept; all others will be."""
         self._lose(now)
-        self._give_up_run(self._recorder.refuse(event.sequence, event.why), event, now)
+        self._give_up_run(self._recorder.refuse(event.sequence, event.run, event.why), event, now)
 
     def on_broke(self, event: JournalBroke, now: float) -> None:
         """Take in that the journal has ended the stream because of what came on it."""

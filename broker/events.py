@@ -199,9 +199,13 @@ class JournalGone(msgspec.Struct, frozen=True):
 
 
 class JournalRefused(msgspec.Struct, frozen=True):
-    """The journal can't keep that record, nor has it kept any later one; it welcomes us again."""
+    """The journal can't keep that record, nor has it kept any later one; it welcomes us again.
+
+    `run` is the one that it is of.
+    """
 
     sequence: int
+    run: int
     why: str
 
 

@@ -175,7 +175,7 @@ class JournalEnd:
         for message, buffers in messages:
             self._take(message, buffers, clock_ns)
         if problem:
-            _log.critical("%s", problem)
+            _log.error("%s", problem)
             self._end(problem)
 
     def _end(self, why: str) -> None:
@@ -193,15 +193,15 @@ class JournalEnd:
                 self._handle(JournalWelcomed(acknowledged, refusing, seed, clock_ns))
             case Refusing(reason):
                 self._handle(JournalRefusing(reason))
-            case Refused(sequence, why):
-                _log.critical("the journal can't keep what was written: %s", why)
+            case Refused(sequence, run, why):
+                _log.error("the journal can't keep what was written: %s", why)
                 self._is_welcome = False
-                self._handle(JournalRefused(sequence, why))
+                self._handle(JournalRefused(sequence, run, why))
                 assert self._writer is not None
                 self._writer.put(frames_of(Hello(self._epoch)))
                 self.flush()
             case Broken(why):
-                _log.critical("the journal can't go on with what was written: %s", why)
+                _log.error("the journal can't go on with what was written: %s", why)
                 self._problem = f"it can't go on with what was written: {why}"
                 self._is_welcome = False
                 self._handle(JournalBroke(self._problem))

@@ -205,18 +205,23 @@ class Recorder:
                 if isinstance(waiter, Request) and waiter.keep is not None:
                     self._fail(waiter, JournalError, not_kept(reason))
 
-    def refuse(self, sequence: int, why: str) -> int:
+    def refuse(self, sequence: int, of_run: int | None, why: str) -> int:
         """Give up a record that the journal can't keep, with all later ones of its run.
 
         To be called while no journal is there.
 
+        Args:
+            sequence: Its number.
+            of_run: The run that it is of as the journal has it; `None` if that is not known.
+            why: What is told who waits for it.
+
         Returns:
-            The run; 0 if the record is not outstanding, or was given up before.
+            The run; 0 if that record is not outstanding, but was none of ours.
         """
         backlog = self._backlog
         if backlog is None or not backlog.acknowledged < sequence < backlog.next_sequence:
             return 0
-        run, waiters = backlog.give_up(sequence)
+        run, waiters = backlog.give_up(sequence, of_run)
         for waiter in waiters:
             if isinstance(waiter, Request) and waiter.keep is not None:
                 self._fail(waiter, JournalError, not_kept(why))
@@ -224,7 +229,9 @@ class Recorder:
 
     def refuse_next(self, why: str) -> int:
         """Give up the first record that is outstanding, as `refuse` does."""
-        return 0 if self._backlog is None else self.refuse(self._backlog.acknowledged + 1, why)
+        if self._backlog is None:
+            return 0
+        return self.refuse(self._backlog.acknowledged + 1, None, why)
 
     # --- records of runs ------------------------------------------------------------------------
 

@@ -136,16 +136,22 @@ class Backlog(Generic[Waiter]):
                 released += waiters.pop(sequence)
         return released
 
-    def give_up(self, sequence: int) -> tuple[int, list[Waiter]]:
+    def give_up(self, sequence: int, of_run: int | None = None) -> tuple[int, list[Waiter]]:
         """Have nothing kept of a record that is outstanding, nor of all later ones of its run.
 
+        Args:
+            sequence: Its number.
+            of_run: The run that it should be of; if it is not, nothing happens.
+
         Returns:
-            The run, 0 if the record was given up before; and who waited for any of these.
+            The run, 0 if the record is of none or another one; and who waited for any of these.
         """
         position = sequence - self.acknowledged - 1
         assert 0 <= position < len(self._entries)
         run = _decode_head(self._entries[position][0][0]).run
         gone: list[Waiter] = []
+        if of_run not in (None, run):
+            return 0, gone
         if run:
             entries, self._entries = self._entries, deque()
             for number, (frames, size, at) in enumerate(entries, sequence - position):

@@ -220,6 +220,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=43):
     """
 
     sequence: int
+    run: int
     message: str
 
 

@@ -363,7 +363,9 @@ class Writer:
             position = error.sequence - self._ledger.counts.last - 1
             if position < logged:  # it was acknowledged, so it can't be refused any more
                 raise DamageError(f"what is logged can't be: {error}") from error
-            self._refuse_record(error, position)
+            record = batch[position][0]
+            assert not isinstance(record, Void), "it is kept behind anything"
+            self._refuse_record(error, position, record.run)
             return False
         queue.committed()
         if not queue.logged:
@@ -417,7 +419,7 @@ class Writer:
         if self._stream is not None:
             self._stream.tell(message)
 
-    def _refuse_record(self, refused: RefusedError, position: int) -> None:
+    def _refuse_record(self, refused: RefusedError, position: int, run: int) -> None:
         """Tell a broker that a record can't be kept, and listen to nothing before its next hello.
 
         What is queued before it is kept, the rest is forgotten: the broker writes it again.
@@ -427,7 +429,7 @@ class Writer:
         self._questions.clear()
         self._kept_back.clear()
         self._welcomed, self._is_deaf = False, True
-        self._tell(Refused(refused.sequence, str(refused)))
+        self._tell(Refused(refused.sequence, run, str(refused)))
 
     def _break_off(self, why: str) -> None:
         """Have nothing more to do with a stream on which what came is no use: a defect of ours.

@@ -22,6 +22,7 @@ from pronghorn.broker.events import (
     JournalBroke,
     JournalCommitted,
     JournalGone,
+    JournalRefused,
     JournalRefusing,
     JournalWelcomed,
     PeerGone,
@@ -502,3 +503,17 @@ def test_a_stream_that_is_broken_without_end_costs_one_run_a_time() -> None:
     assert replies(broken(driver)).keys() == {1}
     assert broken(driver) == [], "what stands for that is what is next"
     assert driver.count("records_refused") == 1
+
+
+def test_a_refused_record_that_was_none_of_ours_costs_nothing() -> None:
+    """What has come between made the journal count wrong; it is told anew what is what."""
+    driver = two_that_have_ended()
+    first = sequence_of(driver.generation, 1)
+    written = list(driver.written)
+    for sequence, run in ((first, 77), (first + 9, first), (first - 1, first)):
+        driver.written.clear()
+        assert driver.do(JournalRefused(sequence, run, "it follows nothing")) == []
+        assert driver.do(JournalWelcomed(first - 1, "", b"seed", CLOCK_NS)) == []
+        assert driver.written == written
+    assert replies(driver.keep()) == {1: 3, 2: 3}
+    assert driver.count("records_refused") == 0

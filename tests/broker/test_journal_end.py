@@ -136,7 +136,9 @@ def test_what_the_journal_says_becomes_events(bench: Bench) -> None:
 def test_after_a_record_was_refused_it_says_hello_again(bench: Bench) -> None:
     bench.say(Welcome(7, ""))
     assert bench.read() == [Hello("e1")]
-    assert bench.say(Refused(9, "it follows nothing")) == [JournalRefused(9, "it follows nothing")]
+    assert bench.say(Refused(9, 2, "it follows nothing")) == [
+        JournalRefused(9, 2, "it follows nothing")
+    ]
     bench.end.write([frames_of(RECORD)])
     bench.end.flush()
     assert bench.read() == [Hello("e1")], "what was to be written is written after the welcome"

@@ -14,7 +14,6 @@ from pronghorn.broker.events import (
     DrainBegun,
     Drained,
     JournalGone,
-    JournalRefused,
     PeerGone,
     Received,
     Send,
@@ -657,7 +656,7 @@ def test_a_run_that_is_looked_for_can_be_asked_for_and_cancelled(
     commands = recording.start()
     run = info(replies(commands)[1])
     recording.work(Done(recording.begun(commands), VALUE, 1))
-    recording.do(JournalRefused(recording_index(recording) + 1, "it is wrong"))
+    recording.refused(sequence_of(recording.generation, recording.index + 1))
     recording.acknowledge(1)
     for id_, name in enumerate(("status", "cancel" if cancelled else "retry", "events"), 2):
         assert recording.say(Call(id_, f"pronghorn.run.{name}", of_run(run.id))) == []
@@ -680,13 +679,9 @@ def test_a_run_is_looked_for_with_the_next_journal_if_there_is_none(
     run = info(replies(commands)[1])
     recording.ask(2, "result", run.id)
     recording.work(Done(recording.begun(commands), VALUE, 1))
-    recording.do(JournalRefused(recording_index(recording) + 1, "it is wrong"))
+    recording.refused(sequence_of(recording.generation, recording.index + 1))
     told = error(replies(recording.lose_journal("no folder"))[2])
     assert (told.code, told.details.outcome) == ("JOURNAL_ERROR", "maybe_executed")
     recording.run(recording.open_journal())
     (state,) = recording.kept.states.values()
     assert (state.status, state.attempt) == ("done", 2)
-
-
-def recording_index(driver: DurableDriver) -> int:
-    return sequence_of(driver.generation, driver.index)

@@ -4,17 +4,24 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
 import pytest
-from trees import PATIENCE_S, Running, journal_of, kill
+from tapped import write_between
+from trees import PATIENCE_S, Running, is_within, journal_of, kill
 
 from pronghorn.broker.journal.checking import check_folder
+from pronghorn.broker.journal.messages import frames_of
 from pronghorn.broker.journal.reading import last_record, list_runs, params_of, value_of
+from pronghorn.broker.journal.record import Started
 from pronghorn.broker.journal.rows import Filter
 from pronghorn.broker.journal.store import Store
+from pronghorn.broker.restart import INTENSITY
+from pronghorn.broker.wire.link import Buffer
 from pronghorn.client import (
     BrokerLostError,
     JournalError,
@@ -126,3 +133,58 @@ def retried(durable: Any) -> Any:
             return durable.call("add", 200, 1)
         except (BrokerLostError, JournalError):
             continue
+
+
+NO_MESSAGE = (b"\xc1",)
+OUT_OF_ORDER = frames_of(Started(77, 76, 1, 5))  # of a run that there is not
+
+
+@pytest.mark.parametrize(
+    ("frames", "to_journal", "is_counted"),
+    [(NO_MESSAGE, True, True), (OUT_OF_ORDER, True, False), (NO_MESSAGE, False, False)],
+)
+def test_a_stream_on_which_something_wrong_comes_heals_and_nothing_is_lost(
+    start: Start,
+    tmp_path: Path,
+    frames: tuple[Buffer, ...],
+    to_journal: bool,
+    is_counted: bool,
+) -> None:
+    running = start(data=tmp_path / "data")
+    durable = running.client.within(durability="sync")
+    assert durable.call("add", 0, 0) == 0
+    broker, journal = running.tree.broker, journal_of(running)
+    ends = (broker, journal) if to_journal else (journal, broker)
+    futures: list[Any] = []
+    for number in range(1, 4):
+        futures += [durable.submit("add", number, index) for index in range(20)]
+        assert write_between(*ends, frames)
+        futures += [durable.submit("add", number, index) for index in range(20, 40)]
+        begun = monotonic()
+        assert running.client.call("add", 1, 2) == 3
+        assert is_within(monotonic() - begun, 0.2), "what is not recorded waits for nothing"
+        assert futures[-1].result(PATIENCE_S) == number + 39
+    assert sum(future.result(PATIENCE_S) for future in futures) == 6 * 40 + 3 * 780
+    counters = running.client.call("pronghorn.stats")["counters"]
+    assert counters["records_refused"] == 0
+    assert counters["journal_broken"] == (3 if is_counted else 0)
+    assert (running.tree.broker, journal_of(running)) == (broker, journal)
+    running.pool.close()
+    assert len(sums(tmp_path / "data")) == 121
+
+
+def test_a_stream_that_is_broken_again_and_again_is_not_tried_in_a_spin(
+    start: Start, tmp_path: Path
+) -> None:
+    running = start(data=tmp_path / "data")
+    durable = running.client.within(durability="sync")
+    assert durable.call("add", 0, 0) == 0
+    broker, end, broken = running.tree.broker, monotonic() + 2.5, 0
+    while monotonic() < end:
+        with suppress(ValueError):  # the journal is being started
+            broken += write_between(broker, journal_of(running), NO_MESSAGE)
+        sleep(0.001)
+    counted = running.client.call("pronghorn.stats")["counters"]["journal_broken"]
+    assert 3 <= counted <= INTENSITY + 2
+    assert durable.call("add", 1, 1) == 2
+    assert running.tree.broker == broker

@@ -75,15 +75,17 @@ class DurableDriver(Driver):
 
     def commit(self, count: int | None = None) -> list[Command]:
         """Keep what was written, or so much of it; what can't be kept is refused."""
-        kept, self.written = self.written[:count], self.written[len(self.written[:count]) :]
-        for record, buffers in kept:
+        count = len(self.written[:count])
+        for _ in range(count):
+            record, buffers = self.written[0]
             sequence = sequence_of(self.generation, self.index + 1)
             try:
                 self.kept.keep(sequence, record, buffers)
             except HistoryError as error:
                 return self.refuse(sequence, str(error))
+            del self.written[0]
             self.index += 1
-        if not kept:
+        if not count:
             return []
         return self.do(JournalCommitted(sequence_of(self.generation, self.index), CLOCK_NS))
 
@@ -91,9 +93,15 @@ class DurableDriver(Driver):
         """Refuse a record, by default the first that was written, and be said hello to again."""
         if sequence is None:
             sequence = sequence_of(self.generation, self.index + 1)
+        return self.refused(sequence, why) + self.open_journal()
+
+    def refused(self, sequence: int, why: str = "it can't be") -> list[Command]:
+        """Refuse a record that was written; nothing behind it is kept."""
+        record, _ = self.written[sequence - sequence_of(self.generation, self.index) - 1]
+        assert not isinstance(record, Void)
         self.written.clear()
         self.asked.clear()
-        return self.do(JournalRefused(sequence, why)) + self.open_journal()
+        return self.do(JournalRefused(sequence, record.run, why))
 
     def answer(self) -> list[Command]:
         """Answer what was asked."""

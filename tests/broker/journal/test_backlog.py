@@ -68,7 +68,8 @@ def test_a_refused_record_is_given_up_with_all_later_ones_of_its_run() -> None:
         assert backlog.wait(sequence, f"{record.run - FIRST}")
     size = backlog.outstanding_bytes
     assert backlog.acknowledge(FIRST) == ["0"]
-    assert backlog.give_up(FIRST + 3) == (lost.run, ["1", "1"])
+    assert backlog.give_up(FIRST + 3, other.run) == (0, []), "it is of another run"
+    assert backlog.give_up(FIRST + 3, lost.run) == (lost.run, ["1", "1"])
     void = (encode_message(Void()),)
     kept = [[encode_message(record), b"buffer"] for record in records[1:3]]
     assert backlog.unacknowledged() == [*kept, void, void]

@@ -97,7 +97,7 @@ FROM_JOURNAL: list[FromJournal] = [
     Statistics(6, Counts(), Pruned(), 4096, 4096),
     Failed(7, "it is damaged"),
     Failed(7, "there is no such run", is_missing=True),
-    Refused(FIRST, "record 7 does not follow"),
+    Refused(FIRST, FIRST, "record 7 does not follow"),
     Broken("record 7 does not follow"),
 ]
 

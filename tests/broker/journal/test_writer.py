@@ -228,7 +228,7 @@ def go_on(broker: Broker, refused: int) -> None:
     found = broker.next_answer(Refused)
     assert found.sequence == refused
     assert broker.backlog is not None
-    broker.backlog.give_up(refused)
+    assert broker.backlog.give_up(refused, found.run)[0] == found.run != 0
     broker.put(frames_of(Hello(broker.epoch)))
     broker.take_over(broker.backlog)
 

@@ -140,7 +140,7 @@ class FakeJournal:
         self._let_go(is_kept=False)
         assert self._broker is not None
         sequence = sequence_of(self._generation, self._index + 1)
-        self._broker.journal_says(JournalRefused(sequence, "it is wrong"))
+        self._broker.journal_says(JournalRefused(sequence, record.run, "it is wrong"))
         self._open_soon()
 
     def check_drained(self) -> None:

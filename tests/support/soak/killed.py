@@ -10,11 +10,17 @@ from random import Random
 from time import monotonic
 from typing import Final, Protocol
 
+from tapped import write_between
 from trees import Tree, children, command_line
 
-from pronghorn.client import Pool
+from pronghorn.broker.journal.messages import frames_of
+from pronghorn.broker.journal.record import Started
+from pronghorn.broker.wire.statistics import STATS
+from pronghorn.client import Pool, PronghornError
 
 _NAME: Final = "soak"
+_NO_MESSAGE: Final = (b"\xc1",)
+_OUT_OF_ORDER: Final = frames_of(Started(77, 76, 1, 5))  # of a run that there is not
 
 
 class Counted(Protocol):
@@ -37,7 +43,7 @@ class Service:
         self.endpoint = self._pool.endpoint
 
     def kill(self, target: str, random: Random) -> bool:
-        """Kill something; `False` if it is not there, for it is being started again.
+        """Kill something, or break a stream; `False` if it is not there, for it is being started.
 
         After a whole tree there is another when this returns.
         """
@@ -47,6 +53,8 @@ class Service:
             self._found.violations.append("the broker has ended, and was not killed")
         self._broker = 0 if target in ("broker", "tree") else tree.broker
         journal = [one for one in children(supervisor) if "journal.writer" in command_line(one)]
+        if target == "stream":
+            return bool(tree.broker and journal) and self._break(tree.broker, journal[0], random)
         pids = {
             "worker": [random.choice(tree.workers)] if tree.workers else [],
             "journal": journal,
@@ -65,6 +73,31 @@ class Service:
         if target == "tree":
             self._pool.close()
             self._pool = self._start()
+        return True
+
+    def check_records(self) -> None:
+        """Check that nothing of ours was refused, as far as this broker has counted it."""
+        try:
+            with self._pool.client() as client:
+                counters = client.call(STATS)["counters"]
+        except PronghornError:  # it has just been killed
+            return
+        if counters["records_refused"]:
+            self._found.violations.append("a record was refused that the broker has written")
+
+    def _break(self, broker: int, journal: int, random: Random) -> bool:
+        """Write what no end of the stream would, or not in this place; `False` if there is none."""
+        self.check_records()
+        pid, peer, frames = random.choice(
+            (
+                (broker, journal, _NO_MESSAGE),
+                (journal, broker, _NO_MESSAGE),
+                (broker, journal, _OUT_OF_ORDER),
+            )
+        )
+        if not write_between(pid, peer, frames):
+            return False
+        self._found.kills["stream"] += 1
         return True
 
     def close(self) -> None:
