@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 from .events import (
@@ -31,6 +32,7 @@ from .journal.messages import (
     FromJournal,
     Hello,
     Hurry,
+    Question,
     Refused,
     Refusing,
     Welcome,
@@ -40,7 +42,7 @@ from .journal.messages import (
 )
 from .poller import Poller
 from .wire.codec import DECODE_ERRORS
-from .wire.link import READ_BYTES_MAX, Buffer
+from .wire.link import READ_BYTES_MAX
 from .wire.stream import FrameWriter, packed
 
 _log = logging.getLogger("pronghorn.broker.server")
@@ -104,16 +106,18 @@ class JournalEnd:
         self._writer.put(frames_of(Hello(self._epoch)))
         self.flush()
 
-    def write(self, messages: Iterable[Sequence[Buffer]]) -> None:
+    def write(self, messages: Iterable[Sequence[bytes]]) -> None:
         """Have messages written by the next `flush`, once the journal has said welcome.
 
         Before that nothing happens, nor when it is gone: the core, which may have meant the one
         before, hears of both, and writes again what was not kept and not answered.
         """
         if self._writer is not None and self._is_welcome:
-            put = self._writer.put
-            for frames in messages:
-                put(frames)
+            self._writer.put_bytes(list(chain.from_iterable(messages)))
+
+    def ask(self, question: Question) -> None:
+        """Have the journal asked something, as `write` does."""
+        self.write(((encode_message(question),),))
 
     def hurry(self, *, waited_for: bool) -> None:
         """Have the journal told, by the next `flush`, to keep what was written, and for whom."""

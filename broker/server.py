@@ -51,7 +51,6 @@ from .events import (
 from .folder import remove_files
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
-from .journal.messages import frames_of
 from .journal_end import JournalEnd
 from .links import LinkError, WorkerLink
 from .memory import Memory, Pressure
@@ -585,7 +584,7 @@ class BrokerServer:
                 elif isinstance(command, HurryJournal):
                     journal.hurry(waited_for=command.waited_for)
                 elif isinstance(command, AskJournal):
-                    journal.write((frames_of(command.question),))
+                    journal.ask(command.question)
                 elif isinstance(command, Report):
                     report = self._reporter.answer(command)
                     sends.setdefault(report.peer, []).append(report)
