@@ -20,7 +20,7 @@ Mirror: tests/broker/journal/test_batch.py.
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, repeat
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -108,12 +108,12 @@ class CommitQueue(Generic[Entry]):
         self._hurried = len(self._entries) > self.logged
         self._waited_for = self._hurried and (waited_for or self._waited_for)
 
-    def put(self, entry: Entry, size: int, now: float) -> None:
-        """Add an entry of so many bytes."""
+    def extend(self, entries: Sequence[Entry], size: int, now: float) -> None:
+        """Add entries, each of so many bytes."""
         if len(self._entries) == self.logged:
             self._since = now
-        self._entries.append((entry, size))
-        self.queued_bytes += size
+        self._entries.extend(zip(entries, repeat(size)))
+        self.queued_bytes += size * len(entries)
 
     def to_log(self, now: float) -> Sequence[Entry]:
         """Return what is to be logged; nothing if nobody waits for it, or it is rather committed.
@@ -141,6 +141,11 @@ class CommitQueue(Generic[Entry]):
         Contract: `committed` or `failed` is called before the next `take`.
         """
         assert not self._taken
+        if (
+            len(self._entries) <= BATCH_RECORDS and self.queued_bytes <= BATCH_BYTES
+        ):  # nearly always
+            self._taken, self._taken_bytes = len(self._entries), self.queued_bytes
+            return [entry for entry, _ in self._entries]
         batch: list[Entry] = []
         size = 0
         for entry, entry_size in self._entries:
@@ -153,8 +158,11 @@ class CommitQueue(Generic[Entry]):
 
     def committed(self) -> None:
         """Forget what was taken: it is kept."""
-        for _ in range(self._taken):
-            self._entries.popleft()
+        if self._taken == len(self._entries):
+            self._entries.clear()
+        else:
+            for _ in range(self._taken):
+                self._entries.popleft()
         self.queued_bytes -= self._taken_bytes
         self.logged = max(0, self.logged - self._taken)
         self._taken = self._taken_bytes = 0

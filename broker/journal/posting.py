@@ -95,7 +95,9 @@ class Posting:
         """Add the row of the next record."""
         sequence = self.next_sequence
         if type(record) in WITH_VALUE:
-            record = self._set_apart(cast(WithValue, record), sequence, buffers)
+            of = cast(WithValue, record)
+            if buffers or of.buffers or of.apart or len(of.value) >= APART_BYTES_MIN:
+                record = self._set_apart(of, sequence, buffers)
         elif buffers:
             raise HistoryError(f"record {sequence} has no value and can't have buffers")
         key = key_of(sequence)
@@ -169,8 +171,6 @@ class Posting:
             raise HistoryError(
                 f"record {sequence} has {len(buffers)} buffers, not {record.buffers}"
             )
-        if not buffers and len(record.value) < APART_BYTES_MIN:
-            return record
         digests = []
         for content in (record.value, *buffers):
             digest = digest_of(content)

@@ -24,6 +24,7 @@ import select
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -42,6 +43,7 @@ from .errors import DamageError, LostStoreError, NoSpaceError, RefusedError, Unu
 from .ledger import Ledger, Retention, exceeds
 from .messages import (
     Broken,
+    Buffers,
     Committed,
     Entry,
     FromJournal,
@@ -267,22 +269,33 @@ class Writer:
             self._unread_bytes += size
             if messages:
                 each, self._unread_bytes = self._unread_bytes // len(messages), 0
-                now = time.monotonic()
-                for message, buffers in messages:
-                    if type(message) in _ENTRIES and self._welcomed and stream.alive:
-                        entry = cast(Record | Void, message), buffers
-                        self._queue.put(entry, each, now)
-                    else:
-                        self._take(message)
+                self._take_all(stream, messages, each)
             if stream.problem:
                 self._break_off(f"what it wrote can't be read: {stream.problem}")
             if size < READ_BYTES_MAX:  # more comes with the next turn
                 break
         return read
 
+    def _take_all(
+        self, stream: BrokerStream, messages: Sequence[tuple[ToJournal, Buffers]], size: int
+    ) -> None:
+        """Take messages of so many bytes each, unless one of them has the stream broken off."""
+        now, entries = time.monotonic(), list[Entry]()
+        for received in messages:
+            message = received[0]
+            if type(message) in _ENTRIES and self._welcomed:
+                entries.append(cast(Entry, received))
+                continue
+            if entries:
+                self._queue.extend(entries, size, now)
+                entries = []
+            self._take(message)
+            if not stream.alive:
+                return
+        if entries:
+            self._queue.extend(entries, size, now)
+
     def _take(self, message: ToJournal) -> None:
-        if self._stream is None or not self._stream.alive:  # it was broken off just now
-            return
         if isinstance(message, Hurry) and self._welcomed:
             self._queue.hurry(waited_for=message.waited_for)
         elif isinstance(message, _QUESTIONS) and self._welcomed:

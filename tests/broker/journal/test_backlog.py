@@ -147,7 +147,7 @@ def test_whatever_dies_what_was_acknowledged_is_kept_once_and_in_order(seed: int
             for sequence, record in story.records[before:]:
                 frame = encode_body(record)
                 assert backlog.append([frame], 0.0) == sequence
-                queue.put(frame, len(frame), 0.0)
+                queue.extend([frame], len(frame), 0.0)
                 if random.random() < 0.3:
                     assert backlog.wait(sequence, sequence)
                     waiting.add(sequence)
@@ -175,7 +175,7 @@ def test_whatever_dies_what_was_acknowledged_is_kept_once_and_in_order(seed: int
             in_store = len(kept)
             waiting -= set(backlog.acknowledge(sequence_of(1, len(kept))))
             for frames in backlog.unacknowledged():
-                queue.put(frames[0], len(frames[0]), 0.0)
+                queue.extend([frames[0]], len(frames[0]), 0.0)
         assert backlog.acknowledged <= sequence_of(1, len(kept))
         assert all(number > backlog.acknowledged for number in waiting)
     read: list[tuple[int, Record]] = [

@@ -26,7 +26,7 @@ def queue() -> CommitQueue[int]:
 
 def fill(queue: CommitQueue[int], count: int, size: int = 100, now: float = NOW) -> None:
     for number in range(count):
-        queue.put(number, size, now)
+        queue.extend([number], size, now)
 
 
 def test_an_empty_queue_has_no_batch(queue: CommitQueue[int]) -> None:
@@ -49,7 +49,7 @@ def test_a_hundred_that_come_together_are_one_commit(queue: CommitQueue[int]) ->
 def test_what_comes_during_a_commit_is_of_the_next(queue: CommitQueue[int]) -> None:
     fill(queue, 2)
     queue.take()
-    queue.put(7, 100, NOW)
+    queue.extend([7], 100, NOW)
     queue.committed()
     assert queue.take() == [7]
     queue.committed()
@@ -59,7 +59,7 @@ def test_what_comes_during_a_commit_is_of_the_next(queue: CommitQueue[int]) -> N
 def test_a_batch_that_failed_is_the_first_of_the_next(queue: CommitQueue[int]) -> None:
     fill(queue, 2)
     queue.take()
-    queue.put(7, 100, NOW)
+    queue.extend([7], 100, NOW)
     queue.failed()
     assert queue.take() == [0, 1, 7]
 
@@ -77,8 +77,8 @@ def test_batches_are_bounded_in_bytes(queue: CommitQueue[int]) -> None:
 
 
 def test_an_entry_above_all_bounds_goes_alone(queue: CommitQueue[int]) -> None:
-    queue.put(0, BATCH_BYTES + 1, NOW)
-    queue.put(1, 1, NOW)
+    queue.extend([0], BATCH_BYTES + 1, NOW)
+    queue.extend([1], 1, NOW)
     assert queue.take() == [0]
     queue.committed()
     assert queue.take() == [1]
@@ -86,7 +86,7 @@ def test_an_entry_above_all_bounds_goes_alone(queue: CommitQueue[int]) -> None:
 
 def test_a_full_queue_says_so_until_a_commit(queue: CommitQueue[int]) -> None:
     assert not queue.is_full
-    queue.put(0, QUEUE_BYTES, NOW)
+    queue.extend([0], QUEUE_BYTES, NOW)
     assert queue.is_full
     queue.take()
     assert queue.is_full
@@ -230,7 +230,7 @@ def test_many_at_once_are_committed_and_not_logged(queue: CommitQueue[int]) -> N
 
 def test_a_batch_may_end_among_what_is_logged(queue: CommitQueue[int]) -> None:
     for number in range(3):
-        queue.put(number, BATCH_BYTES // 2, NOW)
+        queue.extend([number], BATCH_BYTES // 2, NOW)
     queue.hurry(waited_for=True)
     assert log(queue) == [0, 1, 2]
     assert queue.take() == [0, 1]
