@@ -36,6 +36,7 @@ from .wire.errors import (
     PronghornError,
     UnimplementedError,
 )
+from .wire.flows import CONTROL
 from .wire.limits import Bounds
 from .wire.messages import (
     NO_OPTIONS,
@@ -282,6 +283,11 @@ class Clients:
                 request.priority = options.priority
             if records:
                 self._durable.admit(request, options, now)
+                return
+            # An order to a run that waits for a place comes behind that.
+            is_order = node.name == CONTROL and options.affinity is not None
+            if is_order and not self._durable.wake(options.affinity or "", now):
+                self._life.admit_order(request, now)
                 return
         self._life.admit(request, now)
 

@@ -5,6 +5,9 @@ the attempt is. So a host that was given up, or is of an earlier broker, has not
 say: its request is over here, and its link is gone. Who goes on with a run asks for all that was
 told of it before (`AskHistory`), which comes from the journal in parts.
 
+A run that is paused, or waits for a signal or a later time, is let go (`Rest`): it takes no place
+in a host until there is an order to it, or that time has come. Then it goes on as after a crash.
+
 Mirror: tests/broker/test_conducted.py.
 """
 
@@ -22,7 +25,10 @@ from .placement import Worker
 from .requests import Request, Run
 from .runs import Runs
 from .wire.errors import JournalError
-from .wire.link import Advance, AdvanceKept, AskHistory, History
+from .wire.link import Advance, AdvanceKept, AskHistory, History, Rest
+
+REST_MAX_S = 86_400.0
+"""After so long a run that only waits for an order is looked at all the same."""
 
 _NO_PARTS = Raw(msgspec.msgpack.encode(()))
 _encode_parts = msgspec.msgpack.Encoder().encode
@@ -61,6 +67,21 @@ class Conducted:
             self._asked[run.state.last] = request
         if message.asks or run.watchers:
             self._recorder.await_step(run, run.state.last, hurries=message.asks)
+
+    def on_rest(self, worker: Worker, message: Rest, event: WorkerSent) -> None:
+        """Take in that a run has nothing to do: it rests once its request has ended."""
+        found = _attempt(worker, message.token)
+        if found is not None:
+            left_s = REST_MAX_S if message.left_s is None else message.left_s
+            found[1].rest_due = worker.progress_at + left_s
+
+    def on_attempt_failed(self, request: Request, now: float) -> bool:
+        """Have a run rest if it is that for which its request has ended."""
+        run = None if request.keep is None else request.keep.run
+        if run is None or run.rest_due is None:
+            return False
+        self._runs.rest(run, now)
+        return True
 
     def on_kept(self, sequence: int) -> None:
         """Tell the host of a record that is kept, if it wants to know."""

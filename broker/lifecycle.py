@@ -112,6 +112,12 @@ class Lifecycle:
         elif (queue.length and queue.has_before(request, now)) or not self._assign(request, now):
             queue.append(request)
 
+    def admit_order(self, request: Request, now: float) -> None:
+        """Take in an order to a run: it goes to who conducts that before all that wait for it."""
+        self.open(request)
+        if not self.routes.enter(request, now) or not self._assign(request, now):
+            self.queue.append(request)
+
     def admit_at_once(self, request: Request, now: float) -> bool:
         """Take in a request if a worker has room for it, before all that wait."""
         if not self._assign_at_once(request, now):
@@ -251,6 +257,20 @@ class Lifecycle:
         request.delayed = True
         self.delayed.push(now + delay_s, request)
         return True
+
+    def rest(self, request: Request, due: float) -> None:
+        """Have a request that a worker had wait until a time, or until it is woken."""
+        if self.children:
+            self._orphan(request)
+        request.attempts = max(request.attempts, 2)  # it was begun
+        request.worker_id = 0
+        request.delayed = True
+        self.delayed.push(due, request)
+
+    def wake(self, request: Request, now: float) -> None:
+        """Have a request go on that rests."""
+        request.delayed = False
+        self.readmit(request, now)
 
     def give_up(self, request: Request, cause: type[PronghornError], why: str, now: float) -> None:
         """End a request that is cancelled or late: take it back, or cancel it where it runs."""

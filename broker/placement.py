@@ -31,8 +31,12 @@ from .window import (
     STALL_S,
     WINDOW_BYTES,
 )
+from .wire.flows import CONTROL
 from .wire.slots import SLOTS_PER_WORKER, SlotsPage, SlotState
 from .wire.table import HOST_LABEL
+
+KEPT_FOR_ORDERS = 8
+"""Requests that a run host takes besides runs: orders to these. All of them may wait for one."""
 
 
 class WorkerState(Enum):
@@ -150,7 +154,8 @@ class Placement:
         worker: Worker | None
         special = None if request.room is None else self._fit_for(request)
         if not request.inline:
-            worker = self._find_concurrent(self._ordinary.values() if special is None else special)
+            fit = self._ordinary.values() if special is None else special
+            worker = self._find_concurrent(fit, is_order=request.node.name == CONTROL)
             if worker is None:
                 return None
             worker.concurrent_count += 1
@@ -214,7 +219,7 @@ class Placement:
         fit = self._having(request.node)
         if request.inline:
             return any(worker.idle for worker in fit)
-        return self._find_concurrent(fit) is not None
+        return self._find_concurrent(fit, is_order=False) is not None
 
     def take(self, worker: Worker, token: int) -> Request | None:
         """Take out what a worker has said its last word on; `None` if it was taken back before."""
@@ -383,13 +388,13 @@ class Placement:
         )
 
     @staticmethod
-    def _find_concurrent(workers: Iterable[Worker]) -> Worker | None:
+    def _find_concurrent(workers: Iterable[Worker], *, is_order: bool) -> Worker | None:
         best: Worker | None = None
         for worker in workers:
             if (
                 worker.usable
                 and worker.load_ns < inf
-                and (worker.concurrent_count < CONCURRENT_PER_WORKER or worker.is_host)
+                and (is_order or _has_place(worker))
                 and worker.free_slots
                 and (best is None or worker.concurrent_count < best.concurrent_count)
             ):
@@ -459,6 +464,13 @@ class Placement:
 def _is_idle(worker: Worker) -> bool:
     no_inline = len(worker.held) == worker.concurrent_count and not worker.is_host
     return no_inline and worker.usable and bool(worker.free_slots)
+
+
+def _has_place(worker: Worker) -> bool:
+    """Whether a worker takes another request that runs beside others, if it has a slot."""
+    if worker.is_host:
+        return len(worker.free_slots) > KEPT_FOR_ORDERS
+    return worker.concurrent_count < CONCURRENT_PER_WORKER
 
 
 def _takes_quick(worker: Worker) -> bool:

@@ -134,6 +134,10 @@ class Run(msgspec.Struct, eq=False):
     awaits: int = 0  # number of the record that must be kept before the attempt begins; 0: none
     was_read: bool = False  # whether its params were read from the journal
     is_cancelled: bool = False  # whether no other attempt is to follow the one that has just ended
+    # A workflow that has nothing to do: when its request is to be given out again, once that ends;
+    # and whether that waits for then.
+    rest_due: float | None = None
+    rests: bool = False
     # A record of it was refused: it is nothing to us any more; and one with its number, about which
     # the journal is being asked, has its place.
     is_adrift: bool = False

@@ -50,7 +50,7 @@ from .journal.record import (
     Reopened,
     Started,
 )
-from .journal.rows import digest_of, format_run_id
+from .journal.rows import digest_of, format_run_id, parse_run_id
 from .lifecycle import Lifecycle
 from .map_runs import CANCELLED, MapRuns
 from .recorder import Ending, Step, ending
@@ -158,8 +158,8 @@ class Runs:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an attempt is under way."""
-        return bool(self.session.open)
+        """Whether an attempt is under way, and does not rest."""
+        return any(not _rests(request) for request in self.session.open.values())
 
     def find(self, number: int, secret: bytes) -> Run | None:
         """Return the run of an id, if it is here."""
@@ -363,7 +363,7 @@ class Runs:
             else options.affinity,
             keep=Keep(accepted.durability, NIL, (), run=run),
         )
-        run.request = request
+        run.request, run.rest_due, run.rests = request, None, False
         self._admit(request, self.begins_at(run, node, run.state.deaths, now), now)
 
     def _admit(self, request: Request, begin_at: float, now: float) -> None:
@@ -385,6 +385,36 @@ class Runs:
         if node.refused_until < inf:
             begin_at = max(begin_at, node.refused_until)
         return begin_at
+
+    def rest(self, run: Run, now: float) -> None:
+        """Have an attempt of a workflow wait that has nothing to do: its host lets go of it.
+
+        It is no attempt that follows a crash any more, for what it does next is another thing.
+        """
+        request = run.request
+        assert request is not None
+        assert run.rest_due is not None
+        self._leave_again(run)
+        if run.was_read:
+            run.was_read = False
+            self._loaded_bytes -= run.size
+        self._life.rest(request, run.rest_due)
+        run.rest_due, run.rests = None, True
+        self.serve(now)
+
+    def wake(self, run_id: str, now: float) -> bool:
+        """Have a run go on that rests; gives whether there is such a run that waits for a place."""
+        try:
+            number, secret = parse_run_id(run_id)
+        except ValueError:
+            return False
+        run = self.find(number, secret)
+        request = None if run is None else run.request
+        if request is None:
+            return False
+        if _rests(request):
+            self._life.wake(request, now)
+        return not (request.ended or request.delayed or request.worker_id)
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -542,3 +572,9 @@ class Runs:
         if run.is_again:
             run.is_again = False
             self._again_count -= 1
+
+
+def _rests(request: Request) -> bool:
+    """Whether an attempt waits for an order or a time, given to no worker."""
+    run = None if request.keep is None else request.keep.run
+    return request.delayed and run is not None and run.rests

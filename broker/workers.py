@@ -34,6 +34,7 @@ from .wire.link import (
     Nested,
     Progressed,
     Ready,
+    Rest,
     Skipped,
     Yielded,
     unwrap_json,
@@ -50,6 +51,7 @@ class Workers:
     ) -> None:
         self._life = life
         self._nested = nested
+        self._conducted = conducted
         self._count = life.count
         self._placement = life.placement
         self._workers = life.placement.workers
@@ -67,6 +69,7 @@ class Workers:
             Alive: self._on_alive,
             Advance: conducted.on_advance,
             AskHistory: conducted.on_ask_history,
+            Rest: conducted.on_rest,
         }
 
     def on_starting(self, event: WorkerStarting, now: float) -> None:
@@ -246,6 +249,10 @@ class Workers:
         if request.ended:
             self._life.routes.leave(request)
             self._count.late_results += 1
+            return
+        if request.keep is not None and self._conducted.on_attempt_failed(
+            request, worker.progress_at
+        ):
             return
         if message.details.retryable and self._life.retry(request, worker.progress_at):
             return

@@ -75,6 +75,7 @@ class Conducting:
         self._runtime: FlowRuntime | None = None  # made for the first run
         self._numbers = count(1)  # of runs that were given no id
         self._runs: dict[str, LiveRun] = {}  # id -> run; a key is here iff it goes on
+        self._coming: dict[str, asyncio.Event] = {}  # id of one that is taken up -> set when it is
 
     def use(
         self,
@@ -141,23 +142,35 @@ class Conducting:
 
         One that is served is recorded with its beginning, so that it goes on as it was then.
         """
-        from .flow.plan import Plan  # as in `engine`
+        from .flow.live import RestError  # as in `engine`
+        from .flow.plan import Plan
         from .flow.recording import take_up
 
-        engine, recording = self.engine(), await take_up(attempt)
-        if recording.workflow is not None:
-            workflow = recording.workflow
-        if not isinstance(workflow, Plan):
-            recording.define(workflow)
-        run = engine.start(
-            workflow,
-            inputs,
-            level="terminal",
-            within=context,
-            run_id=attempt.run,
-            recording=recording,
-        )
-        return _output_of(await self.run(run), context.node, recorded=True)
+        engine, coming = self.engine(), asyncio.Event()
+        self._coming[attempt.run] = coming
+        try:
+            recording = await take_up(attempt)
+            if recording.workflow is not None:
+                workflow = recording.workflow
+            if not isinstance(workflow, Plan):
+                recording.define(workflow)
+            run = engine.start(
+                workflow,
+                inputs,
+                level="terminal",
+                within=context,
+                run_id=attempt.run,
+                recording=recording,
+            )
+        finally:
+            del self._coming[attempt.run]
+            coming.set()
+        try:
+            report = await self.run(run)
+        except RestError as rest:
+            attempt.rest(rest.left_s)
+            raise CancelledError(f"{context.node}: {rest}") from None
+        return _output_of(report, context.node, recorded=True)
 
     async def start(
         self,
@@ -197,12 +210,15 @@ class Conducting:
                 async for event in events:
                     yield event
 
-    def run_of(self, run_id: str) -> LiveRun:
-        """Give a run that goes on.
+    async def run_of(self, run_id: str) -> LiveRun:
+        """Give a run that goes on; one that is being taken up is waited for.
 
         Raises:
             NotFoundError: There is none.
         """
+        coming = self._coming.get(run_id)
+        if coming is not None:
+            await coming.wait()
         run = self._runs.get(run_id)
         if run is None:
             raise NotFoundError(f"run {run_id} has ended, or was never there")
@@ -299,7 +315,8 @@ def builtin_calls(conducting: Conducting) -> dict[str, Callable[..., Any]]:
             "cancel": Cancel(stop_running=stop_running),
             "signal": Signal(name, value),
         }
-        refusal = await conducting.run_of(run).order(events[order])
+        found = await conducting.run_of(run)
+        refusal = await found.order(events[order])
         if refusal is not None:
             raise InvalidArgumentError(f"run {run}: {refusal}")
 

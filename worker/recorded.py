@@ -21,6 +21,7 @@ from pronghorn.broker.wire.link import (
     History,
     HistoryPart,
     Recorded,
+    Rest,
     ToBroker,
 )
 
@@ -94,6 +95,10 @@ class Attempt:
         self._asked += asks
         message = Advance(self._token, Raw(value), tasks, moved, asks, len(buffers))
         (self._put if is_last else self._send)(message, buffers)
+
+    def rest(self, left_s: float | None) -> None:
+        """Have the run given out again at a time or at an order; this attempt ends next."""
+        self._send(Rest(self._token, left_s), ())
 
     async def kept(self, at_most: int = 0) -> None:
         """Wait until at most so many of those that have asked are not kept."""

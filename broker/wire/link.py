@@ -315,6 +315,19 @@ class Advance(msgspec.Struct, frozen=True, array_like=True, tag=31, gc=False):
     buffers: int = 0
 
 
+class Rest(msgspec.Struct, frozen=True, array_like=True, tag=32, gc=False):
+    """Worker to broker: the run of that request has nothing to do until an order, or a time.
+
+    So its request ends next, and is given out again then.
+
+    Attributes:
+        left_s: Seconds until that time; None if only an order changes anything.
+    """
+
+    token: int
+    left_s: float | None
+
+
 ToWorker = (
     RunCall
     | RunChunk
@@ -346,6 +359,7 @@ ToBroker = (
     | Alive
     | Advance
     | AskHistory
+    | Rest
 )
 
 encode_link = msgspec.msgpack.Encoder().encode

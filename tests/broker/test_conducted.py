@@ -20,6 +20,7 @@ from pronghorn.broker.journal.record import (
     Started,
 )
 from pronghorn.broker.wire.errors import ErrorDetails
+from pronghorn.broker.wire.flows import CONTROL
 from pronghorn.broker.wire.link import (
     Advance,
     AdvanceKept,
@@ -29,12 +30,15 @@ from pronghorn.broker.wire.link import (
     History,
     HistoryPart,
     Recorded,
+    Rest,
     ToBroker,
 )
 from pronghorn.broker.wire.messages import Call, Options
 from pronghorn.broker.wire.table import HOST_LABEL, NodeInfo, NodeTable
 
-FLOW = NodeTable((NodeInfo("m.flow", "async", labels=(HOST_LABEL,)),), "digest")
+FLOW = NodeTable(
+    tuple(NodeInfo(name, "async", labels=(HOST_LABEL,)) for name in ("m.flow", CONTROL)), "digest"
+)
 BATCHED = Options(durability="batched")
 
 
@@ -250,6 +254,96 @@ def test_what_happens_while_the_journal_is_asked_is_told_too(is_kept: bool) -> N
     (event,) = events(replies(made.keep())[3]).events
     assert (event.event, event.tasks) == ("part", (("t1", "succeeded"),))
     made.core.check_invariants()
+
+
+RESTS = ErrorDetails(outcome="maybe_executed")
+
+
+def resting(left_s: float | None) -> tuple[DurableDriver, str]:
+    """Give a broker with a run that rests, and the id of that."""
+    made = driver()
+    commands = made.start(node="m.flow", durability="batched")
+    run = info(replies(commands)[1]).id
+    token = begun(made, commands)
+    made.work(advance(token))
+    made.work(Rest(token, left_s))
+    assert made.work(Failed(token, "CANCELLED", "it rests", RESTS)) == []
+    assert made.keep() == []
+    assert not made.core._placement.workers[1].held, "it takes no place"
+    assert not made.core._durable.is_busy, "nobody waits for it who ends all"
+    assert kinds(made) == [Accepted, Advanced]
+    return made, run
+
+
+def goes_on(made: DurableDriver, commands: list[Command], run: str) -> None:
+    """See a run that rested to its end."""
+    recorded, _ = given(commands)
+    assert recorded == Recorded(recorded.token, run, has_history=True)
+    token = begun(made, commands)
+    made.work(AskHistory(token, 0))
+    assert len(parts_of(made.keep())) == 1
+    made.work(Done(token, VALUE, 1))
+    made.keep()
+    assert kinds(made) == [Accepted, Advanced, Ended], "it is no other attempt"
+    made.core.check_invariants()
+
+
+def test_a_run_that_rests_goes_on_before_an_order_to_it() -> None:
+    made, run = resting(None)
+    other = Options(affinity="another")
+    assert len(made.say(Call(2, CONTROL, PARAMS, other))) == 1, "the order alone"
+    *commands, order = made.say(Call(3, CONTROL, PARAMS, Options(affinity=run)))
+    assert isinstance(order, Assign)
+    goes_on(made, commands, run)
+
+
+def test_an_order_to_a_run_that_waits_for_a_place_comes_behind_it() -> None:
+    made = DurableDriver(table=FLOW)
+    made.hello()
+    made.open_journal()
+    run = info(replies(made.start(node="m.flow", durability="batched"))[1]).id
+    assert made.say(Call(2, CONTROL, PARAMS, Options(affinity=run))) == []
+    assert made.say(Call(3, CONTROL, PARAMS, Options(affinity="no run"))) == []
+    *commands, first, second = made.start_worker()
+    given(commands)
+    assert [type(one) for one in (first, second)] == [Assign, Assign]
+
+
+def test_a_run_that_rests_goes_on_when_its_time_has_come() -> None:
+    made, run = resting(10.0)
+    due = made.core._delayed.next_due
+    assert made.tick(due - 1.0) == []
+    goes_on(made, made.tick(due), run)
+
+
+def test_a_run_that_rests_is_cancelled_like_one_that_was_begun() -> None:
+    made, run = resting(None)
+    assert info(replies(made.ask(2, "cancel", run))[2]).status == "cancelled"
+    (*_, ended) = records(made)
+    assert isinstance(ended, Ended)
+    assert ended.failure is not None
+    assert ended.failure.details.outcome == "maybe_executed"
+    made.core.check_invariants()
+
+
+def test_a_run_that_rests_is_taken_up_by_the_next_broker() -> None:
+    made, run = resting(None)
+    after = DurableDriver(made.kept, 2, table=FLOW)
+    after.start_worker()
+    recorded, _ = given(after.open_journal())
+    assert recorded == Recorded(recorded.token, run, has_history=True)
+
+
+def test_a_host_that_dies_before_it_has_let_go_costs_an_attempt() -> None:
+    made = driver()
+    token = begun(made, made.start(node="m.flow", durability="batched"))
+    made.work(Rest(token, None))
+    commands = lose(made)
+    assert kinds(made) == [Accepted, AttemptLost, Started]
+    token = begun(made, commands, 2)
+    made.work(Failed(token, "NODE_ERROR", "no", ErrorDetails()), worker_id=2)
+    made.keep()
+    assert kinds(made)[-1] is Ended, "the rest of before is forgotten"
 
 
 def test_a_run_that_has_failed_goes_on_when_it_is_reopened() -> None:

@@ -6,8 +6,8 @@ import pytest
 from requests_of import QUICK, SLEEP, SLOW, UNKNOWN, Page, ready_worker, request
 from sim.pages import InterleavedPage, make_memory
 
-from pronghorn.broker.placement import Placement, Worker, WorkerState
-from pronghorn.broker.queue import ROOM_OF_LABELS
+from pronghorn.broker.placement import KEPT_FOR_ORDERS, Placement, Worker, WorkerState
+from pronghorn.broker.queue import ROOM_OF_LABELS, ROOM_OF_WORKER
 from pronghorn.broker.requests import Node, Request
 from pronghorn.broker.window import (
     BUDGET_NS,
@@ -17,6 +17,7 @@ from pronghorn.broker.window import (
     STALL_S,
     WINDOW_BYTES,
 )
+from pronghorn.broker.wire.flows import CONTROL
 from pronghorn.broker.wire.slots import SLOTS_PER_WORKER, SlotsPage
 from pronghorn.broker.wire.table import HOST_LABEL
 
@@ -497,13 +498,19 @@ def test_a_run_host_gets_workflows_and_nothing_else(placement: Placement) -> Non
     assert place(placement, request(SLOW)) is other
 
 
-def test_a_run_host_takes_as_many_as_it_has_slots(placement: Placement) -> None:
+def test_a_run_host_takes_as_many_as_it_has_slots_and_orders_besides(placement: Placement) -> None:
     one, other = host(placement, 1), host(placement, 2)
-    for _ in range(SLOTS_PER_WORKER):
+    runs = SLOTS_PER_WORKER - KEPT_FOR_ORDERS
+    for _ in range(runs):
         place(placement, flow())
         place(placement, flow())
-    assert len(one.held) == len(other.held) == SLOTS_PER_WORKER
+    assert len(one.held) == len(other.held) == runs
     assert place(placement, flow()) is None
+    assert not placement.has_room_for(flow())
+    order = Node(10, CONTROL, concurrent=True, labels=HOST, hosted=True, is_plain=False)
+    for _ in range(KEPT_FOR_ORDERS):
+        assert place(placement, request(order, room=(ROOM_OF_WORKER, 1, False))) is one
+    assert place(placement, request(order, room=(ROOM_OF_WORKER, 1, False))) is None
 
 
 def test_what_a_host_still_reads_comes_back_only_for_another_host(placement: Placement) -> None:

@@ -225,6 +225,52 @@ def test_a_pause_survives_the_broker(start: Start, nodes: str, shop: Shop, tmp_p
     assert shop.begun() == ["a", "b", "c"]
 
 
+WAITS = {
+    "input": ["log", "n"],
+    "tasks": {
+        "a": {
+            "action": "step",
+            "input": {"log": "{{ log }}", "name": "a{{ n }}"},
+            "next": [{"do": "w"}],
+        },
+        "w": {
+            "action": "core.wait",
+            "input": {"event": "go"},
+            "next": [{"publish": [{"v": "{{ result() }}"}], "do": "b"}],
+        },
+        "b": {"action": "step", "input": {"log": "{{ log }}", "name": "b{{ n }}"}},
+    },
+    "output": [{"v": "{{ v }}"}],
+}
+
+
+def test_runs_that_wait_keep_no_others_from_their_host(
+    start: Start, nodes: str, shop: Shop, tmp_path: Path
+) -> None:
+    running = start(nodes, hosts=1, data=tmp_path / "data")
+    log, count = str(shop.log), 80  # more than a host takes at once
+    runs = [running.client.start(WAITS, log=log, n=number) for number in range(count)]
+    paused = running.client.start(HELD, log=log)
+    shop.wait_for(paused, "a")
+    paused.pause()
+    shop.let_go("b")
+    shop.wait_for(paused, "b")
+    other = chain(("other", "step"))
+    assert running.client.run(other, log=log, timeout_s=PATIENCE_S) == {"log": log}
+    kill([running.tree.broker])
+    assert running.client.attach(runs[0].id).status().status == "open"
+    assert running.client.run(other, log=log, timeout_s=PATIENCE_S) == {"log": log}
+    for number, run in enumerate(runs):
+        run.signal("go", number)
+    assert [run.result(PATIENCE_S) for run in runs] == [{"v": number} for number in range(count)]
+    paused.resume()
+    assert paused.result(PATIENCE_S) == {"log": log}
+    begun = shop.begun()
+    assert {f"{name}{number}" for name in "ab" for number in range(count)} <= set(begun)
+    assert {begun.count(f"a{number}") for number in range(count)} == {1}
+    assert begun.count("a") == begun.count("b") == begun.count("c") == 1
+
+
 def test_what_must_not_run_twice_is_not_run_again(
     start: Start, nodes: str, shop: Shop, tmp_path: Path
 ) -> None:

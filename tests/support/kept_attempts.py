@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 
 from msgspec import Raw
 
-from pronghorn.broker.wire.link import Advance, AdvanceKept, AskHistory, Buffer, Recorded, ToBroker
+from pronghorn.broker.wire.link import (
+    Advance,
+    AdvanceKept,
+    AskHistory,
+    Buffer,
+    Recorded,
+    Rest,
+    ToBroker,
+)
 from pronghorn.worker.recorded import Attempt, Past
 
 
@@ -27,6 +35,7 @@ class KeptAttempt(Attempt):
             Recorded(1, "ab" * 24, has_history=bool(told)), self._on_sent, self._on_sent
         )
         self.told: list[Told] = list(told)
+        self.rests: list[float | None] = []  # that were asked for: for how long
         self._waiting = 0
 
     async def history(self) -> list[Past]:
@@ -43,6 +52,9 @@ class KeptAttempt(Attempt):
 
     def _on_sent(self, message: ToBroker, buffers: Sequence[Buffer]) -> None:
         assert not isinstance(message, AskHistory)
+        if isinstance(message, Rest):
+            self.rests.append(message.left_s)
+            return
         assert isinstance(message, Advance)
         kept: Any = [bytes(buffer) for buffer in buffers]
         self.told.append(Told(message.value, kept, message.tasks, message.moved, message.asks))

@@ -16,6 +16,7 @@ from pronghorn.broker.wire.link import (
     History,
     HistoryPart,
     Recorded,
+    Rest,
     ToBroker,
 )
 from pronghorn.worker.recorded import Attempt, Attempts, Past
@@ -96,6 +97,12 @@ async def test_it_waits_for_what_has_asked() -> None:
     assert not waiting.done()
     link.attempts.take(AdvanceKept(9), ())
     await asyncio.wait_for(waiting, 5)
+
+
+def test_it_says_that_it_rests() -> None:
+    link = Link()
+    link.open().rest(7.5)
+    assert link.sent == [(Rest(9, 7.5), [])]
 
 
 def test_what_has_ended_is_told_nothing() -> None:

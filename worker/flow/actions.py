@@ -114,6 +114,14 @@ class Actions:
         """Whether a plain node is to be called here."""
         return bool(self._here)
 
+    @property
+    def waits_only(self) -> bool:
+        """Whether nothing is under way but workflows that are called."""
+        if self._here:
+            return False
+        under_way = [task for tasks in self._tasks.values() for task in tasks if not task.done()]
+        return len(under_way) == len(self.inner.runs)
+
     def begin(self, group: asyncio.TaskGroup) -> None:
         """Have what runs beside us run in a group, from now on."""
         self._group = group

@@ -8,6 +8,7 @@ Mirror: tests/worker/flow/test_inner.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,6 +34,8 @@ class InnerRuns:
     """Those of one run.
 
     Attributes:
+        runs: Those that go on.
+        on_begun: Called when one begins.
         pasts: Place -> what a workflow came through there; it goes on behind that once it is called
             again, and is taken out then.
 
@@ -58,13 +61,14 @@ class InnerRuns:
         self._sharing = sharing
         self._within = within
         self._depth = depth
-        self._runs: set[LiveRun] = set()  # those that go on
+        self.runs: set[LiveRun] = set()
+        self.on_begun: Callable[[], None] = _do_nothing
         self._pause: Event | None = None  # what they are told when they begin
         self.pasts: dict[Place, list[Moment]] = {}
 
     def tell(self, event: Event) -> None:
         """Have all do the same."""
-        for run in self._runs:
+        for run in self.runs:
             run.tell(event)
 
     def paused(self, pause: Event | None) -> None:
@@ -111,11 +115,12 @@ class InnerRuns:
             run.tell(self._pause)
         elif self._pause is None and was_paused:
             run.tell(Resume())  # it was lost before it was told
-        self._runs.add(run)
+        self.runs.add(run)
+        self.on_begun()
         try:
             report = await run.run()
         finally:
-            self._runs.discard(run)
+            self.runs.discard(run)
         return outcome_of(report)
 
 
@@ -126,6 +131,10 @@ def outcome_of(report: RunReport) -> Called:
     errors = [_plain(each) for each in report.errors]
     status: Any = report.status
     return Called(status, {"output": report.output, "errors": errors}, report.reason())
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _was_paused(past: list[Moment]) -> bool:

@@ -55,6 +55,12 @@ if TYPE_CHECKING:
 TURN_S: Final = 0.001
 """Seconds of plain nodes after which others get their turn."""
 
+REST_S: Final = 1.0
+"""After so long without anything to do a recorded run is let go, until there is an order to it."""
+
+REST_LEAST_S: Final = 5.0
+"""To take a run up costs something, so that it does not rest for less."""
+
 _log = logging.getLogger(__name__)
 
 _PAUSING: Final = (Pause, Resume, Cancel)
@@ -67,6 +73,18 @@ class _Order(NamedTuple):
 
     event: Event
     answer: asyncio.Future[str | None]
+
+
+class RestError(Exception):
+    """A recorded run is let go, for it has nothing to do.
+
+    Attributes:
+        left_s: Seconds until it has; None if only an order changes that.
+    """
+
+    def __init__(self, left_s: float | None) -> None:
+        super().__init__("it rests")
+        self.left_s = left_s
 
 
 class LiveRun:
@@ -108,11 +126,14 @@ class LiveRun:
         self._is_over = False  # whether no order is taken any more
         self._loop: asyncio.AbstractEventLoop | None = None  # where it runs; None before it does
         self._wake = asyncio.Event()
+        if recording is not None and recording.may_rest:
+            self._actions.inner.on_begun = self._wake.set  # nothing else may be under way now
         self._told = asyncio.Event()  # set when there may be events to take, or the run has ended
         self._taken = asyncio.Event()  # set when there is room for further ones
         self._commands: deque[Command] = deque()
         self._progress: dict[int, tuple[int, int]] = {}  # execution -> items done, failed
         self._warns_at: float = CONTEXT_WARN_BYTES  # of the variables
+        self._rests_s: float | None = None  # how long it may be let go; None: until an order
         self._turn_began = 0.0
         self._began = 0.0
 
@@ -142,7 +163,11 @@ class LiveRun:
         return await answer
 
     async def run(self) -> RunReport:
-        """Run to the end. Cancelling this cancels what runs."""
+        """Run to the end. Cancelling this cancels what runs.
+
+        Raises:
+            RestError: It is a recorded one, and has nothing to do for a while.
+        """
         self._loop = asyncio.get_running_loop()
         self._began = monotonic()
         try:
@@ -155,9 +180,8 @@ class LiveRun:
                     self._resume(self._recording)
                 while True:
                     ended = await self._work_off()
-                    if ended is not None:
+                    if ended is not None or not await self._wait():
                         break
-                    await self._wait()
                 self._actions.cancel_all()  # what was stopped and has not ended
         finally:
             self._is_over = True
@@ -166,8 +190,33 @@ class LiveRun:
             self._told.set()
         if self._recording is not None:
             self._recording.end()
+        if ended is None:
+            raise RestError(self._rests_s)
         self.report = RunReport(ended.status, ended.output, ended.errors, self.id, ended.context)
         return self.report
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether there is nothing to do before a time or an order.
+
+        What runs is workflows within at most, of which the same is true. A task that may take only
+        so long is not left alone: whoever took it up would give it all of that time again.
+        """
+        executions = self._conductor.state.executions.values()
+        return (
+            not self._commands
+            and not self._inbox
+            and self._actions.waits_only
+            and all(run.is_resting for run in self._actions.inner.runs)
+            and not any(
+                each.state == "running" and each.deadline is not None for each in executions
+            )
+        )
+
+    def next_due(self) -> float | None:
+        """Tell when there is something to do in it or within it, None if time changes nothing."""
+        dues = [self._conductor.deadline(), *(run.next_due() for run in self._actions.inner.runs)]
+        return min((due for due in dues if due is not None), default=None)
 
     async def follow(self) -> AsyncGenerator[FlowEvent, None]:
         """Run it, and give its events as they come; to leave this cancels the run.
@@ -240,21 +289,34 @@ class LiveRun:
             else:
                 return None
 
-    async def _wait(self) -> None:
-        """Wait until something has ended or is due."""
-        if self._recording is not None:
-            await self._recording.keep_up()
+    async def _wait(self) -> bool:
+        """Wait until something has ended or is due; False if the run can be let go."""
+        recording, may_rest = self._recording, False
+        if recording is not None:
+            await recording.keep_up()
+            may_rest = recording.may_rest and self._actions.waits_only
         deadline = self._conductor.deadline()
-        if deadline is None:
+        if deadline is None and not may_rest:
             await self._wake.wait()
         else:
+            due_s = inf if deadline is None else max(0.0, deadline - self._clock())
             try:
-                async with asyncio.timeout(max(0.0, deadline - self._clock())):
+                async with asyncio.timeout(min(due_s, REST_S) if may_rest else due_s):
                     await self._wake.wait()
             except TimeoutError:
-                self._inbox.append(Tick())
+                if not may_rest or due_s <= REST_S:
+                    self._inbox.append(Tick())
+                elif self.is_resting and self._may_be_let_go():
+                    return False
         self._wake.clear()
         self._turn_began = monotonic()
+        return True
+
+    def _may_be_let_go(self) -> bool:
+        """Note how long nothing is to be done, and tell whether that is long enough."""
+        due = self.next_due()
+        self._rests_s = None if due is None else due - self._clock()
+        return self._rests_s is None or self._rests_s > REST_LEAST_S
 
     async def _wait_for_room(self, watch: Watch) -> None:
         while watch.is_full:

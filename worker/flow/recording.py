@@ -44,8 +44,11 @@ class Recording:
     Attributes:
         id: Of the run.
         past: What the run came through before this attempt.
+        may_rest: Whether the run may be let go while it has nothing to do.
         workflow: What it was begun with, if that was recorded.
     """
+
+    may_rest: Final = True
 
     def __init__(self, attempt: Attempt, past: list[Moment]) -> None:
         self.id = attempt.run
@@ -152,6 +155,7 @@ class InnerRecording:
 
     Attributes:
         past: What the workflow came through before this attempt.
+        may_rest: Whether it may be let go: the run is, as a whole.
 
     Args:
         run: Of the run.
@@ -160,6 +164,8 @@ class InnerRecording:
         plan: What runs.
         past: See above.
     """
+
+    may_rest: Final = False
 
     def __init__(
         self, run: Recording, path: tuple[Place, ...], name: str, plan: Plan, past: list[Moment]

@@ -38,6 +38,7 @@ from pronghorn.broker.wire.link import (
     Progressed,
     Ready,
     Recorded,
+    Rest,
     RunCall,
     RunChunk,
     RunContext,
@@ -92,6 +93,7 @@ TO_BROKER: list[ToBroker] = [
     Alive(),
     Advance(9, Raw(b"\x90"), (("check", "succeeded"),), moved=True, asks=False),
     AskHistory(9, 0),
+    Rest(9, 7.5),
 ]
 
 frames = st.lists(st.binary(max_size=40), max_size=20)

@@ -8,13 +8,15 @@ from contextlib import aclosing
 
 import pytest
 from flow_nodes import TABLE
+from kept_attempts import KeptAttempt
 
 from pronghorn.broker.wire.errors import NotFoundError
 from pronghorn.broker.wire.flows import FlowEvent, RunReport
 from pronghorn.worker.flow import live
 from pronghorn.worker.flow.events import Cancel, Pause, Resume, RunItems
 from pronghorn.worker.flow.feed import Feed, Watch
-from pronghorn.worker.flow.live import LiveRun
+from pronghorn.worker.flow.live import LiveRun, RestError
+from pronghorn.worker.flow.recording import Recording
 from pronghorn.worker.flow.runtime import FlowRuntime
 from pronghorn.worker.flow.validation import validate
 
@@ -117,6 +119,69 @@ tasks:
     assert run.report is not None
     assert events[-1].context == run.report.context
     assert run.report.context.growth == 4_100_025
+
+
+WAITS = "tasks: {w: {action: core.wait, input: {event: go}}}"
+LATER = "tasks: {w: {delay: 60}}"
+
+
+def recorded(definition: str, **flows: str) -> LiveRun:
+    runtime = FlowRuntime(TABLE, {name: validate(each) for name, each in flows.items()})
+    return runtime.start(validate(definition), recording=Recording(KeptAttempt(), []))
+
+
+@pytest.mark.parametrize(
+    ("definition", "inner", "left_s"),
+    [
+        (WAITS, WAITS, None),
+        (LATER, WAITS, 60),
+        ("tasks: {t: {action: inner}}", WAITS, None),
+        ("tasks: {t: {with: '{{ [1, 2] }}', action: inner}, u: {delay: 90}}", LATER, 60),
+    ],
+)
+async def test_a_recorded_run_that_has_nothing_to_do_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, definition: str, inner: str, left_s: float | None
+) -> None:
+    monkeypatch.setattr(live, "REST_S", 0.01)
+    run = recorded(definition, inner=inner)
+    with pytest.raises(RestError) as rests:
+        await asyncio.wait_for(run.run(), 5)
+    assert rests.value.left_s == (left_s and pytest.approx(left_s, abs=1.0))
+    with pytest.raises(NotFoundError):
+        await run.order(Pause())
+
+
+@pytest.mark.parametrize(
+    ("definition", "inner"),
+    [
+        ("tasks: {n: {action: never}}", WAITS),
+        ("tasks: {t: {action: inner}, n: {action: never}}", WAITS),
+        ("tasks: {t: {action: inner}}", "tasks: {n: {action: never}}"),
+        ("tasks: {t: {action: inner, timeout: 60}}", WAITS),
+        ("tasks: {w: {delay: 4}}", WAITS),
+        ("tasks: {t: {action: inner}}", "tasks: {w: {delay: 4}}"),
+    ],
+)
+async def test_a_run_that_has_something_to_do_is_not_let_go(
+    monkeypatch: pytest.MonkeyPatch, definition: str, inner: str
+) -> None:
+    monkeypatch.setattr(live, "REST_S", 0.001)
+    running = asyncio.create_task(recorded(definition, inner=inner).run())
+    await asyncio.wait([running], timeout=0.05)
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_run_that_is_not_recorded_waits_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "REST_S", 0.001)
+    running = asyncio.create_task(started(WAITS).run())
+    await asyncio.wait([running], timeout=0.02)
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_a_run_that_has_ended_needs_no_collector() -> None:
