@@ -252,6 +252,21 @@ tasks:
     flows=_INNER,
     reopened=True,
 )
+RUNS["inner_signals"] = Plot(
+    """
+tasks: {a: {action: signalled, next: [{publish: [{v: "{{ result().v }}"}]}]}}
+output: [{v: "{{ v }}"}]
+""",
+    orders=(("a", Signal("go", {"k": [1]})),),
+    flows={
+        "signalled": """
+tasks:
+  x: {action: nap, input: {seconds: 0.05}, next: [{do: w}]}
+  w: {action: core.wait, input: {event: go}, next: [{publish: [{v: "{{ result() }}"}]}]}
+output: [{v: "{{ v }}"}]
+"""
+    },
+)
 
 
 async def record(plot: Plot) -> Recorded:

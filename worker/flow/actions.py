@@ -35,7 +35,7 @@ from .events import (
 )
 from .giving import Giving
 from .history import Begun
-from .inner import InnerRuns
+from .inner import InnerRuns, no_signal
 from .plan import NOOP, Plan
 from .recording import AnyRecording
 from .sharing import Sharing
@@ -139,6 +139,7 @@ class Actions:
         """
         self._tell = _tell_nobody
         self._giving.end()
+        self.inner.take_signal = no_signal
         if self._ends_sharing:
             self._sharing.end()
 

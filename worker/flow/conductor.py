@@ -53,6 +53,7 @@ from .events import (
     Signal,
     Start,
     Stop,
+    TakeSignal,
     TakeUp,
     Tick,
 )
@@ -120,6 +121,15 @@ class Conductor:
         if index is None or found.items is None:
             return found.state == "running"
         return found.items.states[index] == RUNNING
+
+    def waits_for(self) -> list[str]:
+        """Name the signals that tasks wait for."""
+        executions = self.state.executions.values()
+        return [each.wait_for or "" for each in executions if each.state == "waiting"]
+
+    def kept_signal(self, name: str) -> Signal | None:
+        """Give the first signal of a name that no task has waited for yet."""
+        return next((Signal(*kept) for kept in self.state.signals if kept[0] == name), None)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take an event; return what is to be done, in order."""
@@ -280,6 +290,13 @@ class Conductor:
             self._refuse(f"{SIGNALS_MAX} signals are kept already that no task has waited for")
             return
         self.state.signals.append((event.name, event.value))
+
+    def _on_take_signal(self, event: TakeSignal, now: float) -> None:
+        for index, (name, _) in enumerate(self.state.signals):
+            if name == event.name:
+                del self.state.signals[index]
+                return
+        self._refuse(f"no signal {event.name} is kept")
 
     # How a run begins
 
@@ -476,4 +493,5 @@ _HANDLERS: Final[dict[type, Callable[[Conductor, Any, float], None]]] = {
     Rerun: Conductor._on_rerun,
     TakeUp: Conductor._on_take_up,
     Signal: Conductor._on_signal,
+    TakeSignal: Conductor._on_take_signal,
 }

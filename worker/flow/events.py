@@ -127,6 +127,12 @@ class Signal(msgspec.Struct, frozen=True, gc=False):
     value: Any = None
 
 
+class TakeSignal(msgspec.Struct, frozen=True, gc=False):
+    """A signal that is kept goes to a workflow within the run that waits for one of that name."""
+
+    name: str
+
+
 Event = (
     Start
     | Ended
@@ -139,6 +145,7 @@ Event = (
     | Rerun
     | TakeUp
     | Signal
+    | TakeSignal
 )
 
 

@@ -37,6 +37,7 @@ from .events import (
     Resume,
     Signal,
     Start,
+    TakeSignal,
     TakeUp,
     Tick,
 )
@@ -182,6 +183,11 @@ class _Given(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
     buffer: int
 
 
+class _TakeSignal(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
+    at: float
+    name: str
+
+
 _OfOne = (
     _Start
     | _Ended
@@ -195,6 +201,7 @@ _OfOne = (
     | _Begun
     | _TakeUp
     | _Given
+    | _TakeSignal
 )
 
 
@@ -283,6 +290,8 @@ def _entry(at: float, what: Told, definition: bytes | None, out: list[Buffer]) -
             return _Signal(at, what.name, value, number)
         case Rerun():
             return _Rerun(at, what.tasks)
+        case TakeSignal():
+            return _TakeSignal(at, what.name)
         case Within():
             assert not isinstance(what.what, Reopened), "nobody writes that"
             entry = _entry(at, what.what, None, out)
@@ -353,7 +362,7 @@ def _moment(entry: _Entry, buffers: Sequence[Buffer]) -> Moment:
 
 
 def _plain(
-    entry: _Tick | _Pause | _Resume | _Cancel | _Rerun | _Begun | _TakeUp,
+    entry: _Tick | _Pause | _Resume | _Cancel | _Rerun | _Begun | _TakeUp | _TakeSignal,
 ) -> Event | Begun:
     match entry:
         case _Tick():
@@ -370,6 +379,8 @@ def _plain(
             return Begun(entry.execution, entry.item)
         case _TakeUp():
             return TakeUp()
+        case _TakeSignal():
+            return TakeSignal(entry.name)
 
 
 def _value(value: Raw, number: int, buffers: Sequence[Buffer]) -> Any:

@@ -18,7 +18,7 @@ from pronghorn.broker.wire.flows import RunReport
 
 from ..context import Context
 from .calls import Called, failed_by
-from .events import Event, Pause, Resume, Start
+from .events import Event, Pause, Resume, Signal, Start
 from .history import Moment, Place
 from .limits import FLOW_DEPTH_MAX
 from .plan import Plan
@@ -36,6 +36,8 @@ class InnerRuns:
     Attributes:
         runs: Those that go on.
         on_begun: Called when one begins.
+        take_signal: Gives a signal that the run keeps, or one that it lies within, and takes it out
+            there; None if there is none of that name.
         pasts: Place -> what a workflow came through there; it goes on behind that once it is called
             again, and is taken out then.
 
@@ -61,8 +63,9 @@ class InnerRuns:
         self._sharing = sharing
         self._within = within
         self._depth = depth
-        self.runs: set[LiveRun] = set()
+        self.runs: dict[LiveRun, None] = {}  # in the order in which they have begun
         self.on_begun: Callable[[], None] = _do_nothing
+        self.take_signal: Callable[[str], Signal | None] = no_signal
         self._pause: Event | None = None  # what they are told when they begin
         self.pasts: dict[Place, list[Moment]] = {}
 
@@ -115,12 +118,13 @@ class InnerRuns:
             run.tell(self._pause)
         elif self._pause is None and was_paused:
             run.tell(Resume())  # it was lost before it was told
-        self.runs.add(run)
+        run.outer_signal = self.take_signal
+        self.runs[run] = None
         self.on_begun()
         try:
             report = await run.run()
         finally:
-            self.runs.discard(run)
+            del self.runs[run]
         return outcome_of(report)
 
 
@@ -131,6 +135,11 @@ def outcome_of(report: RunReport) -> Called:
     errors = [_plain(each) for each in report.errors]
     status: Any = report.status
     return Called(status, {"output": report.output, "errors": errors}, report.reason())
+
+
+def no_signal(name: str) -> Signal | None:
+    """Give none: the run lies within no other."""
+    return None
 
 
 def _do_nothing() -> None:

@@ -37,12 +37,16 @@ from .events import (
     RunEnded,
     RunItems,
     RunTask,
+    Signal,
     Start,
     Stop,
+    TakeSignal,
     TakeUp,
     Tick,
+    WaitFor,
 )
 from .feed import Watch
+from .inner import no_signal
 from .limits import CONTEXT_WARN_BYTES
 from .plan import Plan
 from .recording import AnyRecording
@@ -93,6 +97,7 @@ class LiveRun:
     Attributes:
         id: Names it.
         report: How it has ended; None until it has.
+        outer_signal: Takes a signal that is kept by what the run lies within, if it does.
     """
 
     def __init__(
@@ -111,6 +116,7 @@ class LiveRun:
     ) -> None:
         self.id = run_id
         self.report: RunReport | None = None
+        self.outer_signal: Callable[[str], Signal | None] = no_signal
         self._plan = plan
         self._begin = begin
         self._conductor = Conductor(plan)
@@ -128,6 +134,7 @@ class LiveRun:
         self._wake = asyncio.Event()
         if recording is not None and recording.may_rest:
             self._actions.inner.on_begun = self._wake.set  # nothing else may be under way now
+        self._actions.inner.take_signal = self.take_signal
         self._told = asyncio.Event()  # set when there may be events to take, or the run has ended
         self._taken = asyncio.Event()  # set when there is room for further ones
         self._commands: deque[Command] = deque()
@@ -141,6 +148,22 @@ class LiveRun:
         """Pause, resume, cancel or signal; from the loop on which it runs."""
         self._inbox.append(event)
         self._wake.set()
+
+    def deliver(self, signal: Signal) -> bool:
+        """Give a signal to a task of the run, or else within it, that waits; False if none does."""
+        if signal.name in self._conductor.waits_for():
+            self._tell_conductor(signal)
+            self._wake.set()
+            return True
+        return self._deliver_within(signal)
+
+    def take_signal(self, name: str) -> Signal | None:
+        """Take out a signal that is kept here, or by what the run lies within, for one within."""
+        signal = self._conductor.kept_signal(name)
+        if signal is None:
+            return self.outer_signal(name)
+        self._tell_conductor(TakeSignal(name))
+        return signal
 
     async def order(self, event: Event) -> str | None:
         """Do the same, from any loop, and wait until it is taken in.
@@ -262,6 +285,8 @@ class LiveRun:
             self._handle(self._begin)
         self._actions.inner.pasts.update(inner.open)
         self._note_pause()
+        for name in self._conductor.waits_for():  # what came meanwhile is kept further out
+            self._look_further_out(name)
 
     async def _work_off(self) -> RunEnded | None:
         """Do all that can be done now; return the end of the run if that comes.
@@ -338,15 +363,33 @@ class LiveRun:
                 self._inbox.popleft()
         elif isinstance(event, Pause | Resume | Cancel):
             self._actions.inner.tell(event)
+        elif isinstance(event, Signal) and self._goes_within(event):
+            return Tick()
         return event
 
     def _take_order(self, order: _Order) -> None:
-        commands = self._tell_conductor(order.event)
+        within = isinstance(order.event, Signal) and self._goes_within(order.event)
+        commands = [] if within else self._tell_conductor(order.event)
         refusals = [each.reason for each in commands if isinstance(each, Refused)]
         if not refusals and isinstance(order.event, Pause | Resume | Cancel):
             self._actions.inner.tell(order.event)
         if not order.answer.done():
             order.answer.set_result(refusals[0] if refusals else None)
+
+    def _goes_within(self, signal: Signal) -> bool:
+        """Give a signal to a workflow within that waits for it, if no task of the run does."""
+        if signal.name in self._conductor.waits_for():
+            return False
+        return self._deliver_within(signal)
+
+    def _deliver_within(self, signal: Signal) -> bool:
+        return any(run.deliver(signal) for run in self._actions.inner.runs)
+
+    def _look_further_out(self, name: str) -> None:
+        """Take a signal for a task that waits, if what the run lies within keeps one."""
+        signal = self.outer_signal(name)
+        if signal is not None:
+            self._handle(signal)
 
     def _refuse_orders(self) -> None:
         for each in self._inbox:
@@ -406,6 +449,8 @@ class LiveRun:
             self._actions.pull_items(command)
         elif isinstance(command, Stop):
             self._actions.stop(command.execution)
+        elif isinstance(command, WaitFor) and command.name in self._conductor.waits_for():
+            self._look_further_out(command.name)
 
     async def _let_others(self) -> None:
         """Let what runs beside us, and timers, have their turn."""

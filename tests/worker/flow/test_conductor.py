@@ -17,6 +17,7 @@ from pronghorn.worker.flow.events import (
     Start,
     StatusChanged,
     Stop,
+    TakeSignal,
     Tick,
 )
 from pronghorn.worker.flow.limits import ERRORS_MAX, SIGNALS_MAX
@@ -256,6 +257,20 @@ tasks:
 output: [{v: "{{ v }}"}, {w: "{{ w }}"}]
 """)
     assert play.tell(Signal("go", 1)).tell(Signal("go", 2)).output == {"v": 1, "w": 2}
+
+
+def test_a_signal_that_is_kept_can_be_taken_out() -> None:
+    play = Play("tasks: {a: {action: a}, w: {action: core.wait, input: {event: go}}}")
+    conductor = play.conductor
+    assert conductor.waits_for() == ["go"]
+    play.tell(Signal("x", 1)).tell(Signal("y", 2)).tell(Signal("x", 3))
+    assert conductor.kept_signal("x") == Signal("x", 1)
+    play.tell(TakeSignal("x"))
+    assert conductor.kept_signal("x") == Signal("x", 3)
+    play.tell(TakeSignal("x"))
+    assert conductor.kept_signal("x") is None
+    assert refused(play.tell(TakeSignal("x")))
+    assert conductor.state.signals == [("y", 2)]
 
 
 def test_errors_are_bounded() -> None:

@@ -18,6 +18,7 @@ from pronghorn.worker.flow.events import (
     Resume,
     Signal,
     Start,
+    TakeSignal,
     TakeUp,
     Tick,
 )
@@ -53,6 +54,7 @@ EVENTS: list[Told] = [
     Begun(7, None),
     Begun(8, 3),
     TakeUp(),
+    TakeSignal("go"),
     Within(((1, None),), Start(), 3),
     Within(((1, 2), (3, None)), Ended(4, "succeeded", LARGE)),
     Within(((1, 2),), ItemsEnded(4, [ItemEnded(0, "succeeded", LARGE)])),

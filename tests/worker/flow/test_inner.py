@@ -18,7 +18,9 @@ from pronghorn.worker.flow.events import (
     ItemsEnded,
     Pause,
     Resume,
+    Signal,
     Start,
+    TakeSignal,
     TakeUp,
 )
 from pronghorn.worker.flow.history import Begun, Moment, Place, Within, read
@@ -172,12 +174,16 @@ def done(told: Sequence[Told]) -> set[str]:
     """Give the names of nodes that are recorded as done."""
     names: list[Any] = []
     for moment in moments(told):
-        match moment.what.what if isinstance(moment.what, Within) else moment.what:
+        match _inmost(moment.what):
             case Ended(status="succeeded", result=result):
                 names.append(result)
             case ItemsEnded(items=items):
                 names += [each.result for each in items if each.status == "succeeded"]
     return {name for name in names if isinstance(name, str)}
+
+
+def _inmost(what: Any) -> Any:
+    return what.what if isinstance(what, Within) else what
 
 
 def within(told: Sequence[Told], kind: type[Any]) -> list[tuple[Place, ...]]:
@@ -290,6 +296,79 @@ async def test_a_run_that_is_being_cancelled_runs_nothing_of_it_again() -> None:
     attempt = await lost(running, attempt)
     assert (await ended(attempt, outer)).status == "canceled"
     assert begun == {"t/x": 1, "t/y": 1}
+
+
+SIGNALLED = {
+    "inner": """
+tasks:
+  x: {action: later, input: {name: x}, next: [{do: w}]}
+  w: {action: core.wait, input: {event: go}, next: [{publish: [{v: "{{ result() }}"}]}]}
+output: [{v: "{{ v }}"}]
+""",
+    "middle": """
+tasks: {i: {action: inner, next: [{publish: [{v: "{{ result().v }}"}]}]}}
+output: [{v: "{{ v }}"}]
+""",
+}
+WAITING = """
+tasks: {m: {action: middle, next: [{publish: [{v: "{{ result().v }}"}]}]}}
+output: [{v: "{{ v }}"}]
+"""
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+async def test_a_signal_finds_the_task_within_that_waits_for_it(is_early: bool) -> None:
+    holds["x"] = asyncio.Event()
+    whole = KeptAttempt()
+    run, running = await started(whole, WAITING, SIGNALLED)
+    await until("x")
+    if not is_early:
+        holds["x"].set()
+        await until("x", whole.told)
+    assert await run.order(Signal("other", 1)) is None
+    assert await run.order(Signal("go", [7])) is None
+    holds["x"].set()
+    assert (await asyncio.wait_for(running, PATIENCE_S)).output == {"v": [7]}
+    told = [moment.what for moment in moments(whole.told)]
+    assert (TakeSignal("go") in told, Signal("go", [7]) in told) == (is_early, is_early)
+    assert within(whole.told, Signal) == [((1, None), (1, None))]
+    first = next(
+        number
+        for number in range(len(whole.told) + 1)
+        if "go"
+        in {getattr(_inmost(each.what), "name", "") for each in moments(whole.told[:number])}
+    )
+    for count in range(first, len(whole.told)):
+        begun.clear()
+        attempt = KeptAttempt(whole.told[:count])
+        assert (await ended(attempt, WAITING, SIGNALLED)).output == {"v": [7]}, count
+        assert not begun.keys() & done(whole.told[:count]), count
+
+
+async def test_a_signal_is_kept_while_what_waits_for_it_is_taken_up() -> None:
+    whole = KeptAttempt()
+    _, running = await started(whole, WAITING, SIGNALLED)
+    await until("x", whole.told)
+    attempt = await lost(running, whole)
+    run, running = await started(attempt, WAITING, SIGNALLED)
+    run.tell(Signal("go", 7))
+    assert (await asyncio.wait_for(running, PATIENCE_S)).output == {"v": 7}
+    assert begun == {"x": 1}
+
+
+async def test_a_signal_goes_to_a_task_of_the_run_before_those_within() -> None:
+    outer = """
+tasks:
+  w: {action: core.wait, input: {event: go}, next: [{publish: [{w: "{{ result() }}"}]}]}
+  m: {action: middle, next: [{publish: [{m: "{{ result().v }}"}]}]}
+output: [{w: "{{ w }}"}, {m: "{{ m }}"}]
+"""
+    attempt = KeptAttempt()
+    run, running = await started(attempt, outer, SIGNALLED)
+    await until("x", attempt.told)
+    run.tell(Signal("go", 1))
+    run.tell(Signal("go", 2))
+    assert (await asyncio.wait_for(running, PATIENCE_S)).output == {"w": 1, "m": 2}
 
 
 async def test_what_must_not_run_twice_does_not_within_either() -> None:
