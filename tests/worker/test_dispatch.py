@@ -248,10 +248,10 @@ def test_what_the_broker_is_told() -> None:
     served = table(add=add, wait=wait, ask=ask)
     assert served.node_table.digest == served.digest
     assert served.node_table.nodes == (
-        NodeInfo("nodes.add", "inline"),
-        NodeInfo("nodes.wait", "thread"),
+        NodeInfo("nodes.add", "inline", takes_context=False),
+        NodeInfo("nodes.wait", "thread", takes_context=False),
         NodeInfo("nodes.ask", "async"),
-        NodeInfo("pronghorn.nodes", "inline"),
+        NodeInfo("pronghorn.nodes", "inline", takes_context=False),
     )
 
 
