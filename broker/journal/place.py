@@ -27,6 +27,7 @@ DATA_NAME: Final = "data.mdb"
 READERS_NAME: Final = "lock.mdb"
 BALLAST_NAME: Final = "ballast"
 WAL_NAME: Final = "wal"
+NEW_WAL_NAME: Final = "wal.new"  # while it is made; left by a start that was cut off
 COMPACTED_NAME: Final = "compacted.mdb"
 CREATING_NAME: Final = "creating"
 OUR_NAMES: Final = frozenset(
@@ -36,7 +37,7 @@ OUR_NAMES: Final = frozenset(
         READERS_NAME,
         BALLAST_NAME,
         WAL_NAME,
-        f"{WAL_NAME}.new",  # of a start that was cut off
+        NEW_WAL_NAME,
         COMPACTED_NAME,
         CREATING_NAME,
     }

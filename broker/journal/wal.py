@@ -29,7 +29,7 @@ from ..wire.link import LENGTH, Buffer
 from .errors import DamageError, HistoryError
 from .ledger import Ledger
 from .messages import Entry, encode_message, journal_end
-from .place import WAL_NAME, sync_folder
+from .place import NEW_WAL_NAME, WAL_NAME, sync_folder
 
 WAL_BYTES: Final = MIB
 """Of the file: a few thousand small records, many times as many as the store is behind by."""
@@ -255,7 +255,7 @@ def recover(folder: Path, ledger: Ledger) -> int:
 
 def _make(path: Path, size: int) -> None:
     """Make the file, with all its blocks: to write over them changes nothing else on the disk."""
-    new = path.with_suffix(".new")
+    new = path.with_name(NEW_WAL_NAME)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:

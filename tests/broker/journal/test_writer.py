@@ -32,7 +32,7 @@ from pronghorn.broker.journal.messages import (
     Welcome,
     frames_of,
 )
-from pronghorn.broker.journal.place import DATA_NAME, LOCK_NAME, WAL_NAME
+from pronghorn.broker.journal.place import DATA_NAME, LOCK_NAME, NEW_WAL_NAME, WAL_NAME
 from pronghorn.broker.journal.record import Ended, Reopened, Started, key_of, sequence_of
 from pronghorn.broker.journal.rows import Table
 from pronghorn.broker.journal.store import Put, Store
@@ -212,7 +212,7 @@ def test_more_than_the_log_takes_is_kept_all_the_same(folder: Path) -> None:
 
 def test_without_a_log_each_is_committed_at_once(folder: Path) -> None:
     folder.mkdir(mode=0o700)
-    (folder / f"{WAL_NAME}.new").mkdir()  # so that it can't be made
+    (folder / NEW_WAL_NAME).mkdir()  # so that it can't be made
     with journal(folder) as running:
         broker = running.attach("e1").welcomed()
         for _ in range(3):
