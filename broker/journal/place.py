@@ -49,7 +49,8 @@ FLOOR_BYTES_MAX: Final = 1024 * MIB
 FLOOR_SHARE: Final = 1 / 20
 """Shares of the disk, so that a small one can be used; at most so much, so that a large one can."""
 
-_LOOK_S: Final = 0.02  # between two looks at a lock that somebody has
+LOOK_S: Final = 0.02
+"""Between two looks at a folder that somebody has, who will let go of it or write to it soon."""
 
 _META: Final = Layout("=II")  # magic, version of LMDB's data format
 _MAGIC: Final = 0xBEEFC0DE
@@ -86,7 +87,7 @@ class DataFolder:
                 except LockHeldError:
                     if time.monotonic() >= end:
                         raise
-                time.sleep(_LOOK_S)
+                time.sleep(LOOK_S)
         except LockHeldError as held:
             raise UnusableStoreError(
                 f"the journal in {path} is in use by process {held.holder}: "

@@ -19,6 +19,7 @@ from .ledger import Ledger, Retention
 from .place import (
     COMPACTED_NAME,
     DATA_NAME,
+    LOOK_S,
     READERS_NAME,
     WAL_NAME,
     DataFolder,
@@ -31,8 +32,6 @@ from .wal import read_wal, recover
 
 CATCH_UP_S: Final = 1.0
 """How long a writer that is at work is waited for; it is behind by less than a tenth of that."""
-
-_LOOK_S: Final = 0.02
 
 
 class Sizes(NamedTuple):
@@ -83,7 +82,7 @@ def catch_up(path: Path) -> int:
         except UnusableStoreError:  # it is in use, or on a disk that can't be written to
             if is_late:
                 return wanted - kept
-        time.sleep(_LOOK_S)
+        time.sleep(LOOK_S)
 
 
 def _ends(path: Path) -> tuple[int, int]:
