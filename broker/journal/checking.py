@@ -158,8 +158,7 @@ def check_folder(path: Path, *, seconds: float | None = None, at_rest: bool = Fa
 def _check_wal(path: Path, found: Format, counts: Counts, report: Report) -> None:
     """Look at what follows the store's last record in the write-ahead log."""
     try:
-        frames = read_wal(path, found.store_id, counts.epoch, counts.last)
-        report.logged = sum(len(frame.entries) for frame in frames)
+        _, report.logged = read_wal(path, found.store_id, counts)
     except (DamageError, OSError) as error:
         report.note(f"{path / WAL_NAME}: {error}", fatal=True)
 

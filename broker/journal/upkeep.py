@@ -95,8 +95,7 @@ def _ends(path: Path) -> tuple[int, int]:
         store.close()
     if found is None:
         return 0, 0
-    frames = read_wal(path, found.store_id, counts.epoch, counts.last)
-    return counts.last, counts.last + sum(len(frame.entries) for frame in frames)
+    return counts.last, counts.last + read_wal(path, found.store_id, counts)[1]
 
 
 def backup(path: Path, target: Path) -> int:

@@ -30,6 +30,7 @@ from .errors import DamageError, HistoryError
 from .ledger import Ledger
 from .messages import Entry, encode_message, journal_end
 from .place import NEW_WAL_NAME, WAL_NAME, sync_folder
+from .rows import Counts
 
 WAL_BYTES: Final = MIB
 """Of the file: a few thousand small records, many times as many as the store is behind by."""
@@ -218,8 +219,8 @@ class WriteAheadLog:
         os.close(self._descriptor)
 
 
-def read_wal(folder: Path, store_id: bytes, epoch: str, last: int) -> list[Frame]:
-    """Return what the log has that follows the last record of a store.
+def read_wal(folder: Path, store_id: bytes, counts: Counts) -> tuple[list[Frame], int]:
+    """Return what the log has that follows the last record of a store, and how many records.
 
     Raises:
         DamageError: It is damaged.
@@ -228,8 +229,9 @@ def read_wal(folder: Path, store_id: bytes, epoch: str, last: int) -> list[Frame
     try:
         content = (folder / WAL_NAME).read_bytes()
     except FileNotFoundError:
-        return []
-    return read_frames(content, seed_of(store_id, epoch), last)
+        return [], 0
+    frames = read_frames(content, seed_of(store_id, counts.epoch), counts.last)
+    return frames, sum(len(frame.entries) for frame in frames)
 
 
 def recover(folder: Path, ledger: Ledger) -> int:
@@ -240,17 +242,16 @@ def recover(folder: Path, ledger: Ledger) -> int:
         NoSpaceError: There is no room for all of it.
         LostStoreError: Writing failed.
     """
-    counts, path = ledger.counts, folder / WAL_NAME
-    recovered = 0
     try:
-        for frame in read_wal(folder, ledger.store_id, counts.epoch, counts.last):
+        frames, records = read_wal(folder, ledger.store_id, ledger.counts)
+        for frame in frames:
             ledger.commit(frame.entries)
-            recovered += len(frame.entries)
     except (DamageError, HistoryError, OSError) as error:
         raise DamageError(
-            f"{path}: {error}. To go on without what is only there, move that file away"
+            f"{folder / WAL_NAME}: {error}. "
+            "To go on without what is only there, move that file away"
         ) from error
-    return recovered
+    return records
 
 
 def _make(path: Path, size: int) -> None:

@@ -15,6 +15,7 @@ from pronghorn.broker.journal.errors import DamageError
 from pronghorn.broker.journal.ledger import Ledger
 from pronghorn.broker.journal.place import WAL_NAME
 from pronghorn.broker.journal.record import Record, encode_body, sequence_of
+from pronghorn.broker.journal.rows import Counts
 from pronghorn.broker.journal.store import Store
 from pronghorn.broker.journal.wal import (
     BLOCK_BYTES,
@@ -186,7 +187,8 @@ def test_the_file_has_all_its_blocks_and_keeps_its_size(
         opened.append(frame)
     opened.close()
     assert path.stat().st_size == SIZE
-    found = read_wal(tmp_path, STORE, "e1", FIRST - 1)
+    found, records = read_wal(tmp_path, STORE, Counts(last=FIRST - 1, epoch="e1"))
+    assert records == 30
     assert [len(frame.entries) for frame in found] == [10, 20]
     assert [path.name for path in tmp_path.iterdir()] == [WAL_NAME]
 
@@ -212,7 +214,8 @@ def test_frames_that_share_a_block_are_all_there(
         opened.append(frame)
     opened.close()
     assert left == [0]
-    found = read_wal(tmp_path, STORE, "e1", FIRST - 1)
+    found, records = read_wal(tmp_path, STORE, Counts(last=FIRST - 1, epoch="e1"))
+    assert records == 30
     assert [len(frame.entries) for frame in found] == [1] * 30
 
 
@@ -224,7 +227,7 @@ def test_it_is_written_over_from_the_start(
     opened.begin_anew()
     opened.append(second)
     opened.close()
-    (found,) = read_wal(tmp_path, STORE, "e1", FIRST + 9)
+    (found,), _ = read_wal(tmp_path, STORE, Counts(last=FIRST + 9, epoch="e1"))
     assert (found.first, len(found.entries)) == (FIRST + 10, 20)
 
 
