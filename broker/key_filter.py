@@ -1,16 +1,15 @@
 """Which idempotency keys no run has, as far as that is known without asking the journal. Pure.
 
-A Bloom filter: a key that was added is never said to be new; one that was not may, rarely, not be
-said to be. So a call with a new key, which is nearly every one, waits for no question to the
-journal, and each that may have a run already is looked up there.
+A Bloom filter, of keys by their hashes (`rows.key_hash`): one that was added is never said to be
+new; one that was not may, rarely, not be said to be. So a call with a new key, which is nearly
+every one, waits for no question to the journal, and each that may have a run already is looked up
+there.
 
 Guard: ``scripts/bench durable``. Mirror: tests/broker/test_key_filter.py.
 """
 
 from struct import Struct as Layout
 from typing import Final
-
-from .journal.rows import key_hash
 
 _BITS: Final = 2**25
 """4 MiB. With a million keys one new one in five thousand is looked up in vain, with four million
@@ -30,20 +29,16 @@ class KeyFilter:
         self._bits = bytearray(_BITS // 8)
         self.is_complete = False
 
-    def add(self, owner: str, key: str) -> None:
+    def add(self, hashed: bytes) -> None:
         """Take note that a key has a run, or is about to."""
-        self.add_hash(key_hash(owner, key))
-
-    def add_hash(self, hashed: bytes) -> None:
-        """Take note of a key that the journal has, by its hash."""
         bits = self._bits
         for position in _positions_of(hashed):
             position %= _BITS
             bits[position >> 3] |= 1 << (position & 7)
 
-    def is_new(self, owner: str, key: str) -> bool:
+    def is_new(self, hashed: bytes) -> bool:
         """Whether it is certain that a key has no run."""
-        return self.is_complete and not self._may_have(key_hash(owner, key))
+        return self.is_complete and not self._may_have(hashed)
 
     def _may_have(self, hashed: bytes) -> bool:
         bits = self._bits

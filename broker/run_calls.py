@@ -36,7 +36,7 @@ from .journal.messages import (
     ReadValue,
 )
 from .journal.record import Accepted, Ended, generation_of
-from .journal.rows import format_run_id, parse_run_id
+from .journal.rows import format_run_id, key_hash, parse_run_id
 from .key_filter import KeyFilter
 from .lifecycle import Lifecycle
 from .map_results import EVENTS_MAX, MapResults
@@ -463,8 +463,8 @@ class RunCalls:
         run = self.runs.by_key.get(name)
         if run is not None:
             self._join(ticket, wanted, run)
-        elif self._keys is not None and self._keys.is_new(*name):
-            self._accept(ticket, wanted, now)
+        elif self._keys is not None and self._keys.is_new(hashed := key_hash(*name)):
+            self._accept(ticket, wanted, now, hashed)
         elif name in self._lookups:
             self._lookups[name].append((ticket, wanted))
         else:
@@ -485,7 +485,7 @@ class RunCalls:
                 return
             assert isinstance(found, FoundKeys)
             for hashed in found.hashes:
-                keys.add_hash(hashed)
+                keys.add(hashed)
                 self._keys_through = hashed
             keys.is_complete = len(found.hashes) < KEYS_AT_ONCE
 
@@ -509,7 +509,7 @@ class RunCalls:
             if run is not None:
                 self._join(ticket, wanted, run)
             elif state is None or accepted is None:
-                self._accept(ticket, wanted, self._inquiries.now)
+                self._accept(ticket, wanted, self._inquiries.now, key_hash(owner, key))
             elif not wanted.is_of(accepted, ()):
                 self._fail(ticket, _other_run(wanted, accepted))
             elif wanted.for_result:
@@ -523,17 +523,20 @@ class RunCalls:
         except PronghornError as error:
             self._fail(ticket, error)
 
-    def _accept(self, ticket: int, wanted: Wanted, now: float) -> None:
-        """Accept a run that there was not before, if somebody still waits for it."""
+    def _accept(self, ticket: int, wanted: Wanted, now: float, hashed: bytes | None = None) -> None:
+        """Accept a run that there was not before, if somebody still waits for it.
+
+        `hashed` is its key, if it has one.
+        """
         if ticket not in self._asked:
             return
         error = self._refusal(wanted)
         if error is not None:
             self._fail(ticket, error)
             return
-        if wanted.key is not None:
+        if hashed is not None:
             assert self._keys is not None, "it was looked for there"
-            self._keys.add(wanted.owner, wanted.key)
+            self._keys.add(hashed)
         self._attend(ticket, wanted, self.runs.accept(wanted, now))
 
     def _refusal(self, wanted: Wanted) -> PronghornError | None:
