@@ -5,12 +5,11 @@ As in `app`, imports of ours are inside the functions.
 Mirror: tests/client/cli/test_call_app.py.
 """
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from .options import Endpoint, Name, Node, Priority, Timeout
+from .options import DurabilityName, Endpoint, Name, Node, Priority, Timeout
 
 CALL_EXAMPLES = """\
 \b
@@ -27,14 +26,6 @@ Examples:
   seq 9 | sed 's/.*/{"a": &, "b": 1}/' | pronghorn map add
   pronghorn map add params.jsonl --durability sync --key sums-may
 """
-
-
-class Durability(StrEnum):
-    """What is promised of a map."""
-
-    NONE = "none"
-    BATCHED = "batched"
-    SYNC = "sync"
 
 
 def call(
@@ -148,7 +139,7 @@ def map_(
         ),
     ] = None,
     durability: Annotated[
-        Durability | None,
+        DurabilityName | None,
         typer.Option(
             help="Have the map recorded as one run, which survives whatever dies, and Ctrl-C, too: "
             "its input is read to the end first; sync: a result is printed when it is on disk; "
@@ -189,14 +180,14 @@ def map_(
         from .mapping import MapOptions, map_lines
 
         check_timeout(timeout)
-        is_recorded = durability not in (None, Durability.NONE) or detach or key is not None
+        is_recorded = durability not in (None, DurabilityName.NONE) or detach or key is not None
         options = MapOptions(
             ordered=not unordered,
             keep_going=keep_going,
             timeout_s=timeout,
             priority=priority,
             chunk_size=chunk_size,
-            durability="none" if durability is Durability.NONE else None,
+            durability="none" if durability is DurabilityName.NONE else None,
         )
         found = endpoint_of(endpoint, name)
         if is_recorded:

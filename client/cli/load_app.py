@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Endpoint, Name
+from .options import DurabilityName, Endpoint, Name
 
 LOAD_EXAMPLES = """\
 \b
@@ -34,14 +34,6 @@ class LoadProfile(StrEnum):
     RAMP = "ramp"
     SPIKE = "spike"
     POISSON = "poisson"
-
-
-class Kept(StrEnum):
-    """Durabilities of calls."""
-
-    NONE = "none"
-    BATCHED = "batched"
-    SYNC = "sync"
 
 
 class Envelope(StrEnum):
@@ -115,7 +107,7 @@ def load(
         int | None, typer.Option(metavar="N", help="Of all that is random. [default: 1]")
     ] = None,
     durability: Annotated[
-        Kept | None,
+        DurabilityName | None,
         typer.Option(help="Have each call recorded by the broker's journal. [default: the node's]"),
     ] = None,
     replay: Annotated[

@@ -3,9 +3,26 @@
 Mirror: tests/client/cli/test_options.py.
 """
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class DurabilityName(StrEnum):
+    """Those of `wire.messages.Durability`, which is not imported to print help."""
+
+    NONE = "none"
+    BATCHED = "batched"
+    SYNC = "sync"
+
+
+class KeptDurabilityName(StrEnum):
+    """Those with which something is recorded."""
+
+    BATCHED = "batched"
+    SYNC = "sync"
+
 
 Node = Annotated[
     str, typer.Argument(metavar="NODE", help="Its name: module.function, or function where unique.")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Endpoint, Name, Timeout
+from .options import Endpoint, KeptDurabilityName, Name, Timeout
 
 RUN_EXAMPLES = """\
 \b
@@ -38,13 +38,6 @@ Examples:
   pronghorn graph deploy.yaml
   pronghorn graph deploy.yaml --format svg > deploy.svg
 """
-
-
-class Durability(StrEnum):
-    """What is promised of a recorded run once its end is told."""
-
-    BATCHED = "batched"
-    SYNC = "sync"
 
 
 class Order(StrEnum):
@@ -89,7 +82,7 @@ def run(
         typer.Option(min=1, metavar="N", help="Worker processes for --with. [default: all CPUs]"),
     ] = None,
     durability: Annotated[
-        Durability | None,
+        KeptDurabilityName | None,
         typer.Option(
             help="Have the run recorded, so that it survives whatever dies, and Ctrl-C, too; sync: "
             "its end is told when that is on disk."

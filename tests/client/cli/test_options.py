@@ -1,11 +1,22 @@
 """Mirror of client/cli/options.py: a command made of all of them, in this process."""
 
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from typer.testing import CliRunner
 
-from pronghorn.client.cli.options import AsJson, Endpoint, Name, Node, Priority, Timeout
+from pronghorn.broker.journal.record import KeptDurability
+from pronghorn.broker.wire.messages import Durability
+from pronghorn.client.cli.options import (
+    AsJson,
+    DurabilityName,
+    Endpoint,
+    KeptDurabilityName,
+    Name,
+    Node,
+    Priority,
+    Timeout,
+)
 
 
 def take(*arguments: str) -> list[tuple[Any, ...]]:
@@ -41,3 +52,8 @@ def test_each_is_given_by_the_name_it_has_everywhere() -> None:
 def test_numbers_are_numbers() -> None:
     assert take("add", "--timeout", "soon") == []
     assert take("add", "--priority", "high") == []
+
+
+def test_durabilities_are_those_of_the_protocol() -> None:
+    assert tuple(DurabilityName) == get_args(Durability)
+    assert set(KeptDurabilityName) == set(get_args(KeptDurability))
