@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pronghorn.bench.floors.functions import count
 from pronghorn.broker.wire.stream import FrameWriter
@@ -143,6 +143,30 @@ def results(count: int, lists: bool = False) -> list[list[int]] | list[str]:
     if lists:
         return [[number % 100] * size for number in range(count)]
     return [str(number % 10) * size for number in range(count)]
+
+
+@node
+def large(kind: str) -> str | list[int]:
+    """1 MB, encoded: a text, or integers of 5 bytes each."""
+    return "x" * 1_000_000 if kind == "text" else list(range(100_000, 300_000))
+
+
+@node
+def add_beside_text(big: str, a: int, b: int) -> int:
+    """Sum of two integers, with a large text that it can't change."""
+    return a + b
+
+
+@node
+def add_beside_list(big: list[int], a: int, b: int) -> int:
+    """Sum of two integers, with a large list that is its own."""
+    return a + b
+
+
+@node
+def add_beside_sequence(big: Sequence[int], a: int, b: int) -> int:
+    """Sum of two integers, with a large list that it must not change."""
+    return a + b
 
 
 @node

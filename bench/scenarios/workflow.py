@@ -48,6 +48,8 @@ _CLIENT_NAPS, _SPINS = "10 naps of 100 ms, from the client", "8 spins of 50 ms, 
 _POOLED, _POOLED_TEXTS = "1,000 items in workers, empty", "1,000 items in workers, 5 MB text"
 _WIRE_EMPTY, _WIRE_TEXTS = "bytes of an item, empty", "bytes of an item, 5 MB text"
 _PEAK_EMPTY, _PEAK_LISTS = "peak, 10,000 items, empty", "peak, 10,000 items, 5 MB lists"
+_WIRE_LARGE = "bytes of an item, 1 MB in its input"
+_GIVEN = ("text", "sequence", "list")
 _LEVELS = ("none", "batched", "sync")
 AT_ONCE = 100  # recorded runs
 _ORDERS = ("pause", "resume", "cancel")
@@ -115,11 +117,20 @@ def measure(options: Options) -> Report:
             Subject(
                 name=name,
                 factory="subjects.flow_runs:wire",
-                options={"few": 1000, "many": 10_000, "results": results},
+                options={"few": 1000, "many": 10_000, "results": results, "given": given},
             )
-            for name, results in ((_WIRE_EMPTY, 0), (_WIRE_TEXTS, _RESULTS))
+            for name, results, given in (
+                (_WIRE_EMPTY, 0, None),
+                (_WIRE_TEXTS, _RESULTS, None),
+                (_WIRE_LARGE, 0, "text"),
+            )
         ],
         options.plan(calls=3, slices=1, warm_up=1),
+        options.progress,
+    )
+    large = run(
+        [_with_large(given, place) for place in ("pool", "inline") for given in _GIVEN],
+        options.plan(calls=1, slices=1, warm_up=1),
         options.progress,
     )
     orders = run(
@@ -164,6 +175,7 @@ def measure(options: Options) -> Report:
         "texts": texts,
         "whole runs from the client": whole,
         "items from the client": slopes,
+        "items with 1 MB in their input": large,
         "memory": memory,
         "wire": wire,
         "orders": orders,
@@ -226,6 +238,7 @@ def _from_the_client(groups: dict[str, Rounds]) -> list[Comparison]:
     ]
     by_round = zip(*(p50(slopes[_step(few, many)]) for few, many in _STEPS), strict=True)
     uneven = [max(each) / min(each) for each in by_round]
+    large = groups["items with 1 MB in their input"]
     return [
         compare("workflow.client_run", _scaled(whole[_CLIENT_RUN], 1e-3)),
         compare("workflow.batched", p50(recorded["batched"]), p50(recorded["none"])),
@@ -251,6 +264,12 @@ def _from_the_client(groups: dict[str, Rounds]) -> list[Comparison]:
         compare("workflow.wire", extra(wire[_WIRE_EMPTY], WIRE)),
         compare(
             "workflow.wire_texts", extra(wire[_WIRE_TEXTS], WIRE), extra(wire[_WIRE_EMPTY], WIRE)
+        ),
+        compare("workflow.wire_large", extra(wire[_WIRE_LARGE], WIRE)),
+        *(
+            compare(f"workflow.{place}_{given}", p50(large[_large(given, place)]))
+            for place in ("pool", "inline")
+            for given in _GIVEN
         ),
         compare("workflow.client_memory", copies),
         *(compare(f"workflow.client_{order}", p99(orders[order], 1e-3)) for order in _ORDERS),
@@ -306,6 +325,20 @@ def _slopes() -> list[Subject]:
         subject(_POOLED, 0, place="pool"),
         subject(_POOLED_TEXTS, _RESULTS, place="pool"),
     ]
+
+
+def _with_large(given: str, place: str) -> Subject:
+    """Measure items that are given 1 MB; a list takes each of them milliseconds to decode."""
+    few, many = (10, 60) if given == "list" else (100, 1000)
+    return Subject(
+        name=_large(given, place),
+        factory="subjects.flow_runs:items",
+        options={"few": few, "many": many, "results": 0, "place": place, "given": given},
+    )
+
+
+def _large(given: str, place: str) -> str:
+    return f"an item with 1 MB as a {given}, {place}"
 
 
 def _items() -> list[Subject]:

@@ -72,8 +72,21 @@ def _step(branch: str, number: int, then: str) -> dict[str, Any]:
     }
 
 
-def items_on(place: str | None) -> dict[str, Any]:
-    """Define items of a trivial node on a context that a task before has made."""
+def items_on(place: str | None, given: str | None = None) -> dict[str, Any]:
+    """Define items of a trivial node on a context that a task before has made.
+
+    `given` has each item get 1 MB of it: as a ``text``, ``list`` or ``sequence``.
+    """
+    definition = _items_on(place)
+    if given is not None:
+        tasks = definition["tasks"]
+        tasks["context"] |= {"action": "large", "input": {"kind": given}}
+        tasks["t"]["action"] = f"add_beside_{given}"
+        tasks["t"]["input"]["big"] = "{{ ctx().big }}"
+    return definition
+
+
+def _items_on(place: str | None) -> dict[str, Any]:
     return {
         "input": ["count", "results", "lists"],
         "tasks": {
@@ -121,9 +134,9 @@ def run_of(definition: dict[str, Any], inputs: dict[str, Any], output: Any) -> I
         yield lambda calls: time_each(lambda: client.run(definition, inputs=inputs), output, calls)
 
 
-def slopes_on(place: str | None) -> dict[str, Any]:
+def slopes_on(place: str | None, given: str | None = None) -> dict[str, Any]:
     """Define few items and many in turns, on one context that a task before has made."""
-    once = items_on(place)
+    once = items_on(place, given)
     tasks: dict[str, Any] = {"context": once["tasks"]["context"]}
     names = [f"{size}{number}" for number in range(_REPEATS) for size in ("few", "many")]
     before = [f"before-{name}" for name in names]
@@ -142,14 +155,19 @@ def slopes_on(place: str | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def items(
-    few: int, many: int, results: int, lists: bool = False, place: str | None = None
+    few: int,
+    many: int,
+    results: int,
+    lists: bool = False,
+    place: str | None = None,
+    given: str | None = None,
 ) -> Iterator[Measure]:
-    """Measure the cost of an item on a context of so many results.
+    """Measure the cost of an item on a context of so many results, or with 1 MB in its input.
 
     Few and many are tasks of one run, timed by what its events tell: to make the context costs as
     much as 100,000 items, which would be the noise of the difference between two runs.
     """
-    definition = slopes_on(place)
+    definition = slopes_on(place, given)
     inputs = {"few": few, "many": many, "results": results, "lists": lists}
 
     with pool() as client:
@@ -168,7 +186,8 @@ def items(
                 check(run.result(), {"sum": many * (many - 1)})
             return (min(took["many"]) - min(took["few"])) // (many - few)
 
-        settle(lambda: client.run(items_on(place), count=few, results=0, lists=False))
+        once = items_on(place, given)
+        settle(lambda: client.run(once, count=few, results=0, lists=False))
 
         def measure(calls: int) -> Measurement:
             begin = time.perf_counter_ns()
@@ -210,13 +229,13 @@ def peak(count: int, results: int) -> Iterator[Measure]:
 
 
 @contextlib.contextmanager
-def wire(few: int, many: int, results: int) -> Iterator[Measure]:
+def wire(few: int, many: int, results: int, given: str | None = None) -> Iterator[Measure]:
     """Measure the bytes that travel for an item which runs in the workers, each hop counted.
 
     A slope, as for `items`. The run host is one of the workers; what the client sends, the run's
     definition, is not counted.
     """
-    definition = items_on("pool")
+    definition = items_on("pool", given)
     with counting_children(tapping) as folder, pool() as client:
         tree = Tree.of_this_process().pids
         senders = [*tree["broker"], *tree["worker"]]

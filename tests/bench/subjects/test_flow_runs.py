@@ -19,6 +19,10 @@ def test_definitions_are_what_they_say() -> None:
     [
         (flow_runs.run_of_20, {}),
         (flow_runs.items, {"few": 2, "many": 5, "results": 2, "place": "pool"}),
+        *(
+            (flow_runs.items, {"few": 2, "many": 5, "results": 0, "place": "pool", "given": given})
+            for given in ("text", "list", "sequence")
+        ),
         (flow_runs.whole_items, {"count": 3}),
         (flow_runs.orders, {"order": "resume"}),
     ],
@@ -39,3 +43,9 @@ def test_peak_memory_is_that_of_all_processes() -> None:
 def test_an_item_has_its_input_and_its_result_sent_over_two_hops() -> None:
     with flow_runs.wire(few=50, many=550, results=2) as measure:
         assert 20 < measure(1).extra[flow_runs.WIRE] < 200
+
+
+@pytest.mark.slow
+def test_a_large_value_is_not_sent_for_each_item() -> None:
+    with flow_runs.wire(few=50, many=550, results=0, given="text") as measure:
+        assert 20 < measure(1).extra[flow_runs.WIRE] < 400
