@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Collection, Hashable, Mapping, Sequence, Set
 from datetime import datetime
+from random import Random
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -279,6 +280,24 @@ def test_what_is_no_params_at_all() -> None:
         with pytest.raises(InvalidArgumentError):
             entry.decode_items_referred(raw, values)
     assert entry.invoke(entry.decode_referred(encode({"value": [1]}), NO_BUFFERS, values)) == [1]
+
+
+def test_whatever_comes_is_decoded_or_refused() -> None:
+    """Change bytes of params with references, at random."""
+    random = Random(7)
+    values = Here()
+    reference = values.put([1, 2, "a", {"b": None}])
+    for _ in range(3000):
+        entry = random.choice(TABLE.entries)
+        raw = bytearray(encode([{"value": reference, "n": 1}, {"value": {"c": [reference]}}]))
+        for _ in range(random.randrange(4)):
+            raw[random.randrange(len(raw))] = random.randrange(256)
+        try:
+            for params in entry.decode_items_referred(bytes(raw), values):
+                assert isinstance(params, InvalidArgumentError) or params is not None
+            entry.decode_referred(bytes(raw[1:]), NO_BUFFERS, values)
+        except InvalidArgumentError:
+            pass
 
 
 def test_a_node_that_takes_any_extension_gets_no_reference() -> None:

@@ -7,7 +7,8 @@ reference to a file. Which values these are is told by their identity, for the c
 
 - among items that go together what the first and the last have in common, and is `LEAST_BYTES` or
   more: looking costs a chunk as much as it has keys;
-- for a task, or an item alone, what is known to be large, and what is `LEAST_ALONE_BYTES` or more.
+- for a task, or an item alone, what is known to be large, and what is `LEAST_ALONE_BYTES` or more;
+  if it runs here, from the second time on, for to find out costs as much as to encode it.
 
 A value may lie one level down, in a dict of the input that is made anew for each item. What holds
 is that a value does not change as long as it is in a context. An IO shell, for one event loop and
@@ -21,6 +22,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from secrets import token_bytes
+from sys import getrefcount
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -40,6 +42,9 @@ LEAST_BYTES: Final = 4 * KIB
 LEAST_ALONE_BYTES: Final = 64 * KIB
 """The same for a task or one item: what they are given may not be used again."""
 
+_OUR_REFERENCES: Final = 2  # to a value: where it is kept, and of who counts them
+
+_SEEN_MAX: Final = 16
 _SMALL_MAX: Final = 256  # values that are known to be small
 
 _TEXTS: Final = (str, bytes)
@@ -129,6 +134,7 @@ class Sharing:
         self._large: OrderedDict[int, _Large] = OrderedDict()
         self._bytes = 0  # of these
         self._small: dict[int, tuple[Any, int]] = {}  # id -> a value that is small, and its size
+        self._seen: dict[int, Any] = {}  # id -> a container that a task here was given once
         self._has_ended = False
 
     @property
@@ -148,14 +154,15 @@ class Sharing:
             TypeError, ...: It can't be encoded.
         """
         places = self.known(given, away=False)
-        if not places:
-            raw = encode_inline(given)
+        try:
+            raw = encode_inline(referring(given, places))
             if len(raw) >= LEAST_ALONE_BYTES:
-                places = self.look(given, away=False)
+                before, places = places, self.look(given, away=False)
+                self.release(before)
+                raw = encode_inline(referring(given, places))
             if not places:
                 return entry.decode(raw)
-        try:
-            return self.decode(entry, given, places)
+            return entry.decode_referred(raw, NO_BUFFERS, self.values)
         finally:
             self.release(places)
 
@@ -229,6 +236,7 @@ class Sharing:
         for large in list(self._large.values()):
             self._drop(large)
         self._small.clear()
+        self._seen.clear()
 
     def _place(
         self,
@@ -240,7 +248,7 @@ class Sharing:
         away: bool,
     ) -> None:
         """Add a value to places if it is large; then it is in use."""
-        large = self._of(value, least)
+        large = self._of(value, least, away=away)
         if large is None:
             return
         if away and not self._has_file(large):
@@ -249,7 +257,7 @@ class Sharing:
             return
         places.append((*where, large))
 
-    def _of(self, value: Any, least: int) -> _Large | None:
+    def _of(self, value: Any, least: int, *, away: bool) -> _Large | None:
         """Give a value that is large, in use from now on."""
         kind = type(value)
         if kind in _TEXTS:
@@ -269,7 +277,21 @@ class Sharing:
         small = self._small.get(id(value))
         if small is not None and small[1] < least:
             return None
+        is_alone = not away and least == LEAST_ALONE_BYTES and kind in _CONTAINERS
+        if is_alone and self._seen.pop(id(value), None) is None:
+            self._see(value)
+            return None
         return self._measure(value, least)
+
+    def _see(self, value: Any) -> None:
+        """Note that a task here was given a value; those that nobody else has are forgotten."""
+        for key in list(self._seen):
+            if getrefcount(self._seen.get(key)) <= _OUR_REFERENCES:
+                self._seen.pop(key, None)
+        if len(self._seen) >= _SEEN_MAX:
+            self._seen.clear()
+        if not self._has_ended:
+            self._seen[id(value)] = value
 
     def _measure(self, value: Any, least: int) -> _Large | None:
         try:
@@ -283,6 +305,7 @@ class Sharing:
                 self._small.clear()
             self._small[id(value)] = value, len(content)
             return None
+        self._drop_left()
         large = _Large(value, content)
         large.in_flight = 1
         with self._lock:
@@ -313,6 +336,14 @@ class Sharing:
                 large = next((each for each in self._large.values() if not each.in_flight), None)
             if large is None:
                 return
+            self._drop(large)
+
+    def _drop_left(self) -> None:
+        """Drop the values that nobody else has any more, as after a variable was set anew."""
+        with self._lock:
+            unused = [each for each in self._large.values() if not each.in_flight]
+            left = [each for each in unused if getrefcount(each.value) <= _OUR_REFERENCES]
+        for large in left:
             self._drop(large)
 
     def _drop(self, large: _Large) -> None:
@@ -366,11 +397,12 @@ class Lending:
 
     def look(self, size: int) -> bool:
         """Look closer at a lone input that has so many bytes; whether that has found something."""
-        if self._places or len(self._whole) != 1 or size < LEAST_ALONE_BYTES:
+        if len(self._whole) != 1 or size < LEAST_ALONE_BYTES:
             return False
-        self._places = self._sharing.look(self._whole[0], away=True)
+        before, self._places = self._places, self._sharing.look(self._whole[0], away=True)
+        self._sharing.release(before)
         self._refer()
-        return self.refers
+        return len(self._places) > len(before)
 
     def was_lost_on(self, result: Any) -> bool:
         """Whether a request has failed because a worker could not follow a reference.

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from pronghorn.worker.flow import limits
+from pronghorn.worker.flow import limits, sharing
 from pronghorn.worker.flow.builtin import BUILTIN
 from pronghorn.worker.flow.comparison import differences
 from pronghorn.worker.flow.limits import FLOW_DEPTH_MAX
@@ -17,6 +17,7 @@ from pronghorn.worker.flow.validation import (
     _WORKFLOW_FIELDS,
     validate,
 )
+from pronghorn.worker.shared import BYTES_MAX, VALUES_MAX
 
 TEXT = (Path(__file__).resolve().parents[3] / "worker" / "flow" / "WORKFLOWS.md").read_text()
 
@@ -65,6 +66,9 @@ def test_limits_are_those_of_the_code() -> None:
         f"each other | {FLOW_DEPTH_MAX} deep",
     ):
         assert figure in TEXT
+    assert f"of {sharing.LEAST_BYTES >> 10} KiB and more to items" in TEXT
+    assert f"of {sharing.LEAST_ALONE_BYTES >> 10} KiB and more to a" in TEXT
+    assert f"decoded | {VALUES_MAX}, and {BYTES_MAX >> 20} MiB, beside" in TEXT
     assert limits.DEFINITION_BYTES_MAX == 1 << 20
     assert limits.TEXT_MAX == 16 << 20
     assert limits.DELAY_MAX_S == 30 * 86_400
