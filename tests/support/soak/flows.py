@@ -15,7 +15,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -146,6 +146,7 @@ def campaign(folder: Path, trials: int, seed: int) -> Findings:
                 _trial(service, trial, TARGETS[trial % len(TARGETS)], random, found)
                 if trial % 20 == 19:
                     print(f"{trial + 1} trials", file=sys.stderr, flush=True)
+            _await_ends(folder / "data")
         finally:
             service.close()
     found.violations += [
@@ -184,6 +185,20 @@ def _trial(service: Service, trial: int, target: str, random: Random, found: Fin
             thread.join(_ENDS_S)
         # Those that were called and are not known to anybody have ended, too.
         client.start("census", token=f"{trial}-last", ms=0.0).result(_ENDS_S)
+
+
+def _await_ends(data: Path) -> None:
+    """Wait until no run is open: who has called one whose broker was killed knows it no more."""
+    until = monotonic() + _ENDS_S
+    while monotonic() < until:
+        store = Store.open_to_read(data)
+        try:
+            with store.view() as view:
+                if all(state.status != "open" for state in all_runs(view)):
+                    return
+        finally:
+            store.close()
+        sleep(0.1)
 
 
 def _output(token: str) -> dict[str, Any]:
