@@ -284,10 +284,8 @@ class Clients:
             if records:
                 self._durable.admit(request, options, now)
                 return
-            # An order to a run that waits for a place comes behind that.
-            is_order = node.name == CONTROL and options.affinity is not None
-            if is_order and not self._durable.wake(options.affinity or "", now):
-                self._life.admit_order(request, now)
+            if node.name == CONTROL and options.affinity is not None:
+                self._durable.admit_order(request, options.affinity, now)
                 return
         self._life.admit(request, now)
 

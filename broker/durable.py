@@ -99,13 +99,9 @@ class Durable:
         """Whether something is not kept that can be, or a run is under way."""
         return self._recorder.is_busy or self._calls.runs.is_busy
 
-    def wake(self, run_id: str, now: float) -> bool:
-        """Have a run go on that rests, for there is an order to it.
-
-        Returns:
-            Whether there is such a run, and it waits for a place.
-        """
-        return self._calls.runs.wake(run_id, now)
+    def admit_order(self, request: Request, run_id: str, now: float) -> None:
+        """Take in an order to a run, which may be a recorded one."""
+        self._calls.runs.admit_order(request, run_id, now)
 
     def refusal(
         self, node: Node, options: Options, now: float, *, chunk: bool

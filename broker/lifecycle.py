@@ -21,6 +21,7 @@ I6. A worker that goes on with what was given up, and can do nothing else meanwh
 Mirror: tests/broker/test_lifecycle.py.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 
@@ -95,6 +96,7 @@ class Lifecycle:
         self.asked: dict[int, Request] = {}
         self._tickets = 0  # given out last
         self._orphans: list[Request] = []  # calls whose callers have ended since the last `settle`
+        self._released: deque[Request] = deque()  # orders to runs that have a place now
         self._light_until = 0.0  # until when light clients are taken to be there beside heavy ones
         self.accepted = 0  # requests since the start
         self.count = Counters()
@@ -115,6 +117,15 @@ class Lifecycle:
     def admit_order(self, request: Request, now: float) -> None:
         """Take in an order to a run: it goes to who conducts that before all that wait for it."""
         self.open(request)
+        self._place_order(request, now)
+
+    def hold(self, request: Request, due: float) -> None:
+        """Take in an order to a run that waits for a place, until that has one or it is due."""
+        self.open(request)
+        request.delayed = True
+        self.delayed.push(due, request)
+
+    def _place_order(self, request: Request, now: float) -> None:
         if not self.routes.enter(request, now) or not self._assign(request, now):
             self.queue.append(request)
 
@@ -145,6 +156,11 @@ class Lifecycle:
         if queue.length:
             for room in queue.rooms():
                 self._serve_room(room, now)
+        while self._released:
+            order = self._released.popleft()
+            if order.delayed:  # it has not ended
+                order.delayed = False
+                self._place_order(order, now)
         commands, self.commands = self.commands, []
         if self.recorder.has_news:
             settled = self.recorder.settle(now)
@@ -457,6 +473,9 @@ class Lifecycle:
                 self._tell_run(request.keep.run, request.token, worker)
             if request.node.conducted:
                 self.tell(worker, _recorded(request.token, request.keep.run))
+                if request.keep.run.orders:
+                    self._released += request.keep.run.orders
+                    request.keep.run.orders = []
         left_ms = None if due is None else max(0.0, (due - now) * 1000)
         message: RunCall | RunChunk
         if request.chunk:

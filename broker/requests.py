@@ -138,6 +138,7 @@ class Run(msgspec.Struct, eq=False):
     # and whether that waits for then.
     rest_due: float | None = None
     rests: bool = False
+    orders: list[Request] = []  # to it, held until its request has a place; some have ended
     # A record of it was refused: it is nothing to us any more; and one with its number, about which
     # the journal is being asked, has its place.
     is_adrift: bool = False

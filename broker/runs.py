@@ -80,6 +80,9 @@ LOADED_BYTES_MAX: Final = 64 * MIB
 ATTEMPTS_MAX: Final = 3
 """Attempts of a run whose node says nothing else (``@node(retry=...)``)."""
 
+ORDER_WAIT_S: Final = 30.0
+"""An order to a run that has no place for so long is answered all the same: nobody conducts it."""
+
 LOST: Final = RetryPolicy(ATTEMPTS_MAX, 0.05, 5.0)
 """How long a run waits whose worker died, if its node says nothing else."""
 
@@ -402,19 +405,27 @@ class Runs:
         run.rest_due, run.rests = None, True
         self.serve(now)
 
-    def wake(self, run_id: str, now: float) -> bool:
-        """Have a run go on that rests; gives whether there is such a run that waits for a place."""
-        try:
-            number, secret = parse_run_id(run_id)
-        except ValueError:
-            return False
-        run = self.find(number, secret)
+    def admit_order(self, order: Request, run_id: str, now: float) -> None:
+        """Take in an order to what may be one of these: a run that rests goes on before it.
+
+        To one that waits for a place it is given when that has one.
+        """
+        run = self._named(run_id)
         request = None if run is None else run.request
-        if request is None:
-            return False
-        if _rests(request):
+        if request is not None and _rests(request):
             self._life.wake(request, now)
-        return not (request.ended or request.delayed or request.worker_id)
+        if request is None or request.ended or request.delayed or request.worker_id:
+            self._life.admit_order(order, now)
+        else:
+            assert run is not None
+            run.orders.append(order)
+            self._life.hold(order, now + ORDER_WAIT_S)
+
+    def _named(self, run_id: str) -> Run | None:
+        try:
+            return self.find(*parse_run_id(run_id))
+        except ValueError:
+            return None
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from core_driver import PARAMS, VALUE, Driver
+from core_driver import PARAMS, VALUE, Driver, error_of
 from durable_driver import DurableDriver, events, info, replies
 from kept_runs import KeptRuns
 from msgspec import Raw
@@ -33,7 +33,7 @@ from pronghorn.broker.wire.link import (
     Rest,
     ToBroker,
 )
-from pronghorn.broker.wire.messages import Call, Options
+from pronghorn.broker.wire.messages import Call, Cancel, Options
 from pronghorn.broker.wire.table import HOST_LABEL, NodeInfo, NodeTable
 
 FLOW = NodeTable(
@@ -303,10 +303,28 @@ def test_an_order_to_a_run_that_waits_for_a_place_comes_behind_it() -> None:
     made.open_journal()
     run = info(replies(made.start(node="m.flow", durability="batched"))[1]).id
     assert made.say(Call(2, CONTROL, PARAMS, Options(affinity=run))) == []
-    assert made.say(Call(3, CONTROL, PARAMS, Options(affinity="no run"))) == []
-    *commands, first, second = made.start_worker()
-    given(commands)
-    assert [type(one) for one in (first, second)] == [Assign, Assign]
+    made.core.check_invariants()
+    commands = made.start_worker()
+    messages: list[Any] = [one.message for one in commands if isinstance(one, Assign)]
+    assert [one.node for one in messages if not isinstance(one, Recorded)] == [0, 1]
+    made.core.check_invariants()
+
+
+def test_an_order_to_a_run_that_has_no_place_for_long_is_answered_all_the_same() -> None:
+    made = DurableDriver(table=FLOW)
+    made.hello()
+    made.open_journal()
+    run = info(replies(made.start(node="m.flow", durability="batched"))[1]).id
+    for id_ in (2, 3):
+        assert made.say(Call(id_, CONTROL, PARAMS, Options(affinity=run))) == []
+    assert error_of(made.say(Cancel(3))).code == "CANCELLED"
+    (order,) = made.core._delayed.items()
+    made.core.check_invariants()
+    made.tick(made.core._delayed.next_due)
+    assert order in made.core._life.queue.waiting(), (
+        "whoever would have the run says that it has not"
+    )
+    made.core.check_invariants()
 
 
 def test_a_run_that_rests_goes_on_when_its_time_has_come() -> None:
