@@ -39,9 +39,11 @@ from .events import (
     RunTask,
     Signal,
     Start,
+    StatusChanged,
     Stop,
     TakeSignal,
     TakeUp,
+    TaskEnded,
     Tick,
     WaitFor,
 )
@@ -68,6 +70,7 @@ REST_LEAST_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 _PAUSING: Final = (Pause, Resume, Cancel)
+_SHOWN: Final = frozenset({TaskEnded, StatusChanged})  # commands by which nothing is to be done
 
 Watcher = Callable[[FlowEvent], None]
 
@@ -439,6 +442,8 @@ class LiveRun:
         self._actions.inner.paused(Pause() if paused else None)
 
     def _do(self, command: Command) -> None:
+        if type(command) in _SHOWN:
+            return
         if isinstance(command, RunTask):
             ended = self._actions.run_task(command)
             if ended is not None:
