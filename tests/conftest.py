@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from pronghorn.client.leaks import held, left_behind
 
 pytest_plugins = ["pytester"]
+
+# Without a deadline: what an example takes tells of what else the machine does, not of the code.
+# That is measured where it matters, by `scripts/bench guard`.
+settings.register_profile("any pace", deadline=None)
+settings.load_profile("any pace")
 
 
 def pytest_asyncio_loop_factories(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.msgpack import encode
 from shown import shown
@@ -370,7 +370,6 @@ def outcome(decode: Callable[[bytes], Any], raw: bytes) -> tuple[Any, ...] | str
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from("abcde"), st.binary(max_size=20) | st.integers(-(2**63), 2**64 - 1)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.msgpack import decode, encode
@@ -128,7 +128,6 @@ def test_results_in_buffers() -> None:
     assert len(body) < 10
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100) | st.binary(max_size=20).map(lambda tail: b"\x82\xa1a" + tail))
 def test_random_bytes_are_params_or_an_invalid_argument(raw: bytes) -> None:
     """No other error may come out, whatever goes in."""
@@ -155,7 +154,6 @@ values = st.recursive(
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcdefg"), values) | st.lists(values, max_size=7))
 def test_random_params_are_decoded_or_an_invalid_argument(params: Any) -> None:
     raw = encode(params)

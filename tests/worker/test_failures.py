@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from shown import shown
 
@@ -278,7 +278,6 @@ def test_texts_that_utf8_can_not_hold() -> None:
     msgspec.msgpack.encode([error.message, error.details])
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(100, 400))
 def test_bounded(text: str, bytes_max: int) -> None:
     cut = bounded(text * 3, bytes_max)

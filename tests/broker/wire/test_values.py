@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 
@@ -55,7 +55,6 @@ plain = st.recursive(
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(plain)
 def test_a_small_value_is_plain_msgpack(value: Any) -> None:
     body, buffers = encode_value(value)
@@ -65,7 +64,6 @@ def test_a_small_value_is_plain_msgpack(value: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), plain, max_size=5), st.lists(plain, max_size=5))
 def test_small_params_are_plain_msgpack(named: dict[str, Any], listed: list[Any]) -> None:
     for params in (named, listed, tuple(listed)):
@@ -74,7 +72,6 @@ def test_small_params_are_plain_msgpack(named: dict[str, Any], listed: list[Any]
         assert not buffers
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_a_value_or_a_protocol_error(raw: bytes) -> None:
     with suppress(ProtocolError):
@@ -341,7 +338,6 @@ def test_malformed_arrays_are_refused(fields: list[Any], reason: str) -> None:
         decode_value(body, [b"abc"])
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_random_arrays_are_arrays_or_protocol_errors(data: bytes) -> None:
     with suppress(ProtocolError):
@@ -349,7 +345,6 @@ def test_random_arrays_are_arrays_or_protocol_errors(data: bytes) -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None)
 @given(
     st.from_regex(r"[<>|]?[biufcmMSUOVT]\d{1,3}(\[[a-z]+\])?", fullmatch=True),
     st.lists(st.integers(-2, 2**40), max_size=4),

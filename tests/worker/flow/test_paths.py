@@ -73,7 +73,7 @@ def outcome(evaluate: Any, scope: Scope) -> tuple[str, Any, Any]:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     texts,
     st.dictionaries(names, values, max_size=5),

@@ -235,7 +235,7 @@ WORDS = st.sampled_from(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(WORDS, min_size=1, max_size=12).map("".join))
 def test_any_text_is_refused_or_fails_or_gives_a_plain_value(text: str) -> None:
     try:
