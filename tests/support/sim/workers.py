@@ -445,11 +445,11 @@ class FakeWorker:
 
     def _step(self, streaming: _Streaming) -> None:
         """Begin a step; one of a plain generator holds up the worker."""
-        streaming.is_planned = False
-        if not self.alive or streaming.cancelled or streaming.runs:
-            return
         if self._blocked:
             self._when_free.append((self._step, (streaming,)))
+            return
+        streaming.is_planned = False
+        if not self.alive or streaming.cancelled:
             return
         if streaming.items <= 0 or streaming.bytes <= 0:
             return
