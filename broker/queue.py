@@ -44,6 +44,17 @@ class Lane(msgspec.Struct):
     requests: deque[Request] = msgspec.field(default_factory=deque)
     ended: int = 0  # how many of them have ended
 
+    def compact(self, ending: Request | None = None) -> None:
+        """Let go of all that have ended, and of one about to, once they are more than half.
+
+        Fewer stay than go, so each that has ended costs two looks, however long the lane is.
+        """
+        if 2 * self.ended > len(self.requests):
+            self.requests = deque(
+                one for one in self.requests if not one.ended and one is not ending
+            )
+            self.ended = 0
+
 
 class Band:
     """Requests of one priority, fair among sessions: one of each in turn."""
@@ -87,6 +98,8 @@ class Band:
             del self._lanes[peer]
         else:
             self._lanes.move_to_end(peer)
+            if lane.ended > ENDED_MAX:
+                lane.compact()
         return request
 
     def drop(self, request: Request) -> None:
@@ -97,11 +110,8 @@ class Band:
         lane.ended += 1
         if lane.ended == len(lane.requests):
             del self._lanes[peer]
-        elif lane.ended > ENDED_MAX and 2 * lane.ended > len(lane.requests):
-            lane.requests = deque(
-                one for one in lane.requests if not one.ended and one is not request
-            )
-            lane.ended = 0
+        elif lane.ended > ENDED_MAX:
+            lane.compact(request)
 
     def waiting(self) -> list[Request]:
         """List all waiting requests that have not ended."""

@@ -137,6 +137,21 @@ def test_dropped_requests_do_not_pile_up(queue: ReadyQueue) -> None:
     assert [take(queue, alone(queue)) for _ in range(2)][1] is waits
 
 
+def test_dropped_requests_do_not_outlive_those_before_them(queue: ReadyQueue) -> None:
+    """They stayed, however many, until the last one before them was given out."""
+    peer = session()
+    waiting, cancelled = ([request(of=peer) for _ in range(5 * ENDED_MAX)] for _ in range(2))
+    for each in (*waiting, *cancelled):
+        queue.append(each)
+    for each in cancelled:
+        drop(queue, each)
+    lane = alone(queue).bands[PRIORITY_DEFAULT].lane(b"peer")
+    assert len(lane.requests) == 10 * ENDED_MAX
+    assert take(queue, alone(queue)) is waiting[0]
+    assert list(lane.requests) == waiting[1:]
+    assert [take(queue, alone(queue)) for _ in waiting] == [*waiting[1:], None]
+
+
 def test_sessions_whose_requests_have_all_ended_leave_nothing_behind(queue: ReadyQueue) -> None:
     """Their lanes stayed for as long as the one before them was not served."""
     waits = request(of=session(b"waits"))
