@@ -41,11 +41,11 @@ class RuntimeFolder:
         self._locks: list[tuple[Path, int]] = []  # lock files and their descriptors, own one first
         for attempt in range(_ATTEMPTS):
             try:
-                _make_private(path.parent)
+                _make_private(path.parent, parents=True)
                 _make_private(path)
                 self._lock(path / LOCK_NAME)
                 return
-            except FileNotFoundError as error:  # its last holder has just removed it
+            except FileNotFoundError as error:  # its last holder has just removed it, or the root
                 if attempt == _ATTEMPTS - 1:
                     raise _unusable(path, error) from error
             except OSError as error:
@@ -149,7 +149,9 @@ def make_shared(runtime: RuntimeFolder) -> tuple[RuntimeFolder | None, str]:
 def remove_stale(root: Path, prefix: str) -> None:
     """Remove folders below `root` named prefix, process id, hyphen, whatever, of ended processes.
 
-    They are left when a whole tree was killed at once, host included.
+    They are left when a whole tree was killed at once, host included. Another process may have got
+    the id since, as in a container that is started again; so a folder whose process lives is taken
+    for such a one too, if it has been locked before.
     """
     try:
         paths = list(root.glob(f"{prefix}*-*"))
@@ -157,20 +159,32 @@ def remove_stale(root: Path, prefix: str) -> None:
         return
     for path in paths:
         pid = path.name.removeprefix(prefix).partition("-")[0]
-        if not pid.isdecimal() or os.path.exists(f"/proc/{pid}"):
+        if not pid.isdecimal():
             continue
-        with suppress(InvalidArgumentError):  # in use, by a tree that is about to end
+        if os.path.exists(f"/proc/{pid}") and not _was_locked(path):
+            continue  # it is just being made
+        with suppress(InvalidArgumentError):  # in use
             RuntimeFolder(path).remove()
 
 
-def _make_private(path: Path) -> None:
+def _was_locked(folder: Path) -> bool:
+    """Whether somebody has locked a folder, who may hold it still."""
+    try:
+        return (folder / LOCK_NAME).stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _make_private(path: Path, *, parents: bool = False) -> None:
     """Make a folder that only its user can enter; one that is there has to be such a one.
 
     Raises:
         InvalidArgumentError: It is not private.
+        FileNotFoundError: It has just been removed again, or the folder that it is to be in.
         OSError: It can't be made.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700, parents=parents)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode):
         raise InvalidArgumentError(f"{path} is no folder")

@@ -124,6 +124,32 @@ def test_removal_leaves_a_newcomer_alone(folder: RuntimeFolder, path: Path) -> N
     newcomer.remove()
 
 
+@pytest.mark.parametrize("found", [True, False], ids=["found", "checked"])
+def test_a_root_that_the_last_of_the_others_removes_is_made_again(
+    found: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree that ended while another began had that one go without memory for large values."""
+    path.parent.mkdir(mode=0o700)
+    real, removed = os.mkdir, []
+
+    def mkdir(folder: Path, mode: int) -> None:
+        # The root goes between our attempt to make it and our look at it, or right after that.
+        if not (found or removed) and folder == path:
+            removed.append(path.parent.rmdir())
+        try:
+            real(folder, mode)
+        except FileExistsError:
+            if found and not removed:
+                removed.append(path.parent.rmdir())
+            raise
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    folder = RuntimeFolder(path)
+    assert removed
+    assert (mode(path.parent), mode(path)) == (0o700, 0o700)
+    folder.remove()
+
+
 @pytest.mark.parametrize("rights", [0o755, 0o770, 0o701])
 def test_a_folder_open_to_others_is_refused(path: Path, rights: int) -> None:
     path.mkdir(parents=True)
@@ -157,7 +183,7 @@ def test_a_link_is_no_folder(path: Path, tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_named(path: Path) -> None:
     path.parent.mkdir(mode=0o700)
     path.touch()
-    with pytest.raises(InvalidArgumentError, match=f"can't use the runtime folder {path}: "):
+    with pytest.raises(InvalidArgumentError, match=f"{path} is no folder"):
         RuntimeFolder(path)
 
 
@@ -230,6 +256,17 @@ def test_folders_of_ended_processes_are_removed(tmp_path: Path) -> None:
         one.mkdir(mode=0o700)
     remove_stale(tmp_path, "pool-")
     assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_folder_whose_process_id_another_has_by_now_is_removed(tmp_path: Path) -> None:
+    """In a container that is started again the same programs have the same ids."""
+    tmp_path.chmod(0o700)
+    stale = tmp_path / f"pool-{os.getpid()}-ab12"
+    os.close(RuntimeFolder(stale).descriptors[0])  # as the kernel does when its holder is killed
+    held = RuntimeFolder(tmp_path / f"pool-{os.getpid()}-cd34")
+    remove_stale(tmp_path, "pool-")
+    assert list(tmp_path.iterdir()) == [held.path]
+    held.remove()
 
 
 def test_folders_that_are_held_stay_even_if_their_process_ended(tmp_path: Path) -> None:
