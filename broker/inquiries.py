@@ -13,7 +13,9 @@ from collections.abc import Generator, Sequence
 from msgspec.structs import replace
 
 from .events import AskJournal, Command, JournalAnswered
-from .journal.messages import Answer, Failed, Question
+from .journal.fold import RunState
+from .journal.messages import Answer, Failed, FoundEvents, Question, ReadEvents
+from .journal.record import Accepted
 from .wire.errors import JournalError
 
 
@@ -94,3 +96,14 @@ class Inquiries:
         self._open[self._ids] = question, steps
         if self._is_connected:
             self.commands.append(AskJournal(question))
+
+
+def read_acceptance(
+    state: RunState,
+) -> Generator[Question, tuple[Answer, Sequence[bytes]], Accepted]:
+    """Ask for the first record of a run."""
+    found, _ = yield ReadEvents(0, state.run, 0, 1)
+    assert isinstance(found, FoundEvents)
+    accepted = found.events[0][1]
+    assert isinstance(accepted, Accepted)
+    return accepted

@@ -2,6 +2,7 @@
 
 import pytest
 from core_driver import Driver
+from durable_driver import DurableDriver, started
 
 
 @pytest.fixture
@@ -15,3 +16,9 @@ def serving(driver: Driver) -> Driver:
     driver.start_worker()
     driver.hello()
     return driver
+
+
+@pytest.fixture
+def recording() -> DurableDriver:
+    """Give a broker with a journal, one worker and one client."""
+    return started()

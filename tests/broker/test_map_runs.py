@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 from core_driver import SLEEP, Driver, error_of
-from durable_driver import DurableDriver, events, info, replies
-from kept_runs import KeptRuns
+from durable_driver import DurableDriver, events, info, replies, started
 from msgspec import Raw
 
 from pronghorn.broker.events import Assign, Command, DrainBegun, Drained, TableKnown, WorkerGone
@@ -38,20 +37,6 @@ class Given(NamedTuple):
     @property
     def indexes(self) -> list[int]:
         return [index for index, _ in msgspec.msgpack.decode(self.chunk.items)]
-
-
-def started(kept: KeptRuns | None = None, generation: int = 1, workers: int = 1) -> DurableDriver:
-    driver = DurableDriver(kept, generation)
-    for worker_id in range(1, workers + 1):
-        driver.start_worker(worker_id)
-    driver.hello()
-    driver.open_journal()
-    return driver
-
-
-@pytest.fixture
-def recording() -> DurableDriver:
-    return started()
 
 
 @pytest.fixture

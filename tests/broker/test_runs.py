@@ -1,10 +1,10 @@
-"""Mirror of broker/runs.py: what becomes of runs; asked for by clients in test_run_calls.py."""
+"""Mirror of broker/runs.py: what becomes of runs; asked for by clients in test_run_answers.py."""
 
 from typing import Any
 
 import pytest
 from core_driver import PARAMS, VALUE
-from durable_driver import DurableDriver, info, replies
+from durable_driver import DurableDriver, info, replies, started
 from kept_runs import KeptRuns
 
 from pronghorn.broker import runs
@@ -26,19 +26,6 @@ from pronghorn.broker.wire.messages import Call, Error, Options, Run
 from pronghorn.broker.wire.table import NodeInfo, NodeTable, RetryPolicy
 
 KILLED = "signal 9 (SIGKILL)"
-
-
-def started(kept: KeptRuns | None = None, generation: int = 1) -> DurableDriver:
-    driver = DurableDriver(kept, generation)
-    driver.start_worker()
-    driver.hello()
-    driver.open_journal()
-    return driver
-
-
-@pytest.fixture
-def recording() -> DurableDriver:
-    return started()
 
 
 def crashed(driver: DurableDriver) -> tuple[DurableDriver, list[Command]]:

@@ -27,6 +27,7 @@ from pronghorn.broker.wire.messages import Call, Error, Options, Result, Run
 from pronghorn.broker.wire.runs import RunEvents, RunInfo
 
 CLOCK_NS = 10**18
+KEYED = Options(durability="sync", key="order-17")
 
 
 class DurableDriver(Driver):
@@ -137,6 +138,23 @@ class DurableDriver(Driver):
         return int(run.token)
 
 
+def started(
+    kept: KeptRuns | None = None, generation: int = 1, workers: int = 1, **more: Any
+) -> DurableDriver:
+    """Give a broker with a journal, workers and a client."""
+    driver = DurableDriver(kept, generation, **more)
+    for worker_id in range(1, workers + 1):
+        driver.start_worker(worker_id)
+    driver.hello()
+    driver.open_journal()
+    return driver
+
+
+def restarted(driver: DurableDriver) -> DurableDriver:
+    """Give the next broker, with what the journal has kept."""
+    return started(driver.kept, driver.generation + 1)
+
+
 def replies(commands: list[Command], peer: bytes = PEER) -> dict[Any, Any]:
     """Return what a client is sent: id -> the value of a result, or the error."""
     told: dict[Any, Any] = {}
@@ -160,3 +178,14 @@ def events(told: Any) -> RunEvents:
     """Return what has happened to a run."""
     assert not isinstance(told, Error), told
     return msgspec.convert(told, RunEvents)
+
+
+def error(told: Any) -> Error:
+    """Return the error that is told."""
+    assert isinstance(told, Error)
+    return told
+
+
+def of_run(run_id: str) -> msgspec.Raw:
+    """Give the params of what is asked of a run."""
+    return msgspec.Raw(msgspec.msgpack.encode([run_id]))
