@@ -19,76 +19,44 @@ Mirror: tests/broker/journal/test_writer.py.
 
 import gc
 import logging
-import os
 import select
 import sys
 import time
-from collections import deque
-from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import Final, cast, get_args
+from typing import Final
 
 from ..wire.channel import GONE, ControlChannel
 from ..wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
-from ..wire.limits import MIB
-from ..wire.link import READ_BYTES_MAX
 from ..wire.logs import set_up_logs
-from ..wire.version import SERVER_NAME
 from .answers import answer
 from .batch import CommitQueue
-from .checking import check_in_child
+from .conversation import ANSWERS_A_TURN, Conversation
 from .errors import DamageError, LostStoreError, NoSpaceError, RefusedError, UnusableStoreError
-from .ledger import Ledger, Retention, exceeds
-from .messages import (
-    Broken,
-    Buffers,
-    Committed,
-    Entry,
-    FromJournal,
-    Hello,
-    Hurry,
-    Question,
-    Refused,
-    Refusing,
-    ToJournal,
-    Void,
-    Welcome,
-    frames_of,
-)
+from .ledger import Retention, exceeds
+from .messages import Committed, Entry, Question, Refused, Refusing, Void, Welcome, frames_of
+from .opening import open_store
 from .pending import Pending
-from .place import DataFolder, has_store
-from .record import Record
+from .place import DataFolder
 from .room import Room
-from .store import Store
-from .stream import BrokerStream
-from .wal import WriteAheadLog, body_of, frame_of, recover, seed_of
+from .wal import WriteAheadLog, body_of, frame_of, seed_of
 
 _log = logging.getLogger("pronghorn.broker.journal.writer")  # as a program it would be __main__
-
-CHECK_S: Final = 0.25
-"""How long a store is looked at before it is trusted, besides what is always looked at."""
 
 HOLD_S: Final = 0.5
 """How long another process may have the folder: who reads it may have to take in the log first."""
 
 RETRY_S: Final = 1.0
-_READ_BYTES_A_TURN: Final = 4 * MIB
-_ANSWERS_A_TURN: Final = 32
-_ANSWER_BYTES_MAX: Final = 8 * MIB  # that a broker has not read; then its questions wait
 _PRUNE_PAUSE_S: Final = 0.05  # between two slices while there are records to commit
 _SPACE_PAUSE_S: Final = 1.0  # between two looks at the disk
 _AGE_PAUSE_S: Final = 3600.0  # between two rounds of retention by age, if anything happens at all
 _GC_ALLOCATIONS: Final = 50_000  # surplus of new containers before the collector looks at them
 _STOP_S: Final = 10.0  # to keep what was written, at the end, when there is no room for it
 
-_QUESTIONS: Final = get_args(Question)
-_ENTRIES: Final = frozenset((*get_args(Record), Void))
-
 
 class Writer:
-    """The running journal. Owns folder, store and stream."""
+    """The running journal. Owns folder, store and streams."""
 
     def __init__(self, config: JournalConfig, channel: ControlChannel, folder: DataFolder) -> None:
         """Open the store.
@@ -104,32 +72,11 @@ class Writer:
             ballast_bytes=config.ballast_bytes,
             floor_bytes=config.floor_bytes,
         )
-        self.warnings = _check(folder.path)
-        self._store = Store.open_to_write(folder.path)
-        try:
-            self._ledger = Ledger(
-                self._store,
-                program=SERVER_NAME,
-                store_id=os.urandom(16),
-                now_ns=time.time_ns(),
-            )
-            self._recover(folder.path)
-        except (DamageError, NoSpaceError, LostStoreError) as error:
-            self._store.close()
-            raise UnusableStoreError(f"{folder.path}: {error}") from error
+        self._store, self._ledger, self.warnings = open_store(folder.path, self._room)
         self._wal = WriteAheadLog.open(folder.path)
         self._seed = 0  # of the checksums in it, by the broker's epoch
         self._pending = Pending()  # what is logged, and the store does not have
         self._queue: CommitQueue[Entry] = CommitQueue()
-        self._questions: deque[Question] = deque()
-        # About what is logged, for which there is no room in the store: answered when there is.
-        self._kept_back: list[Question] = []
-        self._stream: BrokerStream | None = None
-        self._next_stream: BrokerStream | None = None  # once all of the one before is kept
-        self._hello: Hello | None = None  # that has no welcome yet
-        self._welcomed = False
-        self._is_deaf = False  # whether it is not to go on before another hello
-        self._unread_bytes = 0  # of a message that has not come to its end
         self._refusing = ""  # why nothing new is to be accepted
         self._blocked_until = 0.0  # when to try again what there was no room for
         self._look_at_disk_at = 0.0  # not before that
@@ -139,7 +86,7 @@ class Writer:
         self._poll = select.poll()
         self._channel_fd = channel.fileno()
         self._poll.register(self._channel_fd, select.POLLIN)
-        self._watched = 0  # for what the poll watches the stream
+        self._conversation = Conversation(self._queue, self._poll)
 
     @property
     def open_runs(self) -> int:
@@ -156,36 +103,23 @@ class Writer:
         try:
             self._look_at_disk(time.monotonic())
             while self._wait():
-                self._read()
+                self._conversation.read()
                 self._keep()
                 self._greet()
                 self._answer()
                 self._tend()
-                self._change_streams()
+                self._conversation.change_streams()
             self._finish()
         finally:
-            for stream in (self._stream, self._next_stream):
-                if stream is not None:
-                    stream.close()
+            self._conversation.close()
             self._close_wal()
             self._store.close()
-
-    def _recover(self, path: Path) -> None:
-        """Have the store take in what was kept, and it does not have."""
-        try:
-            recovered = recover(path, self._ledger)
-        except NoSpaceError:
-            if not self._room.give_reserve():
-                raise
-            recovered = recover(path, self._ledger)
-        if recovered:
-            _log.info("%d records were only in the write-ahead log", recovered)
 
     # --- one turn -------------------------------------------------------------------------------
 
     def _wait(self) -> bool:
         """Sleep until there is something to do; `False` when the supervisor is gone."""
-        self._watch_stream()
+        self._conversation.watch()
         channel = self._channel_fd
         for fd, _ in self._poll.poll(self._sleep_ms()):
             if fd == channel:
@@ -197,9 +131,9 @@ class Writer:
         due = inf
         if len(self._queue):
             due = max(self._queue.due, self._blocked_until)
-        elif self._hello is not None:
+        elif self._conversation.hello is not None:
             due = self._blocked_until
-        if self._questions and not self._is_slow():
+        if self._conversation.questions and not self._conversation.is_slow():
             due = 0.0
         if self._pruning:
             due = min(due, self._prune_at)
@@ -207,38 +141,6 @@ class Writer:
             due = min(due, self._look_at_disk_at)
         # One more, for a time that is not reached yet would be waited for in a spin.
         return max(0.0, (due - time.monotonic()) * 1000 + 1) if due < inf else None
-
-    def _is_slow(self) -> bool:
-        """Whether the broker has not read what it asked for."""
-        return self._stream is not None and self._stream.pending_bytes > _ANSWER_BYTES_MAX
-
-    def _watch_stream(self) -> None:
-        stream = self._stream
-        if stream is None:
-            return
-        events = select.POLLIN if self._may_read(stream) else 0
-        if stream.pending_bytes:
-            events |= select.POLLOUT
-        if events == self._watched:
-            return
-        if events:
-            self._poll.register(stream.fd, events)
-            self._watched = events
-        else:
-            self._unwatch(stream)
-
-    def _unwatch(self, stream: BrokerStream) -> None:
-        if self._watched:
-            self._poll.unregister(stream.fd)
-            self._watched = 0
-
-    def _may_read(self, stream: BrokerStream) -> bool:
-        return (
-            stream.alive
-            and not self._queue.is_full
-            and len(self._questions) + len(self._kept_back) < 10 * _ANSWERS_A_TURN
-            and self._hello is None
-        )
 
     def _read_channel(self) -> bool:
         received = self._channel.receive()
@@ -249,82 +151,16 @@ class Writer:
             if not descriptors:  # it could not be taken: the broker finds it closed
                 _log.error("the stream of a broker could not be taken")
                 continue
-            if self._next_stream is not None:  # of one that ended before it was served
-                self._next_stream.close()
-            self._next_stream = BrokerStream(descriptors[0])
+            self._conversation.attach(descriptors[0])
         return True
-
-    def _read(self) -> int:
-        """Take in what the broker has written, up to some bytes; returns how many there were."""
-        stream, read = self._stream, 0
-        if stream is None:
-            return read
-        if stream.pending_bytes:
-            stream.flush()
-        while self._may_read(stream) and read < _READ_BYTES_A_TURN:
-            messages, size = stream.receive()
-            if not size:
-                break
-            read += size
-            self._unread_bytes += size
-            if messages:
-                each, self._unread_bytes = self._unread_bytes // len(messages), 0
-                self._take_all(stream, messages, each)
-            if stream.problem:
-                self._break_off(f"what it wrote can't be read: {stream.problem}")
-            if size < READ_BYTES_MAX:  # more comes with the next turn
-                break
-        return read
-
-    def _take_all(
-        self, stream: BrokerStream, messages: Sequence[tuple[ToJournal, Buffers]], size: int
-    ) -> None:
-        """Take messages of so many bytes each, unless one of them has the stream broken off."""
-        now, entries = time.monotonic(), list[Entry]()
-        for received in messages:
-            message = received[0]
-            if type(message) in _ENTRIES and self._welcomed:
-                entries.append(cast(Entry, received))
-                continue
-            if entries:
-                self._queue.extend(entries, size, now)
-                entries = []
-            self._take(message)
-            if not stream.alive:
-                return
-        if entries:
-            self._queue.extend(entries, size, now)
-
-    def _take(self, message: ToJournal) -> None:
-        if isinstance(message, Hurry) and self._welcomed:
-            self._queue.hurry(waited_for=message.waited_for)
-        elif isinstance(message, _QUESTIONS) and self._welcomed:
-            self._questions.append(message)
-            self._queue.hurry()  # it is answered from what is kept
-        elif isinstance(message, Hello) and self._hello is None and not self._welcomed:
-            self._hello, self._is_deaf = message, False
-        elif not self._is_deaf:
-            self._break_off(f"{type(message).__name__} is not expected")
-
-    def _change_streams(self) -> None:
-        """Serve the next broker, when the one before is gone and all that it wrote is kept."""
-        if self._stream is not None:
-            if self._stream.alive or len(self._queue):
-                return
-            self._unwatch(self._stream)
-            self._stream.close()
-        self._questions.clear()
-        self._kept_back.clear()
-        self._hello, self._unread_bytes = None, 0
-        self._welcomed = self._is_deaf = False
-        self._stream, self._next_stream = self._next_stream, None
 
     def _keep(self) -> None:
         """Keep what has queued, in the log or in the store, and say how far that goes."""
         now = time.monotonic()
         if now < self._blocked_until:
             return
-        if self._stream is not None and not self._stream.alive:
+        stream = self._conversation.stream
+        if stream is not None and not stream.alive:
             self._queue.hurry()
             self._commit(now)  # the next broker waits for it
         elif not self._log(now) and now >= self._queue.due:
@@ -349,7 +185,7 @@ class Writer:
             _log.error("nothing is logged any more, records go to the store at once: %s", error)
             self._close_wal()
             return False
-        self._tell(Committed(last + len(entries)))  # first: somebody waits for that
+        self._conversation.tell(Committed(last + len(entries)))  # first: somebody waits for that
         self._queue.add_logged(now)
         self._pending.add(states)
         return True
@@ -383,18 +219,19 @@ class Writer:
         queue.committed()
         if not queue.logged:
             self._pending.clear()
-            self._questions.extend(self._kept_back)
-            self._kept_back.clear()
+            conversation = self._conversation
+            conversation.questions.extend(conversation.kept_back)
+            conversation.kept_back.clear()
             if self._wal is not None:
                 self._wal.begin_anew()
         if len(batch) > logged:
-            self._tell(Committed(through))
+            self._conversation.tell(Committed(through))
         self._look_at_disk(now)
         return True
 
     def _greet(self) -> None:
         """Answer a broker's hello, when all of the one before is kept."""
-        hello = self._hello
+        hello = self._conversation.hello
         if hello is None or len(self._queue) or time.monotonic() < self._blocked_until:
             return
         try:
@@ -403,21 +240,21 @@ class Writer:
             self._on_no_space(str(error), time.monotonic())
             return
         self._seed = seed_of(self._ledger.store_id, hello.epoch)
-        self._hello, self._welcomed = None, True
-        self._tell(Welcome(acknowledged, self._refusing))
+        self._conversation.welcome(Welcome(acknowledged, self._refusing))
 
     def _answer(self) -> None:
-        stream = self._stream
-        for _ in range(min(len(self._questions), _ANSWERS_A_TURN)):
-            if stream is None or self._is_slow():
+        conversation = self._conversation
+        stream = conversation.stream
+        for _ in range(min(len(conversation.questions), ANSWERS_A_TURN)):
+            if stream is None or conversation.is_slow():
                 return
-            question = self._questions.popleft()
+            question = conversation.questions.popleft()
             if self._has_all_about(question):
                 found, buffers = answer(self._store, self._ledger, question)
                 stream.put(frames_of(found, *buffers))
                 stream.flush()
             else:
-                self._kept_back.append(question)
+                conversation.kept_back.append(question)
 
     def _has_all_about(self, question: Question) -> bool:
         """Whether the store has all that a question is about, which it takes in first."""
@@ -428,31 +265,14 @@ class Writer:
             self._commit(now)  # without room: again, for then there is the reserve
         return True
 
-    def _tell(self, message: FromJournal) -> None:
-        if self._stream is not None:
-            self._stream.tell(message)
-
     def _refuse_record(self, refused: RefusedError, position: int, run: int) -> None:
-        """Tell a broker that a record can't be kept, and listen to nothing before its next hello.
+        """Forget a record that can't be kept, with what came behind it; the broker is told.
 
-        What is queued before it is kept, the rest is forgotten: the broker writes it again.
+        What is queued before it is kept.
         """
         _log.error("record %d is refused: %s", refused.sequence, refused)
         self._queue.cut(position)
-        self._questions.clear()
-        self._kept_back.clear()
-        self._welcomed, self._is_deaf = False, True
-        self._tell(Refused(refused.sequence, run, str(refused)))
-
-    def _break_off(self, why: str) -> None:
-        """Have nothing more to do with a stream on which what came is no use: a defect of ours.
-
-        What came before that is kept.
-        """
-        _log.error("the broker's stream is closed: %s", why)
-        self._tell(Broken(why))
-        if self._stream is not None:
-            self._stream.break_off()
+        self._conversation.refuse(Refused(refused.sequence, run, str(refused)))
 
     # --- room, and what is kept no longer -------------------------------------------------------
 
@@ -472,8 +292,8 @@ class Writer:
             else:
                 _log.warning("durable runs are accepted again")
         self._refusing = why
-        if self._welcomed:
-            self._tell(Refusing(why))
+        if self._conversation.welcomed:
+            self._conversation.tell(Refusing(why))
 
     def _look_at_disk(self, now: float) -> None:
         """Refuse new runs before there is no room for the end of those that are open."""
@@ -504,7 +324,8 @@ class Writer:
             self._prune_at = now + RETRY_S
             return
         self._pruning = not removed.finished
-        self._prune_at = now + (_PRUNE_PAUSE_S if len(self._queue) or self._questions else 0.0)
+        busy = len(self._queue) or self._conversation.questions
+        self._prune_at = now + (_PRUNE_PAUSE_S if busy else 0.0)
         if removed.finished:
             self._prune_ages_at = now + _AGE_PAUSE_S
         if removed.damaged:
@@ -517,29 +338,12 @@ class Writer:
         """Keep all that was written before the supervisor went."""
         deadline = time.monotonic() + _STOP_S
         while time.monotonic() < deadline:
-            read = self._read()
+            read = self._conversation.read()
             self._commit(time.monotonic())
             if len(self._queue):
                 time.sleep(max(0.0, min(self._blocked_until, deadline) - time.monotonic()))
             elif not read:
                 return
-
-
-def _check(path: Path) -> tuple[str, ...]:
-    """Have a store looked at before it is opened; returns what is damaged and does no harm.
-
-    Raises:
-        UnusableStoreError: It is damaged so that it can't be used.
-    """
-    if not has_store(path):
-        return ()
-    report = check_in_child(path, seconds=CHECK_S)
-    if report.fatal:
-        raise UnusableStoreError(
-            f"the journal in {path} is damaged: {report.problems[0]}; see `pronghorn journal "
-            f"verify --data {path}`, and use a backup or move the folder away"
-        )
-    return tuple(report.problems)
 
 
 def main() -> int:

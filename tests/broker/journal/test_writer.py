@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from journal_records import SECRET, accepted, value
-from journal_stores import filled
+from journal_writers import refused, whole, write_run
 from sleeping import sleeps_for_ever
 
 from pronghorn.bench.subjects.journal import Broker, Journal, journal
@@ -18,7 +17,6 @@ from pronghorn.broker.journal.batch import LINGER_S
 from pronghorn.broker.journal.checking import check_folder
 from pronghorn.broker.journal.messages import (
     AskStatistics,
-    Broken,
     FindKey,
     FindRun,
     FoundOpen,
@@ -29,16 +27,12 @@ from pronghorn.broker.journal.messages import (
     ReadValue,
     Refused,
     Statistics,
-    Welcome,
     frames_of,
 )
-from pronghorn.broker.journal.place import DATA_NAME, LOCK_NAME, NEW_WAL_NAME, WAL_NAME
-from pronghorn.broker.journal.record import Ended, Reopened, Started, key_of, sequence_of
-from pronghorn.broker.journal.rows import Table
-from pronghorn.broker.journal.store import Put, Store
+from pronghorn.broker.journal.place import LOCK_NAME, NEW_WAL_NAME, WAL_NAME
+from pronghorn.broker.journal.record import Ended, Reopened, Started, sequence_of
 from pronghorn.broker.journal.wal import WAL_BYTES
-from pronghorn.broker.wire.channel import make_pair
-from pronghorn.broker.wire.control import AttachBroker, JournalConfig, JournalFailed, JournalOpened
+from pronghorn.broker.wire.control import JournalConfig, JournalOpened
 
 pytestmark = pytest.mark.slow
 
@@ -46,18 +40,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "journal"
-
-
-def write_run(broker: Broker, **fields: Any) -> int:
-    """Write a run that has ended."""
-    run = broker.write_record(accepted(broker.next_sequence, **fields))
-    broker.write_record(Ended(run, run, run, time.time_ns(), "done", 5, value(run)))
-    return run
-
-
-def whole(folder: Path) -> None:
-    report = check_folder(folder, at_rest=True)
-    assert report.problems == []
 
 
 def until(happened: Callable[[], object], patience_s: float = 20.0) -> None:
@@ -304,24 +286,6 @@ def test_a_refused_record_survives_the_writer_as_a_number(folder: Path) -> None:
     whole(folder)
 
 
-def test_what_came_before_what_can_not_be_read_is_kept(folder: Path) -> None:
-    with journal(folder) as running:
-        broker = running.attach("e1").welcomed()
-        for _ in range(50):
-            write_run(broker)
-        before = broker.next_sequence - 1
-        broker.put((b"\xc1",))
-        write_run(broker)
-        assert isinstance(broker.next_answer(Broken), Broken)
-        broker.close()
-        assert broker.backlog is not None
-        again = running.attach("e1")
-        again.backlog = broker.backlog
-        assert again.next_answer(Welcome).acknowledged == before
-        again.close()
-    whole(folder)
-
-
 def test_a_defective_record_that_somebody_waits_for_is_not_kept(folder: Path) -> None:
     with journal(folder) as running:
         broker = running.attach("e1").welcomed()
@@ -358,35 +322,6 @@ def test_a_run_that_retention_has_removed_is_not_opened_again(folder: Path) -> N
     whole(folder)
 
 
-def test_large_values_and_buffers_go_both_ways(folder: Path) -> None:
-    with journal(folder) as running:
-        broker = running.attach("e1").welcomed()
-        buffer = os.urandom(20_000_000)
-        content = value("x" * 1_000_000)
-        run = broker.write_record(
-            accepted(broker.next_sequence, value=content, buffers=2), buffer, b"small"
-        )
-        write_run(broker)
-        found = broker.ask(ReadValue(1, run, run))
-        assert bytes(found.value) == bytes(content)
-        assert list(broker.last_buffers) == [buffer, b"small"]
-        broker.close()
-    whole(folder)
-
-
-def test_a_broker_that_ends_has_all_kept_that_it_wrote(folder: Path) -> None:
-    with journal(folder) as running:
-        broker = running.attach("e1").welcomed()
-        for _ in range(500):
-            write_run(broker)
-        while broker.pending_bytes:
-            broker.exchange()
-        broker.close()  # without having waited for anything
-        broker = running.attach("e2").welcomed()
-        assert broker.ask(AskStatistics(1)).counts.records == 1000
-        broker.close()
-
-
 def test_what_was_written_before_the_supervisor_went_is_kept(folder: Path) -> None:
     with journal(folder) as running:
         broker = running.attach("e1").welcomed()
@@ -417,13 +352,6 @@ def test_it_sleeps_while_nothing_comes(folder: Path) -> None:
 # --- who may write -----------------------------------------------------------------------------
 
 
-def refused(folder: Path) -> str:
-    running = Journal(JournalConfig(folder=str(folder)))
-    assert isinstance(running.opened, JournalFailed), running.opened
-    assert running.close() == 1
-    return running.opened.message
-
-
 def test_a_second_writer_is_told_who_the_first_is(folder: Path) -> None:
     with journal(folder) as running:
         assert f"in use by process {running.process.pid}" in refused(folder)
@@ -443,114 +371,12 @@ def test_foreign_and_unusable_folders_are_told(tmp_path: Path) -> None:
     assert "can't use" in refused(Path("/proc/nowhere"))
 
 
-def test_a_damaged_store_is_told_and_left_alone(folder: Path) -> None:
-    filled(folder, records=100)
-    content = bytearray((folder / DATA_NAME).read_bytes())
-    content[8192:] = os.urandom(len(content) - 8192)
-    (folder / DATA_NAME).write_bytes(content)
-    message = refused(folder)
-    assert f"the journal in {folder} is damaged" in message
-    assert f"`pronghorn journal verify --data {folder}`" in message
-    assert (folder / DATA_NAME).read_bytes() == content
-
-
-def test_a_damaged_log_is_told_with_what_to_do(folder: Path) -> None:
-    filled(folder, records=100, logged=10)
-    frame = (folder / WAL_NAME).read_bytes()
-    (folder / WAL_NAME).write_bytes(frame[:30] + b"?" + frame[31:] + frame)
-    message = refused(folder)
-    assert f"{folder / WAL_NAME}: record " in message
-    assert "move that file away" in message
-    (folder / WAL_NAME).unlink()
-    with journal(folder) as running:
-        broker = running.attach("e9").welcomed()
-        found = broker.ask(AskStatistics(1))
-        assert found.counts.records + found.pruned.records == 90
-        broker.close()
-
-
-def test_damage_that_concerns_no_open_run_is_told_and_passed_over(folder: Path) -> None:
-    story = filled(folder, records=100)
-    done = next(state for state in story.states.values() if state.status == "done")
-    store = Store.open_to_write(folder)
-    store.apply([Put(Table.LOG, key_of(done.last), b"damaged")])
-    store.close()
-    with journal(folder) as running:
-        assert isinstance(running.opened, JournalOpened)
-        assert f"log {done.last}" in running.opened.warnings[0]
-        broker = running.attach("e2").welcomed()
-        write_run(broker)
-        broker.settle()
-        broker.close()
-
-
 def test_the_lock_goes_with_the_process(folder: Path) -> None:
     with journal(folder) as running:
         assert running.kill() == -signal.SIGKILL
         assert (folder / LOCK_NAME).read_text() == f"{running.process.pid}\n"
     with journal(folder):
         pass
-
-
-# --- brokers that do what they must not ----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda broker: broker.put(frames_of(Hello("again"))),
-        lambda broker: broker.put((b"\xc1",)),
-    ],
-)
-def test_a_defective_broker_is_told_and_the_next_one_is_served(
-    folder: Path, wrong: Callable[[Broker], object]
-) -> None:
-    with journal(folder) as running:
-        broker = running.attach("e1").welcomed()
-        write_run(broker)
-        broker.settle()
-        wrong(broker)
-        assert isinstance(broker.next_answer(), Broken)
-        while not broker.gone:
-            broker.exchange(1.0)
-        broker.close()
-        broker = running.attach("e2").welcomed()
-        assert broker.ask(AskStatistics(1)).counts.records == 2
-        broker.close()
-    whole(folder)
-
-
-def test_records_before_the_welcome_are_refused(folder: Path) -> None:
-    with journal(folder) as running:
-        ours, theirs = make_pair()
-        running.channel.send(AttachBroker(), (theirs.fileno(),))
-        theirs.close()
-        with ours:
-            ours.sendall(b"".join(_framed(accepted(1))))
-            ours.settimeout(20.0)
-            assert b"Accepted is not expected" in _read_all(ours)
-
-
-def _framed(record: Any) -> list[bytes]:
-    (frame,) = frames_of(record)
-    return [len(frame).to_bytes(4, "little"), bytes(frame)]
-
-
-def _read_all(sock: socket.socket) -> bytes:
-    data = b""
-    while part := sock.recv(4096):
-        data += part
-    return data
-
-
-def test_a_broker_that_never_came_is_passed_over(folder: Path) -> None:
-    with journal(folder) as running:
-        for epoch in ("e1", "e2", "e3"):
-            running.attach(epoch).close()
-        broker = running.attach("e4").welcomed()
-        write_run(broker)
-        broker.settle()
-        broker.close()
 
 
 # --- retention ---------------------------------------------------------------------------------
