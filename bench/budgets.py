@@ -224,7 +224,7 @@ BUDGETS: dict[str, Budget] = {
     "recording.cpu": _most("CPU of all processes per recorded call / not recorded", 1.25, 1.05),
     "guard.bytecodes": Budget(figure=_BYTECODES, unit="", must=3_700),
     "guard.bytecodes_elsewhere": _printed(_BYTECODES, ""),
-    # 4,380 where the journal's word comes with the next call, 350 more where that is a turn of its own
+    # 4,380 where the journal's word comes with the next call, 350 more where it is its own turn
     "guard.bytecodes_batched": Budget(figure=_BYTECODES_BATCHED, unit="", must=5_050),
     "guard.bytecodes_batched_elsewhere": _printed(_BYTECODES_BATCHED, ""),
     "guard.bytecodes_run": Budget(figure=_BYTECODES_RUN, unit="", must=52_000),
