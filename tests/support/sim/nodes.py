@@ -32,7 +32,9 @@ TABLES = (
     ),
     NodeTable(
         tuple(
-            NodeInfo(node.name, "thread", node.retry) if node.kind == "async" else node
+            NodeInfo(node.name, "thread", node.retry, streams=node.streams)
+            if node.kind == "async"
+            else node
             for node in TABLE.nodes
             if node.name != "m.acaller"
         ),

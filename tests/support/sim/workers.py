@@ -473,7 +473,7 @@ class FakeWorker:
             self._page.set_mark(message.slot, 0)
             self._unblock()
             self._plan_turn()
-        elif streaming.cancelled:  # a task ends at once
+        elif streaming.cancelled and not self._is_stepped(streaming):  # a task ends at once
             return
         streaming.runs = False
         token, record = message.token, streaming.record
@@ -542,23 +542,24 @@ class FakeWorker:
 
     def _cancel(self, running: _Running) -> None:
         """Cancel a task: one that has begun fails, one that has not is as if it had not come."""
-        message = running.message
+        message, is_stepped = running.message, self._is_stepped(running)
         is_thread = self.table.nodes[message.node].kind == "thread"
-        if running.cancelled or (is_thread and running.begun):
+        if running.cancelled or (is_thread and running.begun and not is_stepped):
             return
         running.cancelled = True
-        if isinstance(running, _Streaming) and running.runs and self._is_stepped(running):
+        if isinstance(running, _Streaming) and running.runs and is_stepped:
             return  # it is closed at the end of its step
         self._abandon_calls(running)
-        if running.begun or self._is_stepped(running):
+        if running.begun or is_stepped:
             details = ErrorDetails(outcome="maybe_executed")
             self._finish(message, Failed(message.token, "CANCELLED", "cancelled", details))
         else:
             self._finish(message, Skipped(message.token))
 
     def _is_stepped(self, running: _Running) -> bool:
+        """Whether it is a plain generator, which is closed only where it is suspended."""
         node = self.table.nodes[running.message.node]
-        return node.streams and node.kind == "inline"
+        return node.streams and node.kind != "async"
 
     # --- the fences -----------------------------------------------------------------------------
 
