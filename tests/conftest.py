@@ -12,8 +12,8 @@ from pronghorn.client.leaks import held, left_behind
 
 pytest_plugins = ["pytester"]
 
-# Without a deadline: what an example takes tells of what else the machine does, not of the code.
-# That is measured where it matters, by `scripts/bench guard`.
+# Without a deadline, from which also follows how long inputs may take to be made: both tell of what
+# else the machine does, not of the code. That is measured by `scripts/bench guard`.
 settings.register_profile("any pace", deadline=None)
 settings.load_profile("any pace")
 

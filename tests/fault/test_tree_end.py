@@ -33,9 +33,12 @@ def script(*lines: str, workers: int = 2) -> str:
 def end_of(host: Host, action: Callable[[], object]) -> float:
     """Do what ends a host's tree; return how many seconds passed until nothing was left."""
     tree = Tree.of_host(host.pid)
+    assert len(tree.memory) == 1
     with Ends([*tree.pids, host.pid]) as ends:
         action()
-        return ends.wait()
+        took_s = ends.wait()
+    assert tree.memory == []
+    return took_s
 
 
 WAYS: dict[str, Callable[[Host], object]] = {
@@ -54,9 +57,11 @@ def test_nothing_is_left_of_an_idle_tree(way: str) -> None:
     with hosting(script(*body)) as host:
         assert host.says() == "ready"
         if "supervisor" in way:
-            with Ends(Tree.of_host(host.pid).pids) as ends:
+            tree = Tree.of_host(host.pid)
+            with Ends(tree.pids) as ends:
                 WAYS[way](host)
                 ends.wait()
+            assert tree.memory == []
         else:
             end_of(host, lambda: WAYS[way](host))
 
@@ -226,6 +231,7 @@ def test_a_killed_supervisor_takes_the_tree_with_it(start: Start, fifo: Fifo) ->
     with Ends(tree.pids) as ends:
         os.kill(tree.supervisor, signal.SIGKILL)
         ends.wait()
+    assert tree.memory == []
     assert isinstance(future.exception(PATIENCE_S), BrokerLostError)
 
 
@@ -243,11 +249,13 @@ def test_supervisor_and_broker_killed_at_once_leave_files_that_the_next_pool_rem
                     os.kill(pid, number)
             ends.wait()
         host.rest()
-    (stale,) = runtime.iterdir()
+    (stale,), memory = runtime.iterdir(), tree.memory
+    assert len(memory) == 1
     assert (stale / "broker.sock").is_socket()
     running = start()
     assert running.client.call("add", 1, 2) == 3
     assert not stale.exists()
+    assert tree.memory == []
 
 
 def _supervisor(host: Host) -> int:

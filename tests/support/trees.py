@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 import pytest
 
+from pronghorn.broker.wire.places import shared_root
 from pronghorn.client import Client, Pool
 
 END_S = 1.0
@@ -61,6 +62,12 @@ class Tree(NamedTuple):
     @property
     def pids(self) -> tuple[int, ...]:
         return (self.supervisor, self.broker, self.template, *self.workers)
+
+    @property
+    def memory(self) -> list[Path]:
+        """The folders in memory that it has made, among those of all trees of this user."""
+        root = shared_root()
+        return [] if root is None else list(root.glob(f"{self.supervisor}-*"))
 
 
 class Running:
