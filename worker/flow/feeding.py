@@ -22,8 +22,9 @@ from ..context import Context
 from ..dispatch import Entry
 from ..loops import outside_loop
 from .calls import failed_by, normalized
+from .lending import Lending
 from .pooling import WorkerPool, again_delays, is_worth_sending_again
-from .sharing import Lending, Sharing
+from .sharing import Sharing
 
 GIVE_MAX: Final = 256
 """Values that are given in one go: they are evaluated in one turn."""
@@ -70,7 +71,7 @@ async def from_workers(
     Raises:
         PronghornError: It has failed, its worker was lost, or its input can't be encoded.
     """
-    with sharing.lend([given or {}]) as lending:
+    with Lending(sharing, [given or {}]) as lending:
         async with aclosing(_arriving(pool, entry, lending, demand, extras)) as batches:
             async for batch in batches:
                 yield batch

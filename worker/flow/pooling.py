@@ -34,8 +34,9 @@ from pronghorn.client.streaming import AsyncArrivals
 from ..dispatch import Entry
 from .calls import Called, failed_by
 from .events import ItemEnded, ItemToRun
+from .lending import Lending
 from .placing import INPUT_BYTES_MAX, Record
-from .sharing import Lending, Sharing
+from .sharing import Sharing
 
 CHUNK_BYTES_MAX: Final = 1 << 20
 """Of the items of a chunk; one with more goes alone."""
@@ -74,7 +75,7 @@ class WorkerPool:
             extras: Of the run's caller.
         """
         if entry.is_plain:
-            with sharing.lend([given or {}]) as lending:
+            with Lending(sharing, [given or {}]) as lending:
                 body = _encode_items(lending)
                 if isinstance(body, Called):
                     return body
@@ -93,7 +94,7 @@ class WorkerPool:
         extras: Extras | None = None,
     ) -> Called:
         """Run a node once, by a call; see `task`."""
-        with sharing.lend([given or {}]) as lending:
+        with Lending(sharing, [given or {}]) as lending:
             try:
                 params = encode_lent(lending)
             except (TypeError, *DECODE_ERRORS) as error:
@@ -120,7 +121,7 @@ class WorkerPool:
         extras: Extras | None = None,
     ) -> list[ItemEnded]:
         """Run a node for items, all in one message unless that gets too large; see `task`."""
-        with sharing.lend([item.input or {} for item in items]) as lending:
+        with Lending(sharing, [item.input or {} for item in items]) as lending:
             body = _encode_items(lending)
             if isinstance(body, Called) and len(items) == 1:
                 return [ItemEnded(items[0].index, *body)]

@@ -23,8 +23,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from secrets import token_bytes
 from sys import getrefcount
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from msgspec import Raw
 
@@ -34,7 +33,7 @@ from pronghorn.broker.wire.references import TOKEN_BYTES, Reference
 from pronghorn.broker.wire.values import NO_BUFFERS, Buffer, encode_inline
 
 from ..dispatch import Entry
-from ..shared import BYTES_MAX, VALUES_MAX, KeptValues, SharedFolder, absent, is_absent
+from ..shared import BYTES_MAX, VALUES_MAX, KeptValues, SharedFolder, absent
 
 LEAST_BYTES: Final = 4 * KIB
 """Encoded size from which on a value is handed to several items by reference."""
@@ -141,10 +140,6 @@ class Sharing:
     def is_used(self) -> bool:
         """Whether there are large values, by which further inputs are to be looked at."""
         return bool(self._large)
-
-    def lend(self, inputs: Sequence[Given]) -> "Lending":
-        """Prepare inputs that go to the workers together."""
-        return Lending(self, inputs)
 
     def params(self, entry: Entry, given: Given) -> Any:
         """Decode the input of a task that runs here.
@@ -354,81 +349,6 @@ class Sharing:
         self.values.forget({large.reference})
         if large.has_file and self.values.files is not None:
             self.values.files.remove(large.reference)
-
-
-class Lending:
-    """Inputs that go to the workers together; their large values are in use until `end`.
-
-    Attributes:
-        inputs: With references where large values stand.
-        refers: Whether there are some.
-
-    Args:
-        sharing: Of the run.
-        inputs: As the nodes are to get them.
-    """
-
-    def __init__(self, sharing: Sharing, inputs: Sequence[Given]) -> None:
-        self._sharing = sharing
-        self._whole = inputs
-        self._places: list[Place] = []
-        if len(inputs) > 1:
-            self._places = sharing.common(inputs[0], inputs[-1], away=True)
-        elif inputs:
-            self._places = sharing.known(inputs[0], away=True)
-        self.inputs: Sequence[Given] = inputs
-        self._refer()
-
-    @property
-    def refers(self) -> bool:
-        """Whether there are references."""
-        return bool(self._places)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
-
-    def look(self, size: int) -> bool:
-        """Look closer at a lone input that has so many bytes; whether that has found something."""
-        if len(self._whole) != 1 or size < LEAST_ALONE_BYTES:
-            return False
-        before, self._places = self._places, self._sharing.look(self._whole[0], away=True)
-        self._sharing.release(before)
-        self._refer()
-        return len(self._places) > len(before)
-
-    def was_lost_on(self, result: Any) -> bool:
-        """Whether a request has failed because a worker could not follow a reference.
-
-        Then no more go to the workers.
-        """
-        if not self._places or not is_absent(result):
-            return False
-        self._sharing.distrust()
-        return True
-
-    def withdraw(self, result: Any) -> bool:
-        """Go without references, if it was for them that a request has failed."""
-        if not self.was_lost_on(result):
-            return False
-        self._end()
-        self.inputs = self._whole
-        return True
-
-    def _refer(self) -> None:
-        if self._places:
-            self.inputs = [referring(given, self._places) for given in self._whole]
-
-    def _end(self) -> None:
-        self._sharing.release(self._places)
-        self._places = []
 
 
 def referring(given: Given, places: Sequence[Place]) -> Given:

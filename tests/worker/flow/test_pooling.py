@@ -14,6 +14,7 @@ from pronghorn.broker.wire.errors import (
 )
 from pronghorn.broker.wire.messages import ItemFailure, MapResult
 from pronghorn.worker.flow.calls import Called
+from pronghorn.worker.flow.lending import Lending
 from pronghorn.worker.flow.placing import PROOFS, Record
 from pronghorn.worker.flow.pooling import _encode_items, _outcomes, is_worth_sending_again
 from pronghorn.worker.flow.sharing import Sharing
@@ -63,6 +64,6 @@ def test_only_what_had_no_room_is_sent_again(error: PronghornError, again: bool)
 
 
 def test_input_that_can_t_be_encoded() -> None:
-    called = _encode_items(Sharing().lend([{"a": object()}]))
+    called = _encode_items(Lending(Sharing(), [{"a": object()}]))
     assert isinstance(called, Called)
     assert called.result["code"] == "INVALID_ARGUMENT"

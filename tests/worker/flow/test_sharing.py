@@ -1,4 +1,4 @@
-"""Which values of a run are handed over by reference, and for how long."""
+"""Mirror of worker/flow/sharing.py: which values a run has to share, and for how long."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.msgpack import Ext, decode
+from lent import LONG, ROWS, shapes
 
 from pronghorn.broker.wire.errors import InvalidArgumentError
 from pronghorn.broker.wire.references import EXT_REFERENCE, reference_of
@@ -15,14 +15,14 @@ from pronghorn.worker import node
 from pronghorn.worker.dispatch import DispatchTable
 from pronghorn.worker.flow.calls import call, call_async, call_items
 from pronghorn.worker.flow.events import ItemToRun
+from pronghorn.worker.flow.lending import Lending
 from pronghorn.worker.flow.sharing import (
     LEAST_ALONE_BYTES,
     LEAST_BYTES,
-    Lending,
     Sharing,
     referring,
 )
-from pronghorn.worker.shared import SharedFolder, SharedValues, absent
+from pronghorn.worker.shared import SharedFolder
 
 
 @node
@@ -53,126 +53,17 @@ def deep(payload: Mapping[str, Any]) -> int:
 
 TABLE = DispatchTable.of({f"n.{one.__name__}": one for one in (spoil, read, text, later, deep)})
 
-ROWS = list(range(LEAST_BYTES))
-LONG = list(range(LEAST_ALONE_BYTES))
-
 
 @pytest.fixture
 def sharing(tmp_path: Path) -> Sharing:
     return Sharing(SharedFolder(str(tmp_path)))
 
 
-def shape(given: Mapping[str, Any]) -> Any:
-    """Give an input with `True` where a reference stands."""
-
-    def of(value: Any) -> Any:
-        if isinstance(value, Ext) and value.code == EXT_REFERENCE:
-            return True
-        return {name: of(each) for name, each in value.items()} if type(value) is dict else value
-
-    return of(decode(encode_inline(given)))
-
-
-def shapes(lending: Lending) -> list[Any]:
-    return [shape(given) for given in lending.inputs]
-
-
-def test_what_items_have_in_common_goes_by_reference(sharing: Sharing, tmp_path: Path) -> None:
-    short, words = list(range(10)), "x" * LEAST_BYTES
-    inputs = [{"a": ROWS, "b": short, "c": words, "d": number, "e": None} for number in range(3)]
-    with sharing.lend(inputs) as lending:
-        assert lending.refers
-        assert shapes(lending) == [
-            {"a": True, "b": short, "c": True, "d": number, "e": None} for number in range(3)
-        ]
-        files = sorted(tmp_path.iterdir())
-        assert len(files) == 2
-        assert inputs[0]["a"] is ROWS
-    with sharing.lend(inputs[1:]) as again:
-        assert again.inputs == lending.inputs[1:]
-    assert sorted(tmp_path.iterdir()) == files
-    sharing.end()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_workers_find_what_was_written(sharing: Sharing, tmp_path: Path) -> None:
-    with sharing.lend([{"a": ROWS}, {"a": ROWS}]) as lending:
-        ext = decode(encode_inline(lending.inputs[0]))["a"]
-    reference = reference_of(ext.code, ext.data)
-    assert reference is not None
-    assert decode(SharedValues(SharedFolder(str(tmp_path))).content(reference)) == ROWS
-    sharing.end()
-
-
-def test_items_that_have_another_value_keep_it(sharing: Sharing) -> None:
-    other = list(ROWS)
-    with sharing.lend([{"a": ROWS}, {"a": other}, {"b": 1}, {"a": ROWS}]) as lending:
-        assert shapes(lending) == [{"a": True}, {"a": other}, {"b": 1}, {"a": True}]
-    with sharing.lend([{"a": ROWS}, {"a": list(ROWS)}]) as lending:
-        assert not lending.refers
-    sharing.end()
-
-
-def test_it_is_found_one_level_down(sharing: Sharing) -> None:
-    inputs: list[dict[str, Any]] = [{"p": {"rows": ROWS, "n": n}, "q": 1} for n in range(2)]
-    with sharing.lend(inputs) as lending:
-        assert shapes(lending) == [{"p": {"rows": True, "n": n}, "q": 1} for n in range(2)]
-    deeper = [{"p": {"q": {"rows": ROWS}}} for _ in range(2)]
-    with sharing.lend(deeper) as lending:
-        assert not lending.refers
-    whole = {"rows": ROWS}
-    with sharing.lend([{"p": whole}, {"p": whole}]) as lending:
-        assert shapes(lending) == [{"p": True}] * 2
-    with sharing.lend([whole, whole]) as lending:  # one input for all items
-        assert shapes(lending) == [{"rows": True}] * 2
-    sharing.end()
-
-
-def test_a_task_s_input_is_looked_at_when_it_is_large(sharing: Sharing, tmp_path: Path) -> None:
-    with sharing.lend([{"a": ROWS, "n": 1}]) as lending:
-        assert not lending.look(LEAST_ALONE_BYTES - 1)
-        assert not lending.look(LEAST_ALONE_BYTES)  # none of it is large alone
-    with sharing.lend([{"a": LONG, "p": {"rows": LONG, "n": 1}}]) as lending:
-        assert not lending.refers
-        assert lending.look(LEAST_ALONE_BYTES)
-        assert shapes(lending) == [{"a": True, "p": {"rows": True, "n": 1}}]
-    with sharing.lend([{"p": {"rows": LONG}, "a": LONG}]) as lending:  # known by now
-        assert shapes(lending) == [{"p": {"rows": True}, "a": True}]
-    long = "x" * LEAST_ALONE_BYTES
-    with sharing.lend([{"t": long}]) as lending:
-        assert shapes(lending) == [{"t": True}]
-    whole = {str(number): "x" * 1000 for number in range(100)}
-    with sharing.lend([{"p": whole}]) as lending:
-        assert lending.look(100_000)
-        assert shapes(lending) == [{"p": True}]
-    assert len(list(tmp_path.iterdir())) == 3
-    with sharing.lend([{}]) as lending:
-        assert not lending.look(LEAST_ALONE_BYTES)
-    with sharing.lend([]) as lending:
-        assert not lending.look(LEAST_ALONE_BYTES)
-    sharing.end()
-
-
-def test_what_can_t_be_encoded_is_left_to_its_sender(sharing: Sharing) -> None:
-    wrong = [object()] * LEAST_BYTES
-    with sharing.lend([{"a": wrong}, {"a": wrong}]) as lending:
-        assert lending.inputs == [{"a": wrong}] * 2
-
-
-def test_arrays_are_values_too(sharing: Sharing) -> None:
-    numpy = pytest.importorskip("numpy")
-    large, small = numpy.zeros(LEAST_BYTES), numpy.zeros(2)
-    with sharing.lend([{"a": large, "b": small}] * 2) as lending:
-        assert [type(each) for each in lending.inputs[0].values()][1] is numpy.ndarray
-        assert decode(encode_inline(lending.inputs[0]))["a"].code == EXT_REFERENCE
-    sharing.end()
-
-
 def test_without_a_folder_or_room_values_go_as_they_are(tmp_path: Path) -> None:
     for folder in (None, SharedFolder(str(tmp_path / "gone"))):
         sharing = Sharing(folder)
         for _ in range(2):
-            with sharing.lend([{"a": ROWS}, {"a": ROWS}]) as lending:
+            with Lending(sharing, [{"a": ROWS}, {"a": ROWS}]) as lending:
                 assert lending.inputs == [{"a": ROWS}] * 2
         sharing.end()
 
@@ -182,7 +73,7 @@ def test_the_ones_used_longest_ago_go_when_there_are_too_many(tmp_path: Path) ->
     values = [list(ROWS) for _ in range(4)]
 
     def lend(number: int) -> Lending:
-        return sharing.lend([{"a": values[number]}] * 2)
+        return Lending(sharing, [{"a": values[number]}] * 2)
 
     with lend(0), lend(1), lend(2):
         assert len(list(tmp_path.iterdir())) == 3  # in use
@@ -201,7 +92,7 @@ def test_the_same_by_their_size(tmp_path: Path) -> None:
     sharing = Sharing(SharedFolder(str(tmp_path)), bytes_max=2 * size)
     for _ in range(5):
         rows = list(ROWS)
-        with sharing.lend([{"a": rows}] * 2):
+        with Lending(sharing, [{"a": rows}] * 2):
             pass
         assert len(list(tmp_path.iterdir())) <= 2
     sharing.end()
@@ -213,7 +104,7 @@ def test_values_that_the_run_has_let_go_of_are_dropped(tmp_path: Path) -> None:
     for _ in range(5):
         context["v"] = list(LONG)
         given = {"v": context["v"], "kept": context["kept"], "deep": {**context["deep"]}}
-        with sharing.lend([given]) as lending:
+        with Lending(sharing, [given]) as lending:
             assert lending.look(LEAST_ALONE_BYTES)  # beside what is known
             assert shapes(lending) == [{"v": True, "kept": True, "deep": {"rows": True}}]
         del given, lending
@@ -236,24 +127,9 @@ def test_values_that_tasks_here_pass_on_are_not_held() -> None:
     sharing.end()
 
 
-def test_a_reference_that_leads_nowhere_is_the_last(sharing: Sharing) -> None:
-    error = absent(reference_of(EXT_REFERENCE, bytes(28)), OSError("gone"))  # type: ignore[arg-type]
-    result = {"code": error.code, "outcome": "not_started", "retryable": True}
-    with sharing.lend([{"a": ROWS}] * 2) as lending:
-        assert not lending.withdraw({"code": error.code, "outcome": "not_started"})
-        assert lending.refers
-        assert lending.was_lost_on(result)
-        assert lending.withdraw(result)
-        assert lending.inputs == [{"a": ROWS}] * 2
-        assert not lending.withdraw(result)
-    with sharing.lend([{"a": ROWS}] * 2) as lending:
-        assert not lending.refers
-    sharing.end()
-
-
 def test_nothing_is_written_when_the_run_has_ended(sharing: Sharing, tmp_path: Path) -> None:
     sharing.end()
-    with sharing.lend([{"a": ROWS}] * 2) as lending:
+    with Lending(sharing, [{"a": ROWS}] * 2) as lending:
         assert not lending.refers
     assert list(tmp_path.iterdir()) == []
     sharing.end()
@@ -272,7 +148,7 @@ def results(ended: Sequence[Any]) -> list[Any]:
 def test_items_that_run_here_share_what_they_can_t_change(sharing: Sharing, is_away: bool) -> None:
     given = [{"rows": ROWS, "n": n} for n in range(5)]
     if is_away:  # then the value is in a file already
-        with sharing.lend(given):
+        with Lending(sharing, given):
             pass
     ended = call_items(TABLE.lookup("read"), items("read", given), 0, float("inf"), sharing)
     assert len(set(results(ended))) == 1
