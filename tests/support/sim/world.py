@@ -389,11 +389,13 @@ class World:
 
     def on_drained(self, broker: FakeBroker) -> None:
         """End the epoch of a broker that has nothing open, when what it has sent has arrived."""
-        self.agenda.after(DELAY_MAX_S, self._end_drained, broker)
+        # One that has no journal does not wait for another, even if that is there before it ends.
+        is_kept = not self.journal.is_absent
+        self.agenda.after(DELAY_MAX_S, self._end_drained, broker, is_kept)
 
-    def _end_drained(self, broker: FakeBroker) -> None:
+    def _end_drained(self, broker: FakeBroker, is_kept: bool) -> None:
         if broker is self.broker:
-            if not self.journal.is_absent:
+            if is_kept:
                 self.oracle.check_kept()
             self._restart(Dice(self.seed + self._epochs))
 
