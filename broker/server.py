@@ -13,20 +13,16 @@ Mirror: tests/broker/test_server.py.
 
 import gc
 import logging
-import mmap
 import os
 import secrets
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from .core import BrokerCore, CoreConfig
 from .dealings import event_of, message_of
@@ -52,7 +48,7 @@ from .folder import remove_files
 from .frontend import Delivery, Frontend
 from .ingress import Ingress
 from .journal_end import JournalEnd
-from .links import LinkError, WorkerLink
+from .links import LinkError
 from .memory import Memory, Pressure
 from .peers import Peers
 from .poller import Poller, nothing
@@ -87,8 +83,8 @@ from .wire.keyfiles import KeyFolder
 from .wire.link import Buffer, Ready
 from .wire.logs import set_up_logs
 from .wire.places import is_tcp, stream_path
-from .wire.slots import PAGE_BYTES, SlotsPage
 from .wire.version import SERVER_NAME
+from .worker_links import LinkedWorker, NoLinkError, WorkerLinks
 
 if TYPE_CHECKING:
     from .secure import SecureFrontend
@@ -106,17 +102,6 @@ _SECURE = b"secure"  # stands in `_unfinished` for all clients with keys
 _EXIT_MEMORY = 75  # sysexits.h: a temporary failure; another broker is started
 
 _GC_ALLOCATIONS = 50_000  # surplus of new containers before the collector looks at them
-
-
-class _Worker(msgspec.Struct):
-    """What the shell holds of a worker."""
-
-    link: WorkerLink
-    page: SlotsPage
-    memory: mmap.mmap
-    file: int  # descriptor of what the page is the begin of
-    generation: int
-    waits_to_write: bool = False
 
 
 class BrokerServer:
@@ -188,8 +173,8 @@ class BrokerServer:
         self._journal = JournalEnd(
             config.epoch, self._poller, self._on_journal, self._on_journal_lost
         )
-        self._workers: dict[int, _Worker] = {}  # worker id -> worker, until it was reaped
-        self._dirty: dict[int, _Worker] = {}  # those with something to write in this turn
+        self._links = WorkerLinks(self._poller, self._read_worker)
+        self._workers, self._dirty = self._links.by_id, self._links.dirty
         # number of a generation -> digest of its nodes, of the served one and those to come
         self._digests: dict[int, str] = {}
         self._looks = 0
@@ -307,8 +292,7 @@ class BrokerServer:
 
     def close(self) -> None:
         """Close everything; replies that were sent leave within the linger time."""
-        for worker in self._workers.values():  # first, for it tells the workers to end
-            self._release(worker)
+        self._links.close()  # first, for it tells the workers to end
         self._journal.write(self._core.unwritten())
         self._journal.close()
         self._end_recording()
@@ -405,7 +389,7 @@ class BrokerServer:
         self._egress.forget(stream.peer)
         return PeerGone(stream.peer)
 
-    def _read_worker(self, worker: _Worker) -> None:
+    def _read_worker(self, worker: LinkedWorker) -> None:
         link = worker.link
         try:
             messages = link.receive()
@@ -499,22 +483,11 @@ class BrokerServer:
     def _add_worker(self, started: WorkerStarted, descriptors: tuple[int, ...]) -> None:
         """Take in a worker; one that can't be had, for want of descriptors or memory, is killed."""
         worker_id = started.worker_id
-        if not descriptors:  # they did not arrive
-            self._tell_supervisor(KillWorker(worker_id, "the broker has too many files open"))
-            return
-        link_fd, page_fd = descriptors
         try:
-            memory = mmap.mmap(page_fd, PAGE_BYTES)
-        except OSError as error:
-            os.close(link_fd)
-            os.close(page_fd)
-            self._tell_supervisor(KillWorker(worker_id, f"the broker can't map its page: {error}"))
+            page = self._links.add(worker_id, started.generation, descriptors)
+        except NoLinkError as error:
+            self._tell_supervisor(KillWorker(worker_id, str(error)))
             return
-        page = SlotsPage(memoryview(memory), lambda size: os.pread(page_fd, size, PAGE_BYTES))
-        link = WorkerLink(worker_id, socket.socket(fileno=link_fd))
-        worker = _Worker(link, page, memory, page_fd, started.generation)
-        self._workers[worker_id] = worker
-        self._poller.watch(link_fd, partial(self._read_worker, worker))
         starting = WorkerStarting(
             worker_id,
             page,
@@ -527,24 +500,14 @@ class BrokerServer:
 
     def _remove_worker(self, worker_id: int, cause: str, stack: str) -> None:
         """Let go of a reaped worker; what it wrote before its end is read first."""
-        worker = self._workers.pop(worker_id, None)
+        worker = self._workers.get(worker_id)
         if worker is None:
             return
         now = monotonic()
         for message, buffers in worker.link.drain():
             self._core.handle(WorkerSent(worker_id, message, buffers), now)
         self._core.handle(WorkerGone(worker_id, cause, stack), now)
-        self._dirty.pop(worker_id, None)
-        if worker.link.alive:
-            self._poller.unwatch(worker.link.fileno())
-        self._release(worker)
-
-    @staticmethod
-    def _release(worker: _Worker) -> None:
-        worker.link.close()
-        worker.page.close()
-        worker.memory.close()
-        os.close(worker.file)
+        self._links.remove(worker_id)
 
     # --- what goes out --------------------------------------------------------------------------
 
@@ -556,7 +519,7 @@ class BrokerServer:
                 worker = self._workers.get(command.worker_id)
                 if worker is not None and not worker.waits_to_write:
                     if not worker.link.give(command.message, command.buffers):
-                        self._flush_worker(worker)
+                        self._links.flush_one(worker)
                     return
             elif type(command) is Send and command.origin is None and not command.buffers:
                 frame = encode_message(command.message)
@@ -578,7 +541,7 @@ class BrokerServer:
                     else:
                         sends[command.peer] = [command]
                 elif isinstance(command, Assign):
-                    self._write(command)
+                    self._links.write(command)
                 elif isinstance(command, WriteRecords):
                     journal.write(command.records)
                 elif isinstance(command, HurryJournal):
@@ -591,7 +554,7 @@ class BrokerServer:
                 else:
                     self._tell_supervisor(message_of(command))
             if self._dirty:
-                self._flush()
+                self._links.flush()
             if journal.has_unwritten:
                 journal.flush()  # before the replies that promise it
             lost: list[Event] = []
@@ -603,33 +566,6 @@ class BrokerServer:
             for event in lost:
                 self._core.handle(event, now)
             commands = self._core.settle(now)
-
-    def _write(self, command: Assign) -> None:
-        worker = self._workers.get(command.worker_id)
-        if worker is not None:
-            worker.link.hold(command.message, command.buffers)
-            self._dirty[command.worker_id] = worker
-
-    def _flush(self) -> None:
-        """Write to the links what this turn produced; what does not fit waits for the poll."""
-        for worker in self._dirty.values():
-            self._flush_worker(worker)
-        self._dirty.clear()
-
-    def _flush_worker(self, worker: _Worker) -> None:
-        link = worker.link
-        waits = not (link.flush() or link.is_broken)
-        if waits == worker.waits_to_write or not link.alive:
-            return
-        worker.waits_to_write = waits
-        if waits:
-            self._poller.watch_both(link.fileno(), partial(self._write_and_read, worker))
-        else:
-            self._poller.watch_reads(link.fileno(), partial(self._read_worker, worker))
-
-    def _write_and_read(self, worker: _Worker) -> None:
-        self._flush_worker(worker)
-        self._read_worker(worker)
 
     def _deliver(self, peer: bytes, sends: list[Send]) -> list[Event]:
         """Send to one client what there is for it; returns the event of its loss, if any."""
