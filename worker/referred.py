@@ -130,12 +130,16 @@ class _Parameter:
         self._decode = msgspec.msgpack.Decoder(
             parameter.annotation, ext_hook=extension_hook(NO_BUFFERS), dec_hook=decode_foreign
         ).decode
+        # Of what is no reference itself: some may stand within.
+        self._decode_whole = self._decode
+        if _takes_extensions(parameter):
+            self._decode_whole = refusing_references(self._decode)
         self._is_shared = _may_be_shared(parameter.annotation)
         self._form: Hashable = _form_of(parameter.annotation)
 
     def value(self, raw: Any, values: Values) -> Any:
         if not is_reference(raw):
-            return self._decode(raw)
+            return self._decode_whole(raw)
         reference = read_reference(raw)
         if not self._is_shared:
             return self._decode(values.content(reference))
@@ -185,7 +189,11 @@ def refers(raw: Any) -> bool:
 
 def takes_extensions(signature: Signature) -> bool:
     """Whether a decoder of the params would take a reference for a value, as that of `Raw` does."""
-    return any(_holds_raw(type_info(each.annotation), set()) for each in signature.parameters)
+    return any(map(_takes_extensions, signature.parameters))
+
+
+def _takes_extensions(parameter: Parameter) -> bool:
+    return _holds_raw(type_info(parameter.annotation), set())
 
 
 def refusing_references(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:

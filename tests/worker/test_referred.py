@@ -309,6 +309,10 @@ def test_a_node_that_takes_any_extension_gets_no_reference() -> None:
     with pytest.raises(InvalidArgumentError, match="a reference stands for"):
         entry.decode_with_buffers(raw, [b"x"])
     assert bytes(given(entry, raw, values)) == encode([1])
+    within = encode({"value": {"a": values.put([1])}, "n": 2})
+    assert bytes(given(entry, within, values)) == encode({"a": [1]})
+    (params,) = entry.decode_items_referred(b"\x91" + within, values)
+    assert bytes(entry.invoke(params)) == encode({"a": [1]})
     text = encode({"value": "\\" + b"\xc7\x1c\x03".decode("latin-1")})
     assert bytes(entry.invoke(entry.decode(text))) == text[7:]
     lookalike = encode({"value": b"\xc7\x1c\x03"})
