@@ -70,6 +70,7 @@ REST_LEAST_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 _PAUSING: Final = (Pause, Resume, Cancel)
+_BEGINNING: Final = (RunTask, RunItems, PullItems)
 _SHOWN: Final = frozenset({TaskEnded, StatusChanged})  # commands by which nothing is to be done
 
 Watcher = Callable[[FlowEvent], None]
@@ -277,6 +278,9 @@ class LiveRun:
             for event in resumed.interrupted:
                 self._handle(event)
             if not self._conductor.ended:
+                # What follows on those is begun with all else that is to run now, not twice.
+                told = [each for each in self._commands if not isinstance(each, _BEGINNING)]
+                self._commands = deque(told)
                 self._handle(TakeUp())
         elif not resumed.reopened:
             self._commands.append(resumed.ended)

@@ -388,6 +388,36 @@ async def test_what_must_not_run_twice_does_not_within_either() -> None:
     assert begun["o"] == 1
 
 
+@pytest.mark.parametrize("outer", ["tasks: {t: {action: inner}}", ""])
+async def test_what_follows_on_that_is_begun_once(outer: str) -> None:
+    flows = {
+        "inner": """
+tasks:
+  i:
+    with: {items: "n in {{ range(3) }}", concurrency: 1, on_item_error: continue}
+    action: once
+    input: {name: "i{{ item('n') }}"}
+  t: {action: once, input: {name: t}, next: [{when: "{{ failed() }}", do: [u, w]}]}
+  u: {action: later, input: {name: u}}
+  w: {with: {items: {action: letters, input: {count: 2}}, as: l}, action: later, input: {name: w}}
+"""
+    }
+    holds["i0"] = holds["t"] = asyncio.Event()
+    attempt = KeptAttempt()
+    _, running = await started(attempt, outer or flows["inner"], flows)
+    async with asyncio.timeout(PATIENCE_S):
+        while begun != {"i0": 1, "t": 1}:
+            await asyncio.sleep(0.001)
+            attempt.keep()
+        attempt = await lost(running, attempt)
+        _, running = await started(attempt, outer or flows["inner"], flows)
+        while not running.done():
+            await asyncio.sleep(0.001)
+            attempt.keep()
+    assert (await running).status == "failed"
+    assert begun == {"i0": 1, "t": 1, "i1": 1, "i2": 1, "u": 1, "w": 2}
+
+
 async def test_another_attempt_of_the_task_begins_the_workflow_anew() -> None:
     flows = {"inner": FLOWS["leaf"].replace("0.001", "0")}
     outer = "tasks: {t: {action: inner, input: {at: t}, retry: {count: 1}}}"
