@@ -67,8 +67,6 @@ class Beside:
         self._within = within
         traceparent = None if within is None else within.traceparent
         self.extras = None if traceparent is None else Extras(traceparent)
-        self.sharing = Sharing(runtime.shared) if sharing is None else sharing
-        self._shares_own = sharing is None
         self.sharing = sharing
         self.pool: WorkerPool | None = None
 

@@ -59,7 +59,7 @@ class Lending:
         before, self._places = self._places, self._sharing.look(self._whole[0], away=True)
         self._sharing.release(before)
         self._refer()
-        return len(self._places) > len(before)
+        return self._places != before
 
     def was_lost_on(self, result: Any) -> bool:
         """Whether a request has failed because a worker could not follow a reference.

@@ -94,8 +94,9 @@ class _Values(KeptValues):
             InvalidArgumentError: It is not there.
         """
         large = self.large.get(reference)
-        if large is not None and large.content is not None:
-            return large.content
+        content = None if large is None else large.content  # another thread may write it to a file
+        if content is not None:
+            return content
         try:
             if large is None or self.files is None:
                 raise FileNotFoundError("it is not known here")
@@ -227,9 +228,13 @@ class Sharing:
 
     def end(self) -> None:
         """Remove all files, and let go of all values."""
-        self._has_ended = True
-        for large in list(self._large.values()):
-            self._drop(large)
+        with self._lock:
+            self._has_ended = True
+            left = list(self._large.values())
+            for large in left:
+                self._take_out(large)
+        for large in left:
+            self._forget(large)
         self._small.clear()
         self._seen.clear()
 
@@ -293,19 +298,22 @@ class Sharing:
             content = encode_inline(value)
         except (TypeError, *DECODE_ERRORS):  # as the whole input will tell
             return None
-        if self._has_ended:
-            return None
         if len(content) < least:
             if len(self._small) >= _SMALL_MAX:
                 self._small.clear()
-            self._small[id(value)] = value, len(content)
+            if not self._has_ended:
+                self._small[id(value)] = value, len(content)
             return None
         self._drop_left()
-        large = _Large(value, content)
-        large.in_flight = 1
         with self._lock:
-            self._large[id(value)] = self.values.large[large.reference] = large
-            self._bytes += len(content)
+            if self._has_ended:
+                return None
+            large = self._large.get(id(value))
+            if large is None:  # else another thread has been as quick
+                large = _Large(value, content)
+                self._large[id(value)] = self.values.large[large.reference] = large
+                self._bytes += len(content)
+            large.in_flight += 1
         self._keep_within()
         return large
 
@@ -329,23 +337,28 @@ class Sharing:
         while len(self._large) > self._count_max or self._bytes > self._bytes_max:
             with self._lock:
                 large = next((each for each in self._large.values() if not each.in_flight), None)
-            if large is None:
-                return
-            self._drop(large)
+                if large is None:
+                    return
+                self._take_out(large)
+            self._forget(large)
 
     def _drop_left(self) -> None:
         """Drop the values that nobody else has any more, as after a variable was set anew."""
         with self._lock:
             unused = [each for each in self._large.values() if not each.in_flight]
             left = [each for each in unused if getrefcount(each.value) <= _OUR_REFERENCES]
+            for large in left:
+                self._take_out(large)
         for large in left:
-            self._drop(large)
+            self._forget(large)
 
-    def _drop(self, large: _Large) -> None:
-        with self._lock:
-            if self._large.pop(id(large.value), None) is not None:
-                self._bytes -= large.reference.length
-            self.values.large.pop(large.reference, None)
+    def _take_out(self, large: _Large) -> None:
+        """Have a value not be found any more; the lock is held since it was seen to be unused."""
+        del self._large[id(large.value)], self.values.large[large.reference]
+        self._bytes -= large.reference.length
+
+    def _forget(self, large: _Large) -> None:
+        """Let go of what there is of a value that was taken out."""
         self.values.forget({large.reference})
         if large.has_file and self.values.files is not None:
             self.values.files.remove(large.reference)

@@ -50,6 +50,18 @@ def test_workers_find_what_was_written(sharing: Sharing, tmp_path: Path) -> None
     sharing.end()
 
 
+def test_a_request_refers_to_what_is_in_use_for_it_alone(tmp_path: Path) -> None:
+    sharing = Sharing(SharedFolder(str(tmp_path)), count_max=1)
+    payload = {"a": LONG}
+    with Lending(sharing, [{"value": payload}, {"value": payload}]):
+        pass
+    with Lending(sharing, [{"value": payload}]) as lending:
+        before = encode_inline(lending.inputs[0])
+        assert lending.look(LEAST_ALONE_BYTES)  # what is in it goes by reference now
+        assert encode_inline(lending.inputs[0]) != before
+    sharing.end()
+
+
 def test_items_that_have_another_value_keep_it(sharing: Sharing) -> None:
     other = list(ROWS)
     with Lending(sharing, [{"a": ROWS}, {"a": other}, {"b": 1}, {"a": ROWS}]) as lending:

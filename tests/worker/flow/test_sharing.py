@@ -1,7 +1,11 @@
 """Mirror of worker/flow/sharing.py: which values a run has to share, and for how long."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +199,38 @@ async def test_so_do_those_in_threads_and_on_the_loop(sharing: Sharing) -> None:
     )
     assert {each.result for each in ended} == {len(LONG) + 1}
     sharing.end()
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Make calls in threads that begin together."""
+    with ThreadPoolExecutor(len(calls)) as threads:
+        begin = threading.Barrier(len(calls))
+        return list(threads.map(lambda each: (begin.wait(), each())[1], calls))
+
+
+@pytest.fixture
+def _switching() -> Iterator[None]:
+    """Have threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_switching")
+def test_threads_that_meet_a_value_at_once_have_it_by_one_reference(
+    sharing: Sharing, tmp_path: Path
+) -> None:
+    rows = list(range(10 * LEAST_ALONE_BYTES))
+    given = {"rows": rows, "n": 1}
+    found = at_once(*[partial(sharing.common, given, given, away=False)] * 4)
+    assert len({large.reference for ((_, _, large),) in found}) == 1
+    for places in found:
+        sharing.release(places)
+    sharing.release(sharing.common(given, given, away=True))
+    assert len(list(tmp_path.iterdir())) == 1
+    sharing.end()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_references_of_others_lead_nowhere_here(sharing: Sharing) -> None:
