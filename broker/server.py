@@ -531,6 +531,11 @@ class BrokerServer:
                     commands = self._core.settle(self._now)
                 elif self._send_one(command.peer, frame) is Delivery.SENT:
                     return
+        elif len(commands) == 2:  # as of a lone call that is recorded
+            first, second = commands
+            if type(first) is WriteRecords and type(second) is HurryJournal:
+                self._journal.write_at_once(first.records, waited_for=second.waited_for)
+                return
         journal = self._journal
         while commands:
             sends: dict[bytes, list[Send]] = {}

@@ -88,13 +88,17 @@ class Conversation:
             self._unwatch(stream)
 
     def read(self) -> int:
-        """Take in what the broker has written, up to some bytes; returns how many there were."""
+        """Take in what the broker has written, up to some bytes; returns how many there were.
+
+        Contract: `watch` is called before, each time.
+        """
         stream, read = self.stream, 0
         if stream is None:
             return read
         if stream.pending_bytes:
             stream.flush()
-        while self._may_read(stream) and read < _READ_BYTES_A_TURN:
+        may_read = bool(self._watched & select.POLLIN)  # as `watch` has found
+        while may_read and read < _READ_BYTES_A_TURN:
             messages, size = stream.receive()
             if not size:
                 break
@@ -107,6 +111,7 @@ class Conversation:
                 self._break_off(f"what it wrote can't be read: {stream.problem}")
             if size < READ_BYTES_MAX:  # more comes with the next turn
                 break
+            may_read = self._may_read(stream)
         return read
 
     def is_slow(self) -> bool:

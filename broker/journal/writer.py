@@ -338,6 +338,7 @@ class Writer:
         """Keep all that was written before the supervisor went."""
         deadline = time.monotonic() + _STOP_S
         while time.monotonic() < deadline:
+            self._conversation.watch()
             read = self._conversation.read()
             self._commit(time.monotonic())
             if len(self._queue):
