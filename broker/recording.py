@@ -22,6 +22,7 @@ from .events import Event, Received, ReceivedJson
 from .wire.codec import array_length
 from .wire.link import wrap_json
 from .wire.messages import NIL, Call, MapChunk
+from .wire.references import may_refer
 from .wire.table import BUILTIN_PREFIX
 from .wire.trace import (
     PARAMS_BYTES_MAX,
@@ -148,7 +149,8 @@ class Recording:
             self._lost = 0
         codec = PARAMS_LEFT_OUT
         if type(event) is Received:
-            if len(params) <= self._params_max and not event.buffers:
+            is_small = len(params) <= self._params_max and not event.buffers
+            if is_small and not may_refer(params):  # who replays it has not what is referred to
                 codec = PARAMS_MSGPACK
         elif len(params) <= self._params_max:
             codec, params = PARAMS_JSON, wrap_json(params)

@@ -19,6 +19,7 @@ from pronghorn.broker.recording import (
 from pronghorn.broker.wire.jsonrpc import JsonRequest
 from pronghorn.broker.wire.link import CODEC_JSON, unwrap_json
 from pronghorn.broker.wire.messages import Call, MapChunk, Ping
+from pronghorn.broker.wire.references import TOKEN_BYTES, Reference
 from pronghorn.broker.wire.trace import (
     PARAMS_BYTES_MAX,
     PARAMS_JSON,
@@ -127,6 +128,14 @@ def test_large_parameters_and_buffers_leave_only_their_size(played: Played) -> N
     played.call(params=Raw(encode(["x" * PARAMS_BYTES_MAX])))
     played.recording.take(Received(b"a", Call(1, "add", PARAMS), 70_000, None, [b"x" * 65536]), 1.0)
     assert [each.codec for each in played.arrivals()] == [PARAMS_LEFT_OUT] * 2
+
+
+def test_a_reference_to_a_large_value_leaves_only_the_size(played: Played) -> None:
+    """Its file is gone when the trace is replayed."""
+    reference = Reference(7, bytes(TOKEN_BYTES), 1 << 20).encode()
+    played.call(params=Raw(encode({"rows": Raw(reference)})))
+    (arrival,) = played.arrivals()
+    assert (arrival.codec, arrival.size) == (PARAMS_LEFT_OUT, 20)
 
 
 def test_sizes_alone_if_that_is_wanted() -> None:
