@@ -245,9 +245,10 @@ class Writer:
     def _answer(self) -> None:
         conversation = self._conversation
         stream = conversation.stream
-        for _ in range(min(len(conversation.questions), ANSWERS_A_TURN)):
-            if stream is None or conversation.is_slow():
+        for _ in range(ANSWERS_A_TURN):
+            if stream is None or conversation.is_slow() or not conversation.questions:
                 return
+            # What is committed for it may be refused, and then the questions behind it are gone.
             question = conversation.questions.popleft()
             if self._has_all_about(question):
                 found, buffers = answer(self._store, self._ledger, question)
