@@ -42,17 +42,15 @@ from .journal.messages import (
 )
 from .poller import Poller
 from .wire.codec import DECODE_ERRORS
-from .wire.limits import KIB
 from .wire.link import READ_BYTES_MAX
-from .wire.stream import FrameWriter, packed
+from .wire.stream import FrameWriter
 
 _log = logging.getLogger("pronghorn.broker.server")
 
 _HURRY: Final = {
-    waited_for: packed(encode_message(Hurry(waited_for=waited_for))) for waited_for in (False, True)
+    waited_for: (encode_message(Hurry(waited_for=waited_for)),) for waited_for in (False, True)
 }
 _SEED_BYTES: Final = 32
-_JOINED_BYTES_MAX: Final = 4 * KIB  # of a record: to copy a larger one costs more
 
 
 class JournalEnd:
@@ -123,19 +121,11 @@ class JournalEnd:
 
     def hurry(self, *, waited_for: bool) -> None:
         """Have the journal told, by the next `flush`, to keep what was written, and for whom."""
-        if self._writer is not None and self._is_welcome:
-            self._writer.put_packed(_HURRY[waited_for])
+        self.write((_HURRY[waited_for],))
 
     def write_at_once(self, records: Sequence[Sequence[bytes]], *, waited_for: bool) -> None:
-        """Write records, `hurry`, and `flush`: of one small record in one piece."""
-        if self._writer is None or not self._is_welcome:
-            return
-        frames = records[0]
-        if len(records) == 1 and len(frames) == 1 and len(frames[0]) <= _JOINED_BYTES_MAX:
-            self._writer.put_packed(packed(frames[0]) + _HURRY[waited_for])
-        else:
-            self.write(records)
-            self._writer.put_packed(_HURRY[waited_for])
+        """Write records, `hurry`, and `flush`."""
+        self.write((*records, _HURRY[waited_for]))
         self.flush()
 
     @property

@@ -82,11 +82,6 @@ class FrameWriter:
         self._pending += chain.from_iterable(zip(map(_pack_length, sizes), frames, strict=True))
         self.pending_bytes += sum(sizes) + _LENGTH_BYTES * len(sizes)
 
-    def put_packed(self, packed: bytes) -> None:
-        """Add what `packed` has made of a frame."""
-        self._pending.append(packed)
-        self.pending_bytes += len(packed)
-
     def flush(self) -> bool:
         """Write what is pending.
 
@@ -95,13 +90,12 @@ class FrameWriter:
             to wait, or because `is_broken`, so that nothing is kept.
         """
         pending = self._pending
-        if len(pending) > 1 and self.pending_bytes <= _JOINED_BYTES_MAX:
-            pending[:] = (b"".join(pending),)
-            self._own_count = 0
         try:
             while pending and not self.is_broken:
                 if len(pending) == 1:
                     sent = self._send(pending[0], _DONTWAIT)
+                elif self.pending_bytes <= _JOINED_BYTES_MAX:
+                    sent = self._send(b"".join(pending), _DONTWAIT)
                 else:
                     sent = self._socket.sendmsg(pending[:_VECTOR_MAX], (), _DONTWAIT)
                 if sent == self.pending_bytes:  # nearly always
@@ -144,11 +138,6 @@ class FrameWriter:
             if isinstance(rest, memoryview) and not isinstance(rest.obj, bytes):
                 pending[index] = bytes(rest)
         self._own_count = len(pending)
-
-
-def packed(frame: bytes) -> bytes:
-    """Give a frame with its length before it, for `FrameWriter.put_packed`."""
-    return _pack_length(len(frame)) + frame
 
 
 def is_foreign(error: BaseException) -> bool:

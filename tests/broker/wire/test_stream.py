@@ -104,6 +104,17 @@ def test_more_frames_than_the_system_takes_at_once(pair: Pair) -> None:
     assert received == frames
 
 
+def test_small_frames_that_wait_are_counted_each(pair: Pair) -> None:
+    """Their number is bounded, whatever is tried again with each further one."""
+    while pair.writer.write(b"x" * 3000):
+        pass
+    before = pair.writer.pending_frames
+    for index in range(100):
+        pair.writer.put([b"%d" % index])
+        assert not pair.writer.flush()
+        assert pair.writer.pending_frames == before + index + 1
+
+
 def test_a_small_frame_that_does_not_fit_as_a_whole_is_continued(pair: Pair) -> None:
     count = 0
     while pair.writer.write(b"x" * 3000):
