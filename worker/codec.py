@@ -66,7 +66,7 @@ class ParamsCodec:
         # Decoders that nobody uses now, each with the (empty) list where it looks for buffers;
         # making one costs 100 us, so they are kept. As many as were ever in use at once.
         self._spare: list[tuple[Callable[[Any], Any], list[Buffer]]] = []
-        self.by_name = _struct(signature, _annotation)
+        self.by_name = params_struct(signature, _annotation)
         form = _form(signature, self.by_name, _annotation)
         hook = extension_hook(NO_BUFFERS)
         self.decode_msgpack: Callable[[Any], Any] = msgspec.msgpack.Decoder(
@@ -97,7 +97,7 @@ class ParamsCodec:
 
     def _decoder_with_buffers(self) -> tuple[Callable[[Any], Any], list[Buffer]]:
         """Make a decoder and the list in which it looks for the buffers."""
-        by_name = _struct(self._signature, _annotation_for_buffers)
+        by_name = params_struct(self._signature, _annotation_for_buffers)
         form = _form(self._signature, by_name, _annotation_for_buffers)
         seen: list[Buffer] = []
         decoder = msgspec.msgpack.Decoder(
@@ -110,9 +110,10 @@ class ParamsCodec:
         return self.decode_msgpack(_EMPTY_MAP)
 
 
-def _struct(
+def params_struct(
     signature: Signature, annotation_of: Callable[[Parameter], Any]
 ) -> type[msgspec.Struct]:
+    """Make the struct that stands for a node's params given by name, with these types."""
     fields: list[tuple[str, Any, Any]] = []
     for each in signature.parameters:
         if each.required:

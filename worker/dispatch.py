@@ -43,6 +43,7 @@ from .referred import (
     ReferredCodec,
     ReferredItems,
     Values,
+    decode_raws,
     refers,
     refusing_references,
     replaced,
@@ -231,7 +232,7 @@ class Entry:
             InvalidArgumentError: `raw` as a whole is no array.
         """
         try:
-            items = _decode_raw_items(raw)
+            items = decode_raws(raw)
         except BaseException as error:
             raise refusal(error, self.signature, of_items=True) from error
         return [self._decode_or_error(item) for item in items]
@@ -452,6 +453,3 @@ def _entry_of_run(index: int, name: str, function: Callable[..., Any]) -> Entry:
 def _digest(entries: Sequence[Entry]) -> str:
     text = "\n".join(entry.signature.identity for entry in entries)
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-_decode_raw_items = msgspec.msgpack.Decoder(list[Raw]).decode

@@ -42,11 +42,11 @@ from pronghorn.broker.wire.values import (
     extension_hook,
 )
 
+from .codec import params_struct
 from .signature import Parameter, Signature
 
 ABSENT: Final = object()
 
-_MODULE: Final = f"{__name__}.params"
 _SCALARS: Final = frozenset(
     {type(None), bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, UUID}
 )
@@ -80,16 +80,7 @@ class ReferredCodec:
         self._parameters = [
             _Parameter(each) for each in signature.parameters if each.annotation not in _SMALL
         ]
-        by_name = msgspec.defstruct(
-            signature.name.rpartition(".")[2],
-            [_field(each) for each in signature.parameters],
-            rename={each.field: each.name for each in signature.parameters},
-            module=_MODULE,
-            kw_only=True,
-            forbid_unknown_fields=True,
-            eq=False,
-            gc=False,
-        )
+        by_name = params_struct(signature, _annotation_or_raw)
         hook = extension_hook(NO_BUFFERS)
         self._decode = msgspec.msgpack.Decoder(
             by_name, ext_hook=hook, dec_hook=decode_foreign
@@ -213,7 +204,7 @@ class ReferredItems:
     Args:
         raw: A msgpack array of params.
         singly: Decodes the params of one; raises `InvalidArgumentError`.
-        codec: Of the node; None if the references stand where it does not expect them.
+        codec: Of the node.
         values: Where the values are.
 
     Raises:
@@ -227,7 +218,7 @@ class ReferredItems:
         codec: ReferredCodec,
         values: Values,
     ) -> None:
-        self._raw: list[Raw] = _decode_raws(raw)
+        self._raw = decode_raws(raw)
         self._singly = singly
         self._codec = codec
         self._values = _HeldValues(values)
@@ -248,10 +239,8 @@ class ReferredItems:
 
     def _decoded(self, index: int, raw: Raw) -> Any:
         if self._params is not None:
-            try:
+            with suppress(Exception):  # for the words of the usual decoder
                 return self._codec.filled(self._params[index], self._values)
-            except Exception:  # for the words of the usual decoder
-                pass
         return self._singly(raw, self._values)
 
 
@@ -332,15 +321,8 @@ def _form_of(annotation: Any) -> Hashable:
     return form
 
 
-def _field(parameter: Parameter) -> tuple[str, Any, Any]:
-    annotation = parameter.annotation if parameter.annotation in _SMALL else Raw
-    if parameter.required:
-        default = msgspec.field()
-    elif parameter.copied:
-        default = msgspec.field(default_factory=parameter.fresh_default)
-    else:
-        default = msgspec.field(default=parameter.default)
-    return parameter.field, annotation, default
+def _annotation_or_raw(parameter: Parameter) -> Any:
+    return parameter.annotation if parameter.annotation in _SMALL else Raw
 
 
 def _holds_raw(info: Any, seen: set[int]) -> bool:
@@ -359,4 +341,5 @@ def _holds_raw(info: Any, seen: set[int]) -> bool:
 
 _NO_TYPES: Final = ("cls", "default", "default_factory")
 
-_decode_raws: Final = msgspec.msgpack.Decoder(list[Raw]).decode
+decode_raws: Final = msgspec.msgpack.Decoder(list[Raw]).decode
+"""Cuts a msgpack array into its elements."""

@@ -120,13 +120,9 @@ class Backlog(Generic[Waiter]):
     def wait(self, sequence: int, waiter: Waiter) -> bool:
         """Have a waiter given out when that record is kept; `False`: it is already."""
         assert sequence < self.next_sequence
-        if sequence < self.next_sequence - len(self._entries):
+        if sequence <= self.acknowledged:
             return False
-        waiting = self._waiters.get(sequence)
-        if waiting is None:
-            self._waiters[sequence] = [waiter]
-        else:
-            waiting.append(waiter)
+        self._waiters.setdefault(sequence, []).append(waiter)
         return True
 
     def acknowledge(self, through: int) -> list[Waiter]:

@@ -141,9 +141,8 @@ class CommitQueue(Generic[Entry]):
         Contract: `committed` or `failed` is called before the next `take`.
         """
         assert not self._taken
-        if (
-            len(self._entries) <= BATCH_RECORDS and self.queued_bytes <= BATCH_BYTES
-        ):  # nearly always
+        # Nearly always it is all there is.
+        if len(self._entries) <= BATCH_RECORDS and self.queued_bytes <= BATCH_BYTES:
             self._taken, self._taken_bytes = len(self._entries), self.queued_bytes
             return [entry for entry, _ in self._entries]
         batch: list[Entry] = []

@@ -33,7 +33,7 @@ from .events import (
     RunItems,
     RunTask,
 )
-from .giving import Giving
+from .giving import Giving, tell_nobody
 from .history import Begun
 from .inner import InnerRuns, no_signal
 from .plan import NOOP, Plan
@@ -137,7 +137,7 @@ class Actions:
 
         It has the values of its whole context, and among themselves they'd wait for the collector.
         """
-        self._tell = _tell_nobody
+        self._tell = tell_nobody
         self._giving.end()
         self.inner.take_signal = no_signal
         if self._ends_sharing:
@@ -350,7 +350,3 @@ class Actions:
         if self._recording is None or isinstance(found, Plan):
             return None
         return Begun(execution, index) if found.signature.at_most_once else None
-
-
-def _tell_nobody(event: Event) -> None:
-    pass

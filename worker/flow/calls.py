@@ -238,7 +238,7 @@ def _params(entry: Entry, given: dict[str, Any] | None, sharing: Sharing | None)
         return sharing.params(entry, given)
     raw = encode_inline(given)
     if len(raw) >= LEAST_ALONE_BYTES and sharing is not None:
-        return sharing.params(entry, given)
+        return sharing.params(entry, given, raw)
     return entry.decode(raw)
 
 

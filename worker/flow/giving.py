@@ -35,7 +35,7 @@ class Giving:
 
     def end(self) -> None:
         """Let go of the run once it has ended."""
-        self._tell = _tell_nobody
+        self._tell = tell_nobody
 
     def ask(self, command: PullItems) -> bool:
         """Ask for more items; False if nothing gives any yet: then `give` has to."""
@@ -134,5 +134,5 @@ class _EndedError(Exception):
         self.called = called
 
 
-def _tell_nobody(event: Event) -> None:
-    pass
+def tell_nobody(event: Event) -> None:
+    """Take what a run is told that has ended."""

@@ -142,8 +142,13 @@ class Sharing:
         """Whether there are large values, by which further inputs are to be looked at."""
         return bool(self._large)
 
-    def params(self, entry: Entry, given: Given) -> Any:
+    def params(self, entry: Entry, given: Given, encoded: bytes = b"") -> Any:
         """Decode the input of a task that runs here.
+
+        Args:
+            entry: The node.
+            given: The input.
+            encoded: It, if it has been encoded already.
 
         Raises:
             PronghornError: It is refused.
@@ -151,11 +156,14 @@ class Sharing:
         """
         places = self.known(given, away=False)
         try:
-            raw = encode_inline(referring(given, places))
+            raw = encoded
+            if places or not raw:
+                raw = encode_inline(referring(given, places))
             if len(raw) >= LEAST_ALONE_BYTES:
                 before, places = places, self.look(given, away=False)
                 self.release(before)
-                raw = encode_inline(referring(given, places))
+                if before or places:
+                    raw = encode_inline(referring(given, places))
             if not places:
                 return entry.decode(raw)
             return entry.decode_referred(raw, NO_BUFFERS, self.values)
