@@ -22,7 +22,6 @@ from .verdicts import ENDING
 from .wire.errors import (
     ErrorDetails,
     InvalidArgumentError,
-    JournalError,
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
@@ -74,12 +73,14 @@ class RunAnswers:
                     self._runs.cancel(run, now)
             case AskEvents():
                 if run.is_accepted:
-                    self._inquiries.begin(self._read_events(ticket, asks, run.number), now)
+                    steps = self._read_events(ticket, asks, run.number)
+                    self._inquiries.begin(self._answering(ticket, asks, steps), now)
                 else:
                     wait(run.watchers, ticket, self._asked)
             case AskItems():
                 if run.is_accepted:
-                    self._inquiries.begin(self._read_items(ticket, asks, run.state), now)
+                    steps = self._read_items(ticket, asks, run.state)
+                    self._inquiries.begin(self._answering(ticket, asks, steps), now)
                 else:
                     wait(run.watchers, ticket, self._asked)
             case RetryRun():
@@ -90,49 +91,49 @@ class RunAnswers:
 
     def look_at(self, ticket: int, asks: OfRun, number: int, secret: bytes) -> Steps:
         """Answer what is asked of a run that is not here."""
+        return self._answering(ticket, asks, self._look_at(ticket, asks, number, secret))
+
+    def _answering(self, ticket: int, asks: OfRun, steps: Steps) -> Steps:
+        """Take steps to an answer, which is the error if one is raised there."""
         try:
-            found, _ = yield FindRun(0, number, secret)
-            assert isinstance(found, FoundRun)
-            state, request = found.state, self._asked.get(ticket)
-            if request is None:
-                return
-            if state is None:
-                raise no_run(asks.id)
-            if state.owner != request.session.owner:
-                raise not_yours(asks.id)
-            run = self._runs.by_number.get(number)
-            if run is not None:  # it was opened again meanwhile
-                self.answer_open(ticket, asks, run, self._inquiries.now)
-                return
-            match asks:
-                case AskStatus() | CancelRun():
-                    self._tickets.tell(ticket, info_of(state, secret))
-                case AskResult():
-                    yield from self._tickets.read_result(ticket, state)
-                case AskEvents():
-                    yield from self._read_events(ticket, asks, number)
-                case AskItems():
-                    yield from self._read_items(ticket, asks, state)
-                case RetryRun():
-                    yield from self._reopen(ticket, asks, state)
-        except MissingError:  # it was removed between two questions
+            yield from steps
+        except MissingError:  # it was removed, maybe between two questions
             self._tickets.fail(ticket, no_run(asks.id))
         except PronghornError as error:
             self._tickets.fail(ticket, error)
+
+    def _look_at(self, ticket: int, asks: OfRun, number: int, secret: bytes) -> Steps:
+        found, _ = yield FindRun(0, number, secret)
+        assert isinstance(found, FoundRun)
+        state, request = found.state, self._asked.get(ticket)
+        if request is None:
+            return
+        if state is None:
+            raise no_run(asks.id)
+        if state.owner != request.session.owner:
+            raise not_yours(asks.id)
+        run = self._runs.by_number.get(number)
+        if run is not None:  # it was opened again meanwhile
+            self.answer_open(ticket, asks, run, self._inquiries.now)
+            return
+        match asks:
+            case AskStatus() | CancelRun():
+                self._tickets.tell(ticket, info_of(state, secret))
+            case AskResult():
+                yield from self._tickets.read_result(ticket, state)
+            case AskEvents():
+                yield from self._read_events(ticket, asks, number)
+            case AskItems():
+                yield from self._read_items(ticket, asks, state)
+            case RetryRun():
+                yield from self._reopen(ticket, asks, state)
 
     def _read_events(self, ticket: int, asks: AskEvents, number: int) -> Steps:
         """Tell what has happened to a run, or have it told when there is something."""
         while True:
             before = self._runs.by_number.get(number)
             last = None if before is None else before.state.last
-            try:
-                found, _ = yield ReadEvents(0, number, max(0, asks.from_seq), EVENTS_MAX)
-            except MissingError:
-                self._tickets.fail(ticket, no_run(asks.id))
-                return
-            except JournalError as error:
-                self._tickets.fail(ticket, error)
-                return
+            found, _ = yield ReadEvents(0, number, max(0, asks.from_seq), EVENTS_MAX)
             assert isinstance(found, FoundEvents)
             run = self._runs.by_number.get(number)
             if run is None or not asks.wait or found.events or self._runs.is_ending:
@@ -148,26 +149,14 @@ class RunAnswers:
     def _read_items(self, ticket: int, asks: AskItems, state: RunState) -> Steps:
         """Give results of a map's items, or have them given when there are some."""
         if state.items is None:
-            self._tickets.fail(
-                ticket, InvalidArgumentError(f"run {asks.id} is a call, and has no items")
-            )
+            raise InvalidArgumentError(f"run {asks.id} is a call, and has no items")
+        parts, ended = yield from self._results.parts(state.run, max(0, asks.from_seq))
+        run = self._runs.by_number.get(state.run)
+        if run is not None and asks.wait and not parts and not self._runs.is_ending:
+            wait(run.watchers, ticket, self._asked)
             return
-        try:
-            parts, ended = yield from self._results.parts(state.run, max(0, asks.from_seq))
-            run = self._runs.by_number.get(state.run)
-            if run is not None and asks.wait and not parts and not self._runs.is_ending:
-                wait(run.watchers, ticket, self._asked)
-                return
-            if self._tickets.is_json(ticket):
-                parts = tuple(
-                    replace(part, values=_as_json(part.values, state.node)) for part in parts
-                )
-        except MissingError:
-            self._tickets.fail(ticket, no_run(asks.id))
-            return
-        except PronghornError as error:
-            self._tickets.fail(ticket, error)
-            return
+        if self._tickets.is_json(ticket):
+            parts = tuple(replace(part, values=_as_json(part.values, state.node)) for part in parts)
         self._tickets.tell(ticket, RunItems(parts, state.items, ended))
 
     def _reopen(self, ticket: int, asks: RetryRun, state: RunState) -> Steps:
