@@ -21,6 +21,16 @@ from pronghorn.worker.flow.events import (
 from pronghorn.worker.flow.plan import Plan
 from pronghorn.worker.flow.validation import validate
 
+TWO = """
+input: [n]
+tasks:
+  a: {action: a, input: {n: "{{ n }}"}, next: [{publish: [{x: "{{ result() }}"}], do: b}]}
+  b: {action: a, delay: 10, input: {n: "{{ x }}"}}
+output: [{x: "{{ x }}"}]
+"""
+FAILS = "tasks: {a: {action: a}}"
+BEGIN = Start({"n": 7})
+
 
 def plan(definition: str, context: Iterable[str] = ()) -> Plan:
     return Plan(validate(definition, context=list(context)))

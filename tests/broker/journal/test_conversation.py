@@ -25,11 +25,6 @@ from pronghorn.broker.wire.control import AttachBroker
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
 def test_what_came_before_what_can_not_be_read_is_kept(folder: Path) -> None:
     with journal(folder) as running:
         broker = running.attach("e1").welcomed()

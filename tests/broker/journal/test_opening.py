@@ -20,11 +20,6 @@ from pronghorn.broker.wire.control import JournalOpened
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
 def test_a_damaged_store_is_told_and_left_alone(folder: Path) -> None:
     filled(folder, records=100)
     content = bytearray((folder / DATA_NAME).read_bytes())

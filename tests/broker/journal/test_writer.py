@@ -37,11 +37,6 @@ from pronghorn.broker.wire.control import JournalConfig, JournalOpened
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
 def until(happened: Callable[[], object], patience_s: float = 20.0) -> None:
     deadline = time.monotonic() + patience_s
     while not happened():

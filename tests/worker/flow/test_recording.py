@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from flow_runs import plan
+from flow_runs import BEGIN, FAILS, TWO, plan
 from kept_attempts import KeptAttempt, Told
 from msgspec import Raw
 
@@ -12,16 +12,6 @@ from pronghorn.worker.flow.events import Ended, Start, TaskEnded, Tick
 from pronghorn.worker.flow.history import Begun, Defined, Moment, Reopened, Within, read, write
 from pronghorn.worker.flow.recording import AHEAD_RECORDS, Recording, take_up
 from pronghorn.worker.flow.validation import validate
-
-TWO = """
-input: [n]
-tasks:
-  a: {action: a, input: {n: "{{ n }}"}, next: [{publish: [{x: "{{ result() }}"}], do: b}]}
-  b: {action: a, delay: 10, input: {n: "{{ x }}"}}
-output: [{x: "{{ x }}"}]
-"""
-FAILS = "tasks: {a: {action: a}}"
-BEGIN = Start({"n": 7})
 
 
 async def test_what_a_turn_brings_leaves_together() -> None:

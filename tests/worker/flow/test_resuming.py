@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from flow_runs import Play, plan
+from flow_runs import BEGIN, FAILS, TWO, Play, plan
 
 from pronghorn.worker.flow.events import (
     Cancel,
@@ -22,16 +22,6 @@ from pronghorn.worker.flow.events import (
 )
 from pronghorn.worker.flow.history import Begun, Moment, Reopened, Within
 from pronghorn.worker.flow.resuming import Resumed
-
-TWO = """
-input: [n]
-tasks:
-  a: {action: a, input: {n: "{{ n }}"}, next: [{publish: [{x: "{{ result() }}"}], do: b}]}
-  b: {action: a, delay: 10, input: {n: "{{ x }}"}}
-output: [{x: "{{ x }}"}]
-"""
-FAILS = "tasks: {a: {action: a}}"
-BEGIN = Start({"n": 7})
 
 
 def of(*whats: Any) -> list[Moment]:
